@@ -1,0 +1,118 @@
+/* The HTTP server: libmicrohttpd behind a strict gate. Its only user.
+ *
+ * One server a loop, with its own listening socket (SO_REUSEPORT). A request is a struct
+ * http_exchange; the application gives callbacks (struct http_application), all called on the
+ * loop's thread from the loop's own turn. Nothing is held whole in memory: request bodies are taken
+ * piece by piece, response bodies are pulled piece by piece, and both sides may wait.
+ *
+ *   begin → (body)* → body_end → http_respond_…  → (pull)* → end
+ *
+ * libmicrohttpd can't answer before the body has ended: http_respond_… may be called at any time,
+ * even in `begin`; the rest of the body is then read and dropped (at most `drain` bytes, then the
+ * connection is closed) and the answer goes out. `end` comes exactly once for every `begin`,
+ * whether the exchange was finished or the client vanished (also noticed while waiting: the socket
+ * is watched).
+ *
+ * The gate (RFC 9112, notes at http_gate.h) refuses with 400 and `Connection: close` before
+ * `begin`. Every response gets: Date, `X-Content-Type-Options: nosniff`; HEAD gets no body.
+ *
+ * Thread: the loop's. Layer: loop. */
+#pragma once
+
+#include "base/buf.h"
+#include "loop/loop.h"
+
+struct http_server;
+struct http_exchange;
+
+struct http_application {
+    void *context;
+    /* The head is complete. Set http_exchange_set_user here. */
+    void (*begin)(void *context, struct http_exchange *exchange);
+    /* A piece of the body. Returns how much of it was taken; less than all pauses the body until
+     * http_body_resume. Not called after a response was given. */
+    size_t (*body)(void *context, struct http_exchange *exchange, const uint8_t *data,
+                   size_t length);
+    /* The body is complete (also called, at once, when there is none). */
+    void (*body_end)(void *context, struct http_exchange *exchange);
+    /* The exchange is over; `completed` is false if the client vanished or was cut off. The
+     * exchange is invalid afterwards. */
+    void (*end)(void *context, struct http_exchange *exchange, bool completed);
+};
+
+struct http_options {
+    const char *address;      /* "127.0.0.1", "::1", "0.0.0.0" … */
+    uint16_t port;            /* 0: any; the first server's port is then asked of http_port */
+    uint32_t connections_max; /* of this loop */
+    uint32_t connections_per_address_max; /* 0 = no limit (loopback needs many) */
+    uint64_t head_timeout_ns;      /* for the complete head, and for idle keep-alive connections */
+    uint64_t body_rate_timeout_ns; /* a body of which nothing arrives for so long ends, as does a
+                                      response of which nothing is taken; not while the application
+                                      makes it wait */
+    uint64_t body_rate_minimum;    /* bytes a second on average, after the first timeout */
+    size_t head_bytes_max;         /* 431 beyond */
+};
+
+MUST_USE enum err http_server_new(struct loop *loop, const struct http_options *options,
+                                  const struct http_application *application,
+                                  struct http_server **ret_server, struct buf *message);
+uint16_t http_port(const struct http_server *server);
+/* Takes no new connections; open ones get `Connection: close` with their next response. */
+void http_server_quiesce(struct http_server *server);
+uint32_t http_server_exchanges(const struct http_server *server);   /* under way */
+uint32_t http_server_connections(const struct http_server *server); /* open */
+/* Ends all exchanges (with `end`) and frees it. */
+void http_server_free(struct http_server *server);
+
+/* The request. Everything borrowed from the exchange, valid until `end`. */
+void http_exchange_set_user(struct http_exchange *exchange, void *user);
+void *http_exchange_user(const struct http_exchange *exchange);
+struct loop *http_exchange_loop(const struct http_exchange *exchange);
+struct str http_method(const struct http_exchange *exchange);
+/* The path as sent, not decoded, without the query; begins with '/'. */
+struct str http_raw_path(const struct http_exchange *exchange);
+/* What is behind '?', not decoded; length 0 if nothing. */
+struct str http_raw_query(const struct http_exchange *exchange);
+/* The first header of this name (case-insensitive); data NULL if there is none. */
+struct str http_header(const struct http_exchange *exchange, const char *name);
+void http_headers_each(const struct http_exchange *exchange,
+                       void (*each)(void *argument, struct str name, struct str value),
+                       void *argument);
+/* Of the body; false if it is chunked. No body: 0 and true. */
+bool http_content_length(const struct http_exchange *exchange, uint64_t *ret_length);
+bool http_has_body(const struct http_exchange *exchange);
+/* The client's address as text, without port. */
+const char *http_client_address(const struct http_exchange *exchange);
+bool http_client_is_loopback(const struct http_exchange *exchange);
+/* `body` is called again when there is more to take. */
+void http_body_resume(struct http_exchange *exchange);
+
+/* The response. Headers first, then one of http_respond_…, once. Names and values are checked:
+ * control characters make it fail with INVAL. */
+MUST_USE enum err http_add_header(struct http_exchange *exchange, const char *name,
+                                  const char *value);
+/* The body is copied. */
+void http_respond(struct http_exchange *exchange, int status, const char *content_type,
+                  const void *body, size_t length);
+#define HTTP_LENGTH_UNKNOWN UINT64_MAX
+enum http_pull_result {
+    HTTP_PULL_DATA,  /* *ret_length bytes (more than 0) were put into the buffer */
+    HTTP_PULL_WAIT,  /* nothing now: http_pull_resume when there is */
+    HTTP_PULL_END,   /* the body is complete; trailers may have been added */
+    HTTP_PULL_ABORT, /* something went wrong: cut the connection, so that the client notices */
+};
+typedef enum http_pull_result http_pull(void *argument, void *buffer, size_t size,
+                                        size_t *ret_length);
+/* A body that is pulled. Chunked if `length` is unknown. */
+void http_respond_stream(struct http_exchange *exchange, int status, const char *content_type,
+                         uint64_t length, http_pull *pull, void *argument);
+/* From within `pull`, before it returns HTTP_PULL_END; only with an unknown length. */
+MUST_USE enum err http_add_trailer(struct http_exchange *exchange, const char *name,
+                                   const char *value);
+void http_pull_resume(struct http_exchange *exchange);
+/* Cuts the connection; `end` follows. */
+void http_abort(struct http_exchange *exchange);
+bool http_has_responded(const struct http_exchange *exchange);
+
+/* Query strings and percent-encoding (RFC 3986), apart from connections so that they are fuzzed:
+ * http/query.h. */

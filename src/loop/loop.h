@@ -1,0 +1,120 @@
+/* The event loop of a thread, on libuv.
+ *
+ * There is one loop a core. Everything that belongs to a loop (runs, connections, operations) is
+ * touched on its thread only; `loop_post` is the one way in from elsewhere. One turn of a loop:
+ * descriptors and timers, then the ready tasks that were there when the turn began (so that tasks
+ * which make each other ready can't starve input), then waiting.
+ *
+ * Layer: knows base and libuv only. Nobody else includes <uv.h> but loop/. */
+#pragma once
+
+#include "base/err.h"
+#include "base/list.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct loop;
+
+/* A piece of work for a loop. Embedded in its owner; in at most one loop's queue at a time. */
+struct loop_task {
+    struct list link;
+    void (*run)(struct loop_task *task);
+    bool queued;
+};
+void loop_task_init(struct loop_task *task, void (*run)(struct loop_task *task));
+
+/* `index` tells the loops of a server apart (0, 1, …). Thread: the one that will run it. */
+MUST_USE enum err loop_new(unsigned index, struct loop **ret_loop);
+/* All its timers, watches and works must be gone. */
+void loop_free(struct loop *loop);
+/* Runs until loop_stop. Thread: the loop's own from then on. */
+void loop_run(struct loop *loop);
+/* One turn without waiting, for tests: true if there is more to do at once. */
+bool loop_turn(struct loop *loop);
+/* Ends loop_run after the current turn. Thread: any. */
+void loop_stop(struct loop *loop);
+
+unsigned loop_index(const struct loop *loop);
+/* The loop that the calling thread runs; NULL on a thread without one (a worker). */
+struct loop *loop_current(void);
+/* The monotonic time of the turn, cached (clock_monotonic_ns reads the clock itself). */
+uint64_t loop_now_ns(const struct loop *loop);
+
+/* Queues a task for this or the next turn; nothing if it is queued. Thread: the loop's. */
+void loop_ready(struct loop *loop, struct loop_task *task);
+/* Takes a queued task back. Thread: the loop's. */
+void loop_task_cancel(struct loop_task *task);
+
+/* Hands `run(argument)` to another loop. Owned by the caller until `run` is called; a post can't be
+ * taken back, so what it points at must outlive it. Thread: any. */
+struct loop_post {
+    struct loop_post *next;
+    void (*run)(struct loop_post *post);
+};
+void loop_post(struct loop *loop, struct loop_post *post);
+
+/* Timers: intrusive, started and stopped in O(log n) without allocation. Thread: the loop's. */
+struct loop_timer {
+    uint64_t deadline_ns; /* on the monotonic clock */
+    size_t position;      /* in the loop's heap, from 1; 0 = not started */
+    void (*expired)(struct loop_timer *timer);
+    struct loop *loop;
+};
+void loop_timer_init(struct loop_timer *timer, void (*expired)(struct loop_timer *timer));
+/* Starts, or moves, the timer. */
+void loop_timer_start(struct loop *loop, struct loop_timer *timer, uint64_t deadline_ns);
+/* Harmless if it is not started. */
+void loop_timer_stop(struct loop_timer *timer);
+static inline bool loop_timer_is_started(const struct loop_timer *timer) {
+    return timer->position != 0;
+}
+
+/* Watches a descriptor of the host for readability, writability, or the peer's end (RDHUP).
+ * Level-triggered. Thread: the loop's. */
+enum { LOOP_READABLE = 1, LOOP_WRITABLE = 2, LOOP_DISCONNECTED = 4 };
+struct loop_watch;
+typedef void loop_watch_callback(struct loop_watch *watch, unsigned events, void *argument);
+MUST_USE enum err loop_watch_new(struct loop *loop, int descriptor, unsigned events,
+                                 loop_watch_callback *callback, void *argument,
+                                 struct loop_watch **ret_watch);
+void loop_watch_change(struct loop_watch *watch, unsigned events);
+/* No callback comes after this; the descriptor may be closed at once. Accepts NULL. */
+void loop_watch_free(struct loop_watch *watch);
+
+/* Calls `before_wait` on each turn right before the loop waits (libmicrohttpd's MHD_run and the
+ * like). One at a time may be set. Thread: the loop's. */
+void loop_set_before_wait(struct loop *loop, void (*before_wait)(void *argument), void *argument);
+
+/* Work for the pool of worker threads (shared by all loops, bounded): `run` on a worker, then
+ * `done` on the loop. It can't be taken back: what it uses belongs to it until `done`.
+ * Thread: the loop's. */
+struct loop_work {
+    void (*run)(struct loop_work *work);  /* worker thread */
+    void (*done)(struct loop_work *work); /* loop's thread; may free the work */
+    struct loop *loop;
+    void *request; /* libuv's */
+};
+MUST_USE enum err loop_work_start(struct loop *loop, struct loop_work *work);
+
+/* A child process, without a shell, with an empty standard input. `exited` comes once on the loop's
+ * thread; the process object is then gone. Thread: the loop's. */
+struct loop_process;
+struct loop_process_options {
+    const char *const *arguments; /* arguments[0] is the file, a path; ends with NULL */
+    uint64_t memory_bytes;        /* RLIMIT_AS; 0 = none */
+    uint64_t cpu_seconds;         /* RLIMIT_CPU; 0 = none */
+    uint64_t wall_ns;             /* killed after this; 0 = never */
+    int error_descriptor;         /* where its standard error goes; -1 = ours */
+    void (*exited)(void *argument, int exit_status, int signal, bool timed_out);
+    void *argument;
+};
+MUST_USE enum err loop_process_start(struct loop *loop, const struct loop_process_options *options,
+                                     struct loop_process **ret_process);
+/* Kills it (SIGKILL); `exited` still comes. */
+void loop_process_kill(struct loop_process *process);
+
+/* Calls `callback` on the loop's thread when the process gets this signal. Thread: the loop's. */
+MUST_USE enum err loop_on_signal(struct loop *loop, int signal, void (*callback)(void *argument),
+                                 void *argument);

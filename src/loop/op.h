@@ -1,0 +1,98 @@
+/* Operations: what every layer that may have to wait is made of.
+ *
+ * An operation is polled. Its owner calls a function of a device with a struct op; the function
+ * returns at once: OK, an error, or ERR_PENDING. After ERR_PENDING the owner returns to the loop
+ * and calls the same function with the same arguments again when `wake` has been called (calling
+ * more often is harmless). Until it has finished, the operation has had no effect, or keeps its
+ * progress in the op. Pointers among the arguments are valid during each call only: what outlives a
+ * call belongs to the device's state.
+ *
+ * An op serves one operation after the other. Whoever gives it up in between (a killed run, a
+ * client that left) calls op_abandon: the device's state goes, work that is with another thread is
+ * detached and its result dropped.
+ *
+ * A device that uses other devices drives them with child ops in its own state (op_init_child).
+ *
+ * Thread: an op belongs to one loop. Layer: base and loop. */
+#pragma once
+
+#include "loop/loop.h"
+
+/* On whose behalf an operation is done. Devices look here for rights, never at where it came from.
+ */
+struct who {
+    uint64_t run_id;  /* the guest's run; 0 = the control door */
+    int64_t app_id;   /* the guest's app; 0 = the control door */
+    int64_t owner_id; /* people; 1 = local */
+    bool may_control; /* the control door: may change and see everything of the owner's */
+};
+
+struct op_waiter;
+
+struct op {
+    struct loop *loop;
+    void (*wake)(
+        struct op *op); /* on the loop's thread, from its ready queue, never from inside a call */
+    const struct who *who; /* borrowed; not NULL */
+    bool nonblocking;      /* AGAIN in place of ERR_PENDING where there is no end in sight (an
+                              empty pipe); work that is bounded (a disk) is still PENDING */
+    /* the device's, while PENDING: */
+    void *state;
+    void (*drop_state)(struct op *op); /* frees `state`; called by op_finish and op_abandon */
+    struct op *parent;                 /* woken when this one is */
+    struct loop_task wake_task;
+    struct op_waiter *waiter; /* lazily made, see op_queue_wait */
+};
+
+void op_init(struct op *op, struct loop *loop, const struct who *who, void (*wake)(struct op *op));
+/* A child wakes its parent and acts for the same `who`. */
+void op_init_child(struct op *child, struct op *parent);
+/* Gives up whatever is pending; the op can then be used anew. Harmless when nothing is. */
+void op_abandon(struct op *op);
+/* op_abandon and the end of the op. */
+void op_done(struct op *op);
+
+/* For devices. Sets the state of a beginning operation. */
+void op_set_state(struct op *op, void *state, void (*drop_state)(struct op *op));
+/* Drops the state; returns `result`, so that `return op_finish(op, err);` ends an operation. */
+enum err op_finish(struct op *op, enum err result);
+/* Queues the owner's wake. Thread: the op's loop. */
+void op_wake(struct op *op);
+
+/* What operations wait for: data in a pipe, room in a queue. Guards itself; any thread may wake.
+ * An op that is given up leaves the queue by itself. The queue must be empty (or woken) and unused
+ * when it goes. */
+struct op_queue {
+    void *mutex; /* opaque; allocated by init */
+    struct list waiters;
+};
+MUST_USE enum err op_queue_init(struct op_queue *queue);
+/* Wakes whoever is left and frees it. */
+void op_queue_done(struct op_queue *queue);
+/* The op is woken by the next op_queue_wake_all. An op may wait in several queues only through
+ * child ops; waiting again in the same queue is harmless. Check the condition after this call, not
+ * before, or a wake from another thread may be lost. Thread: the op's loop. */
+MUST_USE enum err op_queue_wait(struct op_queue *queue, struct op *op);
+/* Thread: any. */
+void op_queue_wake_all(struct op_queue *queue);
+
+/* Work on another thread for an op. Embed it as the first member of the device's state object,
+ * which then belongs to the work: allocated by malloc, freed by `release` when both the op and the
+ * worker have let go. Pattern:
+ *
+ *     struct my_work *work = op->state;
+ *     if (!work) {
+ *         … allocate, copy the arguments in …
+ *         return op_work_start(op, &work->base);    // ERR_PENDING, or an error (then released)
+ *     }
+ *     if (!work->base.finished) return ERR_PENDING;
+ *     … copy the results out …
+ *     return op_finish(op, work->result);            // releases */
+struct op_work {
+    struct loop_work loop_work;
+    void (*run)(struct op_work *work);     /* worker thread: touches the work object only */
+    void (*release)(struct op_work *work); /* loop's thread */
+    struct op *op;                         /* NULL after it was given up */
+    bool finished;
+};
+MUST_USE enum err op_work_start(struct op *op, struct op_work *work);

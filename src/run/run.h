@@ -1,0 +1,191 @@
+/* Runs: the life of a program from its admission to its end, and afterwards until it is forgotten.
+ *
+ *   QUEUED → STARTING → RUNNING ⇄ WAITING, PAUSED → ENDED → (kept) → gone
+ *
+ * A run belongs to one loop; its loop steps its sandbox, drives its host calls and enforces its
+ * limits. Its standard input is a bounded pipe; its output an ordered record of chunks, each of
+ * standard output or error, that readers follow by offset. What is marked "any thread" below guards
+ * itself, so that every connection and device sees every run.
+ *
+ * What a run sees as its tree is built by hooks that main hands in (struct run_hooks): run/ knows
+ * no device.
+ *
+ * Layer: engine, ns, store. */
+#pragma once
+
+#include "engine/engine.h"
+#include "store/applog.h"
+#include "store/catalog.h"
+
+struct runs; /* all runs of the server, and what they share */
+struct run;
+
+/* Why a run ended; the words of the HTTP interface (run_reason_text). */
+enum run_reason {
+    RUN_REASON_NONE, /* it has not ended */
+    RUN_REASON_EXIT,
+    RUN_REASON_TRAP,
+    RUN_REASON_WALL,
+    RUN_REASON_CPU,
+    RUN_REASON_MEMORY,
+    RUN_REASON_OUTPUT,
+    RUN_REASON_DISK,
+    RUN_REASON_KILLED,
+    RUN_REASON_CLIENT,
+    RUN_REASON_SHUTDOWN,
+    RUN_REASON_FAILED, /* it could not be started: run_status.message says why */
+};
+const char *run_reason_text(enum run_reason reason);
+
+enum run_state { RUN_QUEUED, RUN_STARTING, RUN_RUNNING, RUN_WAITING, RUN_PAUSED, RUN_ENDED };
+const char *run_state_text(enum run_state state);
+
+struct run_limits { /* all set: server's default, app's and run's merged by run_start */
+    uint64_t memory_bytes, cpu_ns, wall_ns, output_bytes, tmp_bytes, disk_bytes;
+    uint64_t open_files;
+};
+
+/* What is asked for. Everything is copied by run_start. */
+struct run_request {
+    struct app *app;                   /* borrowed; a reference is taken */
+    const struct app_version *version; /* NULL: the current one */
+    const struct str *arguments;       /* replace the app's if has_arguments */
+    size_t argument_count;
+    bool has_arguments;
+    const struct str *environment; /* "KEY=VALUE", added to the app's */
+    size_t environment_count;
+    struct str call;          /* exported function to call; length 0: _start */
+    struct app_limits limits; /* 0 = not given; only tightens */
+    const struct str *tags;   /* "K:V" */
+    size_t tag_count;
+    uint64_t keep_ns; /* after its end; 0 = the default */
+    bool detached;    /* no client is bound to it; the wall limit's default is longer */
+    bool discard_stderr;
+    bool stdin_open;    /* else standard input is empty */
+    uint64_t parent_id; /* the run that started it, or 0 */
+    struct str root;    /* "keep" (default), "fresh", "ro", or a volume's name */
+};
+
+/* What can be known of a run at a moment: a copy. */
+struct run_status {
+    uint64_t id, parent_id;
+    char app[APP_NAME_MAX + 1];
+    int64_t app_id, owner_id;
+    uint32_t version;
+    enum run_state state;
+    enum run_reason reason;
+    int32_t exit_status;
+    bool detached;
+    uint64_t created_ns, started_ns, ended_ns; /* realtime; 0 = not yet */
+    uint64_t queued_ns, wall_ns, cpu_ns;       /* durations */
+    uint64_t memory_bytes, memory_peak_bytes;
+    uint64_t calls, bytes_read, bytes_written, output_bytes;
+    struct run_limits limits;
+};
+
+struct run_hooks {
+    void *context;
+    /* Builds the tree of a run. Polled. The hook may keep state for the run in `*run_tree`, given
+     * back to `tree_done` when the run is forgotten. */
+    enum err (*make_tree)(void *context, struct op *op, struct run *run, struct ns **ret_ns,
+                          void **ret_tree, struct buf *message);
+    /* The run ended: polled; done when its effects are on disk (a commit of its volume if dirty).
+     */
+    enum err (*commit_tree)(void *context, struct op *op, void *tree);
+    void (*tree_done)(void *context, void *tree);
+};
+
+struct runs_options {
+    struct run_limits defaults; /* wall_ns: attached */
+    uint64_t detached_wall_ns;
+    uint64_t keep_ns;
+    uint32_t max_runs_per_app, queue_per_app;
+    uint64_t queue_wait_ns;
+    uint32_t max_runs;       /* of the server */
+    uint32_t kept_max;       /* ended runs that are kept at most */
+    uint64_t kept_bytes_max; /* … and their output */
+    struct compile_limits compile;
+};
+
+MUST_USE enum err runs_new(const struct runs_options *options, struct engine *engine,
+                           struct catalog *catalog, struct applog_set *logs,
+                           const struct run_hooks *hooks, struct loop *const *loops,
+                           size_t loop_count, struct runs **ret_runs);
+void runs_free(struct runs *runs);
+const struct runs_options *runs_get_options(const struct runs *runs);
+/* No new runs from now on; those that run are ended with RUN_REASON_SHUTDOWN after `grace_ns`.
+ * `finished` is called on `loop` when the last one has ended. */
+void runs_shut_down(struct runs *runs, struct loop *loop, uint64_t grace_ns,
+                    void (*finished)(void *argument), void *argument);
+
+/* Counters for /metrics. Any thread. */
+struct runs_counters {
+    uint64_t started, ended_by_reason[RUN_REASON_FAILED + 1], refused;
+    uint64_t running, queued, kept;
+};
+struct runs_counters runs_counters(struct runs *runs);
+
+/* The compiled program of a version: from memory, from the cache on disk, or compiled (again) when
+ * that is missing or damaged. Polled. /create calls it to compile an upload. */
+MUST_USE enum err runs_program(struct op *op, struct runs *runs,
+                               const uint8_t module_sha256[SHA256_SIZE],
+                               struct program **ret_program, struct buf *message);
+void runs_forget_program(struct runs *runs, const uint8_t module_sha256[SHA256_SIZE]);
+
+/* Starts a run on `loop` (or another one with fewer runs that compute). Returns at once with a
+ * reference; the run may be queued. AGAIN: the queue is full too, or the server shuts down (the
+ * message says which). 2BIG: arguments. Failures after this show in its status. */
+MUST_USE enum err run_start(struct runs *runs, struct loop *loop, const struct run_request *request,
+                            struct run **ret_run, struct buf *message);
+struct run *run_ref(struct run *run);
+void run_unref(struct run *run);
+/* NOENT if there never was one or it is forgotten. Any thread. */
+MUST_USE enum err runs_find(struct runs *runs, uint64_t id, struct run **ret_run);
+/* References to all runs, kept ones too, by id. The caller unrefs each and frees the array. */
+MUST_USE enum err runs_list(struct runs *runs, struct run ***ret_list, size_t *ret_count);
+
+/* Any thread: */
+uint64_t run_id(const struct run *run);
+const struct app *run_app(const struct run *run);
+const struct who *run_who(const struct run *run);
+const struct wasi_strings *run_arguments(const struct run *run);
+const struct wasi_strings *run_environment(const struct run *run);
+size_t run_tags(const struct run *run, const char *const **ret_tags);
+struct run_status run_status(struct run *run);
+/* Why it failed or trapped, for humans, appended; nothing if it ended well. */
+void run_failure(struct run *run, struct buf *text);
+void *run_tree(struct run *run); /* the hook's; NULL before it is made */
+/* Ends it; nothing if it has ended. */
+void run_kill(struct run *run, enum run_reason reason);
+void run_pause(struct run *run);
+void run_resume(struct run *run);
+/* A client is bound to it or left: a run that is not detached ends (RUN_REASON_CLIENT) when it has
+ * left. */
+void run_client_left(struct run *run);
+/* Polled: until it has ended (and its effects are on disk). */
+MUST_USE enum err run_wait(struct op *op, struct run *run);
+
+/* Standard input: a bounded pipe. Any thread, polled: PENDING while there is no room; PIPE after
+ * its end or after it was closed. */
+MUST_USE enum err run_stdin_write(struct op *op, struct run *run, const void *data, size_t length,
+                                  size_t *ret_written);
+void run_stdin_close(struct run *run);
+
+/* Output. A reader keeps its place: the offset in the sequence of all bytes of both streams.
+ * Reading gives bytes of one chunk of one stream at a time; `streams` selects (1 = stdout, 2 =
+ * stderr, 3 = both). PENDING: nothing yet. OK with 0 bytes: the run has ended and all was read.
+ * `*ret_skipped` bytes were cut by the kept limit. An attached client's reader is `binding`: the
+ * guest waits when it is too far behind. */
+struct run_reader {
+    uint64_t offset;
+    bool binding;
+};
+enum { RUN_STDOUT = 1, RUN_STDERR = 2 };
+MUST_USE enum err run_output_read(struct op *op, struct run *run, struct run_reader *reader,
+                                  unsigned streams, void *data, size_t size, size_t *ret_read,
+                                  unsigned *ret_stream, uint64_t *ret_time_ns);
+/* While the request body still comes in nobody can read: output goes to the spool, unthrottled up
+ * to its limit. Then the client's reader is bound. */
+void run_bind_reader(struct run *run, struct run_reader *reader);
+/* The files of the standard streams for /dev/stdin …: references. */
+struct file *run_stream_file(struct run *run, unsigned descriptor);

@@ -1,0 +1,82 @@
+/* Volumes: the files of an app in one SQLite database.
+ *
+ * A volume belongs to no loop: operations on it are done one at a time (a strand). A thread that
+ * finds it free does a short operation itself at once; the rest, and everything that writes to disk
+ * for long (commits, checkpoints), is worked off by a worker. So every function here is polled.
+ *
+ * Effects are visible at once to all users of the volume, and on disk at the next commit: when
+ * somebody waits for one (volume_sync, the end of a run) and at least every second. All who wait
+ * share a commit. A failed fsync ends the process.
+ *
+ * Quotas on bytes and inodes are charged before the write: NOSPC (DQUOT is not used).
+ * Files are sparse: holes take no space and read as zero.
+ *
+ * Schema: store/volume_schema.h. Thread: any loop's (with its op). Layer: loop. */
+#pragma once
+
+#include "base/buf.h"
+#include "loop/op.h"
+#include "ns/dev.h"
+
+struct volume;
+
+struct volume_options {
+    const char *path; /* of the database; created if `create` */
+    bool create;
+    bool read_only;      /* a version's layer: never changed */
+    uint64_t bytes_max;  /* quota; 0 = none */
+    uint64_t inodes_max; /* quota; 0 = none */
+};
+struct volume_usage {
+    uint64_t bytes, inodes, bytes_max, inodes_max;
+};
+
+/* Opens and checks it. Blocking: call on a worker or at start. NOENT; IO with a message when the
+ * database is damaged. */
+MUST_USE enum err volume_open(const struct volume_options *options, struct volume **ret_volume,
+                              struct buf *message);
+struct volume *volume_ref(struct volume *volume);
+/* The last reference commits and closes it (blocking). */
+void volume_unref(struct volume *volume);
+void volume_set_quota(struct volume *volume, uint64_t bytes_max, uint64_t inodes_max);
+struct volume_usage volume_usage(struct volume *volume);
+/* Polled: done when everything done so far is on disk. At once when nothing is dirty. */
+MUST_USE enum err volume_sync(struct op *op, struct volume *volume);
+/* Whether anything waits for a commit. Cheap (an atomic). */
+bool volume_is_dirty(struct volume *volume);
+
+/* Inodes and what can be done with them. The root is inode 1. These are what dev/volume.c turns
+ * into files; the meanings are those of ns/dev.h. An inode that is held (volume_hold) lives on when
+ * its last name is removed, until volume_let_go. */
+#define VOLUME_ROOT_INODE 1
+void volume_hold(struct volume *volume, uint64_t inode);
+void volume_let_go(struct volume *volume, uint64_t inode);
+/* As dev->walk; the found inode is held for the caller. */
+MUST_USE enum err volume_walk(struct op *op, struct volume *volume, uint64_t directory,
+                              const struct str *names, size_t count, size_t *ret_walked,
+                              uint64_t *ret_inode, enum file_type *ret_type);
+MUST_USE enum err volume_create(struct op *op, struct volume *volume, uint64_t directory,
+                                struct str name, enum file_type type, uint64_t *ret_inode);
+MUST_USE enum err volume_symlink(struct op *op, struct volume *volume, uint64_t directory,
+                                 struct str name, struct str target);
+MUST_USE enum err volume_link(struct op *op, struct volume *volume, uint64_t inode,
+                              uint64_t directory, struct str name);
+MUST_USE enum err volume_readlink(struct op *op, struct volume *volume, uint64_t inode,
+                                  struct buf *ret_target);
+MUST_USE enum err volume_remove(struct op *op, struct volume *volume, uint64_t directory,
+                                struct str name, bool directory_wanted);
+MUST_USE enum err volume_rename(struct op *op, struct volume *volume, uint64_t old_directory,
+                                struct str old_name, uint64_t new_directory, struct str new_name);
+MUST_USE enum err volume_read(struct op *op, struct volume *volume, uint64_t inode, void *data,
+                              size_t length, uint64_t offset, size_t *ret_read);
+MUST_USE enum err volume_write(struct op *op, struct volume *volume, uint64_t inode,
+                               const void *data, size_t length, uint64_t offset,
+                               size_t *ret_written);
+MUST_USE enum err volume_readdir(struct op *op, struct volume *volume, uint64_t directory,
+                                 struct dir_list *ret_list);
+MUST_USE enum err volume_stat(struct op *op, struct volume *volume, uint64_t inode,
+                              struct file_stat *ret_stat);
+MUST_USE enum err volume_set_size(struct op *op, struct volume *volume, uint64_t inode,
+                                  uint64_t size_bytes);
+MUST_USE enum err volume_set_times(struct op *op, struct volume *volume, uint64_t inode,
+                                   uint64_t accessed_ns, uint64_t modified_ns, unsigned flags);

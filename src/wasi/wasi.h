@@ -1,0 +1,101 @@
+/* WASI preview 1: the 46 functions of wasi_snapshot_preview1.witx, on a namespace.
+ *
+ * Nothing here knows of Wasmtime: an engine hands in the guest's memory (struct guest) and the raw
+ * arguments of a call, and drives it:
+ *
+ *   - functions of kind WASI_IMMEDIATE never wait: wasi_call_immediate, on the guest's own stack;
+ *   - functions of kind WASI_POLLED are noted by wasi_call_begin (arguments are kept, nothing else
+ *     happens: this runs on the guest's stack), the engine suspends the fiber, and the run calls
+ *     wasi_call_step from the loop's stack until it returns something other than ERR_PENDING. That
+ *     is the errno the guest gets; ERR_EXIT ends the guest (proc_exit; wasi->exit_status).
+ *
+ * The guest's memory is hostile: every access goes through wasi/memory.h, structures are copied in
+ * once and copied out once, base and length are read anew on every step.
+ *
+ * Thread: the run's loop. Layer: ns. */
+#pragma once
+
+#include "ns/fdtab.h"
+
+struct guest {
+    /* The linear memory as it is now: base and length in bytes. Length 0 if it exports none. */
+    uint8_t *(*memory)(struct guest *guest, size_t *ret_length_bytes);
+};
+
+enum wasi_kind { WASI_IMMEDIATE, WASI_POLLED };
+
+struct wasi;
+#define WASI_ARGUMENTS_MAX 9
+
+struct wasi_function {
+    const char *name;
+    const char *parameters; /* one letter each: i = i32, I = i64 */
+    bool has_result;        /* an i32 errno; only proc_exit has none */
+    enum wasi_kind kind;
+    enum err (*run)(struct wasi *wasi, const uint64_t *arguments);
+};
+/* All 46, in witx order. */
+#define WASI_FUNCTION_COUNT 46
+extern const struct wasi_function wasi_functions[WASI_FUNCTION_COUNT];
+
+/* A list of NUL-terminated strings, back to back (arguments, or environment as KEY=VALUE). */
+struct wasi_strings {
+    struct buf bytes; /* each with its NUL */
+    uint32_t count;
+};
+MUST_USE enum err wasi_strings_add(struct wasi_strings *strings, struct str text);
+
+struct wasi_limits {
+    uint32_t open_files;    /* descriptors */
+    uint32_t iovecs;        /* a call; more: INVAL */
+    uint32_t subscriptions; /* a poll_oneoff; more: NOMEM */
+    uint32_t random_bytes;  /* a random_get is done in pieces of this; */
+};
+
+struct wasi {
+    /* set by wasi_init */
+    struct loop *loop;
+    struct guest *guest;
+    struct ns *ns;                          /* a reference */
+    const struct wasi_strings *arguments;   /* borrowed: outlive the wasi */
+    const struct wasi_strings *environment; /* borrowed */
+    struct fdtab descriptors;
+    struct op op; /* of the call under way; its wake is the run's */
+    struct wasi_limits limits;
+    uint64_t (*cpu_time_ns)(
+        struct wasi *wasi); /* the guest's own CPU time, for its clocks; may be NULL */
+    void *owner;            /* the run */
+    int32_t exit_status;    /* set by proc_exit */
+    uint64_t calls;         /* calls of all kinds so far */
+    uint64_t bytes_read, bytes_written;
+
+    /* the polled call under way */
+    const struct wasi_function *pending; /* NULL: none */
+    uint64_t pending_arguments[WASI_ARGUMENTS_MAX];
+    void *call_state; /* progress of the call that is pending, freed by its drop function */
+    void (*drop_call_state)(struct wasi *wasi, void *call_state);
+};
+
+/* Descriptors are added by the caller (wasi_add_stream, wasi_add_preopen). `wake` is called when
+ * wasi_call_step is worth another call. */
+/* `guest` may be NULL until the first call: the sandbox sets it. */
+MUST_USE enum err wasi_init(struct wasi *wasi, struct loop *loop, struct guest *guest,
+                            struct ns *ns, const struct wasi_strings *arguments,
+                            const struct wasi_strings *environment,
+                            const struct wasi_limits *limits, const struct who *who,
+                            void (*wake)(struct op *op));
+/* Abandons what is pending and closes everything. */
+void wasi_done(struct wasi *wasi);
+
+/* Adds an open file at the next number (0, 1, 2 for the standard streams, 4 for a listener). Takes
+ * over the caller's reference on success. */
+MUST_USE enum err wasi_add_stream(struct wasi *wasi, struct file *file, unsigned open_flags);
+/* Adds the namespace's root as the preopened directory "/". */
+MUST_USE enum err wasi_add_preopen(struct wasi *wasi);
+
+enum err wasi_call_immediate(struct wasi *wasi, const struct wasi_function *function,
+                             const uint64_t *arguments);
+void wasi_call_begin(struct wasi *wasi, const struct wasi_function *function,
+                     const uint64_t *arguments);
+/* Polled; see above. */
+MUST_USE enum err wasi_call_step(struct wasi *wasi);
