@@ -37,7 +37,7 @@ cp -R "$headers/." "$work/include/"
 find "$work/include" -name '*.hh' -delete
 # conf.h says which features the library has; upstream lets CMake write it, here the manifest decides.
 features=$(sed -n '/features = \[/,/\]/s/^ *"\([a-z0-9-]*\)",*$/\1/p' "$here/Cargo.toml" | tr 'a-z-' 'A-Z_')
-sed -i 's/^#cmakedefine \(WASMTIME_FEATURE_[A-Z_]*\)$/\/* not built: \1 *\//' "$work/include/wasmtime/conf.h.in"
+sed -i 's/^#cmakedefine \(WASMTIME_FEATURE_[A-Z0-9_]*\)$/\/* not built: \1 *\//' "$work/include/wasmtime/conf.h.in"
 for feature in $features; do
     sed -i "s/^\/\* not built: WASMTIME_FEATURE_$feature \*\/$/#define WASMTIME_FEATURE_$feature/" "$work/include/wasmtime/conf.h.in"
 done
