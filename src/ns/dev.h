@@ -103,8 +103,9 @@ struct dev {
 
     /* Walks from `directory` along `names` as far as it goes: `*ret_walked` names were found, the
      * last one is `*ret_file` (a reference for the caller). Stops early, with OK, after a symbolic
-     * link or anything else that is no directory, and before a name that is not there. NOENT only
-     * if not even the first name is there. `count` is at least 1. */
+     * link or anything else that is no directory, and before a name that is not there (so that an
+     * early stop after a directory means NOENT to ns). NOENT only if not even the first name is
+     * there. `count` is at least 1. Default: NOENT in a directory, else NOTDIR. */
     enum err (*walk)(struct op *op, struct file *directory, const struct str *names, size_t count,
                      size_t *ret_walked, struct file **ret_file);
     /* Prepares for reading and writing. `*ret_file` is a reference for the caller: the same file,
@@ -124,7 +125,8 @@ struct dev {
      * must be none (ISDIR). Open files live on until their last reference goes. Default: ROFS. */
     enum err (*remove)(struct op *op, struct file *directory, struct str name,
                        bool directory_wanted);
-    /* POSIX rename within the device. A directory into itself or below: INVAL. Default: ROFS. */
+    /* POSIX rename within the device. A directory into itself or below: INVAL. A whiteout counts as
+     * a file that is no directory. Default: ROFS. */
     enum err (*rename)(struct op *op, struct file *old_directory, struct str old_name,
                        struct file *new_directory, struct str new_name);
 

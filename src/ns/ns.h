@@ -42,7 +42,10 @@ struct ns_place ns_root(struct ns *ns);
 
 enum ns_walk_flags {
     NS_FOLLOW = 1 << 0, /* follow a symbolic link at the last component */
-    NS_PARENT = 1 << 1, /* stop before the last component: for create, remove, rename */
+    NS_PARENT = 1 << 1, /* stop before the last component: for create, remove, rename. With
+                           NS_FOLLOW: a link at the last component is followed even where it
+                           dangles, and the result is the directory and the name that it leads to
+                           (open with O_CREAT) */
 };
 
 /* A walk on its way. Lives in the caller's state; zero it before the first call. */
@@ -55,7 +58,8 @@ struct ns_walk_result {
                               until ns_walk_done */
     bool directory_wanted; /* the path ended in a slash (or in . or ..) */
     bool is_mount_point;   /* NS_PARENT: something is mounted at `name`, or below it: it can be
-                              neither removed, renamed, nor replaced (BUSY) */
+                              neither removed, renamed, nor replaced (BUSY), and to create it
+                              is EXIST */
 };
 /* Polled. With NS_PARENT a path that is or ends in `.`, `..` or is `/`-only is INVAL for PARENT
  * (rmdir of "."), and the last component need not exist. The path is copied at the first call. */
@@ -66,10 +70,12 @@ MUST_USE enum err ns_walk(struct op *op, struct ns_walk *walk, struct ns *ns,
  * that is zero. */
 void ns_walk_done(struct ns_walk *walk);
 /* One more step from a parent found with NS_PARENT: the child `name` of `parent` with its mount,
- * without following links. Polled by `walk` as above (zeroed). */
+ * without following links. Polled. NOENT. */
 MUST_USE enum err ns_step(struct op *op, struct ns *ns, const struct ns_place *parent,
                           struct str name, struct ns_place *ret_child);
 
-/* The entries of a place: the device's and the mount points in it. Polled. */
+/* The entries of a place: first `.` and `..` (whose inode is the directory's own, as a place does
+ * not know its parent), then the device's, with the mount points in it. Whiteouts are left out.
+ * Polled. */
 MUST_USE enum err ns_readdir(struct op *op, struct ns *ns, const struct ns_place *place,
                              struct dir_list *ret_list);
