@@ -7,6 +7,9 @@
  * standard output or error, that readers follow by offset. What is marked "any thread" below guards
  * itself, so that every connection and device sees every run.
  *
+ * Whoever waits for a run (for its end, for output, for room in its standard input) does so with an
+ * op of its own loop, which need not be the run's.
+ *
  * What a run sees as its tree is built by hooks that main hands in (struct run_hooks): run/ knows
  * no device.
  *
@@ -33,7 +36,7 @@ enum run_reason {
     RUN_REASON_KILLED,
     RUN_REASON_CLIENT,
     RUN_REASON_SHUTDOWN,
-    RUN_REASON_FAILED, /* it could not be started: run_status.message says why */
+    RUN_REASON_FAILED, /* it could not be started: run_status.failure, and run_failure in words */
 };
 const char *run_reason_text(enum run_reason reason);
 
@@ -74,6 +77,10 @@ struct run_status {
     uint32_t version;
     enum run_state state;
     enum run_reason reason;
+    enum err failure; /* RUN_REASON_FAILED: why. AGAIN: it waited too long in the queue (a client is
+                         told to try again later) */
+    /* What the guest gave; 134 after a trap, 137 when it was ended, 126 if it could not be started:
+     * what a shell would say. */
     int32_t exit_status;
     bool detached;
     uint64_t created_ns, started_ns, ended_ns; /* realtime; 0 = not yet */
@@ -85,13 +92,20 @@ struct run_status {
 
 struct run_hooks {
     void *context;
-    /* Builds the tree of a run. Polled. The hook may keep state for the run in `*run_tree`, given
-     * back to `tree_done` when the run is forgotten. */
+    /* Builds the tree of a run, on its loop. Polled. `*ret_tree` is whatever the hook needs to know
+     * of it later; it is given back to `tree_done` exactly once. */
     enum err (*make_tree)(void *context, struct op *op, struct run *run, struct ns **ret_ns,
                           void **ret_tree, struct buf *message);
     /* The run ended: polled; done when its effects are on disk (a commit of its volume if dirty).
      */
     enum err (*commit_tree)(void *context, struct op *op, void *tree);
+    /* After the commit: whether the tree has something that only it shows (the files of a run with
+     * its own layer). If not, it is given back at once, else when the run is forgotten. Any thread
+     * but one at a time. */
+    bool (*tree_is_kept)(void *context, void *tree);
+    /* What `/` shows, a reference. Any thread. */
+    struct file *(*tree_root)(void *context, void *tree);
+    /* Any thread. */
     void (*tree_done)(void *context, void *tree);
 };
 
@@ -103,7 +117,7 @@ struct runs_options {
     uint64_t queue_wait_ns;
     uint32_t max_runs;       /* of the server */
     uint32_t kept_max;       /* ended runs that are kept at most */
-    uint64_t kept_bytes_max; /* … and their output */
+    uint64_t kept_bytes_max; /* and the bytes of their output */
     struct compile_limits compile;
 };
 
@@ -132,9 +146,18 @@ MUST_USE enum err runs_program(struct op *op, struct runs *runs,
                                struct program **ret_program, struct buf *message);
 void runs_forget_program(struct runs *runs, const uint8_t module_sha256[SHA256_SIZE]);
 
-/* Starts a run on `loop` (or another one with fewer runs that compute). Returns at once with a
- * reference; the run may be queued. AGAIN: the queue is full too, or the server shuts down (the
- * message says which). 2BIG: arguments. Failures after this show in its status. */
+/* Starts a run on `loop` (or another one with clearly fewer runs that compute). Returns at once
+ * with a reference; the run may be queued. AGAIN: the queue is full too, or the server shuts down
+ * (the message says which). 2BIG: arguments, environment or tags over the limits below. INVAL: a
+ * NUL in one of them, an environment without '='. NOENT: a library without `call`. Failures after
+ * this show in its status. Thread: `loop`'s. */
+enum {
+    RUN_ARGUMENTS_MAX = 4096,
+    RUN_ENVIRONMENT_MAX = 512,
+    RUN_STRINGS_BYTES_MAX = 256 * 1024, /* of each of both */
+    RUN_TAGS_MAX = 16,
+    RUN_TAG_BYTES_MAX = 256,
+};
 MUST_USE enum err run_start(struct runs *runs, struct loop *loop, const struct run_request *request,
                             struct run **ret_run, struct buf *message);
 struct run *run_ref(struct run *run);
@@ -152,11 +175,20 @@ const struct wasi_strings *run_arguments(const struct run *run);
 const struct wasi_strings *run_environment(const struct run *run);
 size_t run_tags(const struct run *run, const char *const **ret_tags);
 struct run_status run_status(struct run *run);
-/* Why it failed or trapped, for humans, appended; nothing if it ended well. */
+/* Why it failed, trapped or was ended, for humans, appended: "cpu limit of 30 s reached", or a
+ * trap's message with the guest's backtrace. Nothing if it exited by itself. */
 void run_failure(struct run *run, struct buf *text);
-void *run_tree(struct run *run); /* the hook's; NULL before it is made */
-/* Ends it; nothing if it has ended. */
+/* The name in the request's `root`. */
+struct str run_root_mode(const struct run *run);
+/* The exact version it runs. */
+const struct app_version *run_version(const struct run *run);
+/* What `/` shows in it, a reference. NOENT before its tree is made, and when it has ended and its
+ * tree has nothing of its own (it saw the app's volume). */
+MUST_USE enum err run_root(struct run *run, struct file **ret_root);
+/* Ends it; nothing if it has ended. It may have ended by itself meanwhile: run_status tells. */
 void run_kill(struct run *run, enum run_reason reason);
+/* Stops its guest at the next point where that is possible; its wall clock stands still, what was
+ * under way is finished after run_resume. */
 void run_pause(struct run *run);
 void run_resume(struct run *run);
 /* A client is bound to it or left: a run that is not detached ends (RUN_REASON_CLIENT) when it has
@@ -172,20 +204,31 @@ MUST_USE enum err run_stdin_write(struct op *op, struct run *run, const void *da
 void run_stdin_close(struct run *run);
 
 /* Output. A reader keeps its place: the offset in the sequence of all bytes of both streams.
- * Reading gives bytes of one chunk of one stream at a time; `streams` selects (1 = stdout, 2 =
- * stderr, 3 = both). PENDING: nothing yet. OK with 0 bytes: the run has ended and all was read.
- * `*ret_skipped` bytes were cut by the kept limit. An attached client's reader is `binding`: the
- * guest waits when it is too far behind. */
+ * Reading gives bytes of one chunk of one stream at a time (what was written within a millisecond
+ * to one stream may be one chunk); `streams` selects, bytes of the other stream are passed over.
+ * PENDING: nothing yet (AGAIN if op->nonblocking). OK with 0 bytes: the run has ended and all was
+ * read. `*ret_time_ns` (realtime) and `*ret_stream` are of the chunk.
+ *
+ * An attached client's reader is `binding`: the guest waits when it is more than
+ * RUN_READER_LAG_MAX behind. A zeroed reader begins at 0; set `offset` alone to begin elsewhere (an
+ * offset behind the end is moved to the end). */
+#define RUN_READER_LAG_MAX (256 * 1024)
 struct run_reader {
     uint64_t offset;
     bool binding;
+    uint64_t frame_offset, frame_position; /* where the last chunk began; zero at first */
 };
 enum { RUN_STDOUT = 1, RUN_STDERR = 2 };
 MUST_USE enum err run_output_read(struct op *op, struct run *run, struct run_reader *reader,
                                   unsigned streams, void *data, size_t size, size_t *ret_read,
                                   unsigned *ret_stream, uint64_t *ret_time_ns);
-/* While the request body still comes in nobody can read: output goes to the spool, unthrottled up
- * to its limit. Then the client's reader is bound. */
+/* Polled: until run_output_read would not wait. For pollers. */
+MUST_USE enum err run_output_wait(struct op *op, struct run *run, struct run_reader *reader,
+                                  unsigned streams);
+/* Until a reader is bound, output goes to the record unthrottled, up to its limit: while a request
+ * body still comes in nobody can read. From then on the guest waits for this reader. */
 void run_bind_reader(struct run *run, struct run_reader *reader);
-/* The files of the standard streams for /dev/stdin …: references. */
+/* The files of the standard streams (0, 1, 2), as the run has them: a reference. */
 struct file *run_stream_file(struct run *run, unsigned descriptor);
+/* The log of its app, borrowed; NULL if it could not be opened. */
+struct applog *run_applog(const struct run *run);
