@@ -1,0 +1,57 @@
+/* Who may use the control door.
+ *
+ * On a loopback address no token is needed, but a request must be meant for us: its Host is a
+ * loopback name (or one given by --domain), its Origin, if any, is ours, a browser does not say
+ * that another site sent it, and it did not come through a proxy. With --trust-proxy ADDRESS what
+ * comes through that proxy is let in with a token. On any other address a token is needed. A token
+ * is 256 random bits; only its SHA-256 is kept (state directory, `tokens`), compared in constant
+ * time.
+ *
+ * Thread: read-only after access_init. Layer: http. */
+#pragma once
+
+#include "http/http.h"
+
+#include <stdatomic.h>
+
+#define ACCESS_TOKENS_MAX 64
+struct access {
+    bool token_required; /* the listening address is not loopback */
+    uint8_t token_hashes[ACCESS_TOKENS_MAX][32];
+    size_t token_count;
+    const char *const *trusted_proxies; /* addresses as text */
+    size_t trusted_proxy_count;
+    const char *domain; /* the server's own host name besides loopback ones, or NULL */
+};
+
+enum access_verdict {
+    ACCESS_GRANTED,
+    ACCESS_FOREIGN_HOST,   /* 421 */
+    ACCESS_FOREIGN_ORIGIN, /* 403 */
+    ACCESS_PROXIED,        /* 403 */
+    ACCESS_TOKEN_MISSING,  /* 401 */
+    ACCESS_TOKEN_WRONG,    /* 401 */
+};
+/* What access depends on, apart from connections so that it is tested as a pure function. */
+struct access_request {
+    struct str host, origin, fetch_site, authorization; /* data NULL: header not sent */
+    bool has_forwarding_header;                         /* Forwarded, X-Forwarded-*, Via */
+    const char *client_address;
+};
+enum access_verdict access_check(const struct access *access, const struct access_request *request);
+enum access_verdict access_check_exchange(const struct access *access,
+                                          const struct http_exchange *exchange);
+/* The sentence for the client, saying what to do. Static. */
+const char *access_explain(enum access_verdict verdict);
+int access_http_status(enum access_verdict verdict);
+
+/* Adds a token (its text, e.g. from $ZASM_TOKEN): INVAL if shorter than 16 characters. */
+MUST_USE enum err access_add_token(struct access *access, struct str token);
+/* Reads STATE/tokens: one hexadecimal SHA-256 a line, then a space and a comment. A missing file is
+ * no error. */
+MUST_USE enum err access_load(struct access *access, const char *state_directory,
+                              struct buf *message);
+/* Makes a token, appends its hash to STATE/tokens, and gives its text (43 characters of base64url,
+ * after "zasm_"). Used by `0asm token`. */
+MUST_USE enum err access_new_token(const char *state_directory, const char *comment,
+                                   struct buf *ret_token, struct buf *message);

@@ -1,0 +1,344 @@
+#include "api/api.h"
+
+#include "base/clock.h"
+
+#include <stdio.h>
+#include <strings.h>
+
+#define REQUEST_PATH_BYTES_MAX (16 * KIB)
+
+/* --- the form that the client wants ------------------------------------------------------- */
+
+static bool accepts(struct str accept, const char *type) {
+    while (accept.length > 0) {
+        struct str item = str_cut(&accept, ',');
+        struct str name = str_cut(&item, ';');
+        while (name.length > 0 && name.data[0] == ' ') {
+            name.data++;
+            name.length--;
+        }
+        while (name.length > 0 && name.data[name.length - 1] == ' ') {
+            name.length--;
+        }
+        if (name.length == strlen(type) && strncasecmp(name.data, type, name.length) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum request_accept accept_of(const struct http_exchange *exchange) {
+    struct str accept = http_header(exchange, "Accept");
+    if (!accept.data) {
+        return ACCEPT_TEXT;
+    }
+    if (accepts(accept, "application/x-ndjson")) {
+        return ACCEPT_NDJSON;
+    }
+    if (accepts(accept, "application/json") || accepts(accept, "application/problem+json")) {
+        return ACCEPT_JSON;
+    }
+    return accepts(accept, "application/x-tar") ? ACCEPT_TAR : ACCEPT_TEXT;
+}
+
+/* --- answers ------------------------------------------------------------------------------ */
+
+/* What guests or users wrote may be looked at in a browser, but never acts there as a page of ours.
+ */
+static void add_common_headers(struct request *request) {
+    enum err ignored = http_add_header(request->exchange, "Content-Security-Policy", "sandbox");
+    (void)ignored;
+}
+
+void request_respond_text(struct request *request, int status, struct str text) {
+    request->responded = true;
+    add_common_headers(request);
+    http_respond(request->exchange, status, "text/plain; charset=utf-8", text.data, text.length);
+}
+
+void request_respond_json(struct request *request, int status, json_t *json) {
+    char *text = json ? json_dumps(json, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
+    json_decref(json);
+    request->responded = true;
+    if (!text) {
+        http_respond(request->exchange, 503, "text/plain; charset=utf-8", "error: out of memory\n",
+                     strlen("error: out of memory\n"));
+        return;
+    }
+    cleanup_buf struct buf line = {0};
+    if (buf_printf(&line, "%s\n", text)) {
+        line.length = 0;
+    }
+    free(text);
+    add_common_headers(request);
+    http_respond(request->exchange, status,
+                 status >= 400 ? "application/problem+json" : "application/json", line.data,
+                 line.length);
+}
+
+void request_respond_empty(struct request *request, int status) {
+    request->responded = true;
+    http_respond(request->exchange, status, NULL, NULL, 0);
+}
+
+static void fail_with(struct request *request, int status, const char *name, const char *text) {
+    if (status == 401) {
+        enum err ignored =
+            http_add_header(request->exchange, "WWW-Authenticate", "Bearer realm=\"0asm\"");
+        (void)ignored;
+    }
+    if (status == 503 || status == 429) {
+        enum err ignored = http_add_header(request->exchange, "Retry-After", "1");
+        (void)ignored;
+    }
+    if (request->accept == ACCEPT_JSON || request->accept == ACCEPT_NDJSON) {
+        /* RFC 9457; `error` is the name by which programs tell errors apart. */
+        json_t *problem = json_pack("{s:s, s:i, s:s, s:s}", "type", "about:blank", "status", status,
+                                    "detail", text, "error", name);
+        if (!problem) { /* the text is not UTF-8 */
+            problem = json_pack("{s:s, s:i, s:s}", "type", "about:blank", "status", status, "error",
+                                name);
+        }
+        request_respond_json(request, status, problem);
+        return;
+    }
+    cleanup_buf struct buf line = {0};
+    if (buf_printf(&line, "error: %s\n", text)) {
+        line.length = 0;
+    }
+    request_respond_text(request, status, buf_str(&line));
+}
+
+void request_fail(struct request *request, enum err err, const struct buf *message) {
+    const char *text = message && message->length > 0 ? buf_text(message) : err_text(err);
+    fail_with(request, err_http_status(err), err_name(err), text);
+}
+
+void request_fail_status(struct request *request, int status, const char *format, ...) {
+    cleanup_buf struct buf text = {0};
+    va_list arguments;
+    va_start(arguments, format);
+    enum err err = buf_vprintf(&text, format, arguments);
+    va_end(arguments);
+    fail_with(request, status, "refused", err ? err_text(err) : buf_text(&text));
+}
+
+/* --- parameters --------------------------------------------------------------------------- */
+
+struct str request_parameter(const struct request *request, const char *name) {
+    const struct query_pair *pair = query_find(&request->query, name);
+    return pair ? pair->value : (struct str){0};
+}
+
+bool request_has_parameter(const struct request *request, const char *name) {
+    return query_find(&request->query, name) != NULL;
+}
+
+/* How many insertions, removals and replacements lie between a short name and a known one. */
+static size_t edit_distance(struct str a, const char *b) {
+    enum { LENGTH_MAX = 24 };
+    size_t b_length = strlen(b);
+    if (a.length >= LENGTH_MAX || b_length >= LENGTH_MAX) {
+        return LENGTH_MAX;
+    }
+    size_t row[LENGTH_MAX];
+    for (size_t j = 0; j <= b_length; j++) {
+        row[j] = j;
+    }
+    for (size_t i = 1; i <= a.length; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= b_length; j++) {
+            size_t replaced = diagonal + (a.data[i - 1] != b[j - 1]);
+            diagonal = row[j];
+            row[j] = MIN(replaced, MIN(row[j], row[j - 1]) + 1);
+        }
+    }
+    return row[b_length];
+}
+
+bool request_check_parameters(struct request *request, const char *const *allowed) {
+    for (size_t i = 0; i < request->query.count; i++) {
+        struct str name = request->query.pairs[i].name;
+        const char *nearest = NULL;
+        size_t distance = 3;
+        bool found = false;
+        for (const char *const *known = allowed; *known && !found; known++) {
+            found = str_equal_text(name, *known);
+            size_t difference = edit_distance(name, *known);
+            if (difference < distance) {
+                distance = difference;
+                nearest = *known;
+            }
+        }
+        if (found) {
+            continue;
+        }
+        cleanup_buf struct buf list = {0};
+        for (const char *const *known = allowed; *known; known++) {
+            if (buf_printf(&list, "%s%s", list.length ? ", " : "", *known)) {
+                break;
+            }
+        }
+        if (nearest) {
+            request_fail_status(request, 400,
+                                "no parameter '" STR_FORMAT "'; did you mean '%s'? Known are: %s",
+                                STR_ARGS(name), nearest, buf_text(&list));
+        } else {
+            request_fail_status(request, 400, "no parameter '" STR_FORMAT "'; known are: %s",
+                                STR_ARGS(name), buf_text(&list));
+        }
+        return false;
+    }
+    return true;
+}
+
+/* --- the life of a request ---------------------------------------------------------------- */
+
+static bool route_matches(const struct route *route, struct str path) {
+    size_t length = strlen(route->path);
+    if (length > 1 && route->path[length - 1] == '*') {
+        struct str prefix = {route->path, length - 1};
+        return str_starts(path, prefix) &&
+               (path.length == prefix.length || path.data[prefix.length] == '/');
+    }
+    return str_equal_text(path, route->path);
+}
+
+/* The route of a request; HEAD is GET. Otherwise `allowed` gets the methods that the path has. */
+static const struct route *find_route(struct str method, struct str path, struct buf *allowed) {
+    if (str_equal_text(method, "HEAD")) {
+        method = STR("GET");
+    }
+    for (size_t i = 0; i < route_count; i++) {
+        const struct route *route = &routes[i];
+        if (!route_matches(route, path)) {
+            continue;
+        }
+        if (str_equal_text(method, route->method)) {
+            return route;
+        }
+        enum err ignored = buf_printf(allowed, "%s%s", allowed->length ? ", " : "", route->method);
+        (void)ignored;
+    }
+    return NULL;
+}
+
+static void request_woken(struct op *op) {
+    struct request *request = CONTAINER_OF(op, struct request, op);
+    if (request->route && !request->refused && request->route->handler->step) {
+        request->route->handler->step(request);
+    }
+}
+
+static void begin(void *context, struct http_exchange *exchange) {
+    struct api *api = context;
+    struct request *request = calloc(1, sizeof *request);
+    if (!request) {
+        http_abort(exchange);
+        return;
+    }
+    request->api = api;
+    request->exchange = exchange;
+    request->loop = http_exchange_loop(exchange);
+    request->accept = accept_of(exchange);
+    request->refused = true; /* until a handler has it */
+    request->who = (struct who){.owner_id = 1, .may_control = true};
+    op_init(&request->op, request->loop, &request->who, request_woken);
+    http_exchange_set_user(exchange, request);
+    atomic_fetch_add_explicit(&api->requests, 1, memory_order_relaxed);
+
+    struct str raw_path = http_raw_path(exchange);
+    if (raw_path.length > REQUEST_PATH_BYTES_MAX) {
+        request_fail_status(request, 414, "the path is longer than %d bytes",
+                            (int)REQUEST_PATH_BYTES_MAX);
+        return;
+    }
+    enum err err = query_decode(raw_path, false, &request->path);
+    if (err || !str_is_utf8(buf_str(&request->path))) {
+        request_fail_status(request, 400,
+                            "the path is not valid: percent-encoded UTF-8 without "
+                            "NUL is expected");
+        return;
+    }
+    err = query_parse(http_raw_query(exchange), &request->query);
+    if (err) {
+        request_fail_status(request, 400, "the query is not valid: %s",
+                            err == ERR_2BIG ? "too many parameters"
+                                            : "percent-encoded UTF-8 without NUL is expected");
+        return;
+    }
+    cleanup_buf struct buf allowed = {0};
+    const struct route *route =
+        find_route(http_method(exchange), buf_str(&request->path), &allowed);
+    enum access_verdict verdict = route && route->role == ROLE_PUBLIC
+                                      ? ACCESS_GRANTED
+                                      : access_check_exchange(&api->access, exchange);
+    if (verdict != ACCESS_GRANTED) {
+        request_fail_status(request, access_http_status(verdict), "%s", access_explain(verdict));
+        return;
+    }
+    if (!route && allowed.length > 0) {
+        enum err ignored = http_add_header(exchange, "Allow", buf_text(&allowed));
+        (void)ignored;
+        request_fail_status(request, 405, "%.*s can't be done here; this path has: %s",
+                            STR_ARGS(http_method(exchange)), buf_text(&allowed));
+        return;
+    }
+    if (!route) {
+        request_fail_status(request, 404, "there is nothing at %s; GET / lists what there is",
+                            buf_text(&request->path));
+        return;
+    }
+    request->route = route;
+    if (!route->handler->body && http_has_body(exchange)) {
+        request_fail_status(request, 400, "%s takes no request body", route->usage);
+        return;
+    }
+    request->refused = false;
+    route->handler->start(request);
+}
+
+static size_t body(void *context, struct http_exchange *exchange, const uint8_t *data,
+                   size_t length) {
+    (void)context;
+    struct request *request = http_exchange_user(exchange);
+    if (!request || request->refused || request->responded) {
+        return length;
+    }
+    return request->route->handler->body(request, data, length);
+}
+
+static void body_end(void *context, struct http_exchange *exchange) {
+    (void)context;
+    struct request *request = http_exchange_user(exchange);
+    if (request && !request->refused && request->route->handler->body_end) {
+        request->route->handler->body_end(request);
+    }
+}
+
+static void end(void *context, struct http_exchange *exchange, bool completed) {
+    (void)context;
+    struct request *request = http_exchange_user(exchange);
+    if (!request) {
+        return;
+    }
+    op_done(&request->op);
+    if (!request->refused && request->route->handler->end) {
+        request->route->handler->end(request, completed);
+    }
+    buf_done(&request->path);
+    buf_done(&request->message);
+    query_done(&request->query);
+    free(request);
+}
+
+struct http_application api_application(struct api *api) {
+    return (struct http_application){
+        .context = api,
+        .begin = begin,
+        .body = body,
+        .body_end = body_end,
+        .end = end,
+    };
+}

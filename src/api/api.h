@@ -1,0 +1,123 @@
+/* What HTTP can do: the routes, and the life of a request.
+ *
+ * A request arrives with its head. It passes access control (access.h), finds its route in the
+ * table (routes.c: one row a verb and path, with its help and its role; docs/http.md is generated
+ * from the rows), and from then on belongs to the route's handler. Handlers are polled state
+ * machines: they use request->op for whatever has to wait and are stepped when it wakes.
+ *
+ *     start → body* → body_end → (step)* → end
+ *
+ * A handler answers exactly once, by one of request_respond…, request_fail, or http_respond_stream
+ * on request->exchange; it may do so at any of its callbacks. `end` comes exactly once, last, and
+ * frees what the handler holds; also when the client vanished at any moment before.
+ *
+ * Thread: the loop of the exchange. Layer: http, run, ns, store. */
+#pragma once
+
+#include "api/access.h"
+#include "http/http.h"
+#include "http/query.h"
+#include "run/run.h"
+
+#include <jansson.h>
+
+struct api_limits {
+    uint64_t upload_bytes_max; /* of a request body that is stored */
+    uint64_t module_bytes_max;
+};
+
+/* What all loops share. Made by main, constant while the server runs. */
+struct api {
+    struct engine *engine;
+    struct catalog *catalog;
+    struct runs *runs;
+    struct applog_set *logs;
+    struct access access;
+    struct api_limits limits;
+    struct file *root;         /* of the tree as the control door sees it: apps, proc, vol */
+    struct ns *tree;           /* a namespace of that root */
+    atomic_bool ready;         /* /healthz: 200 once set */
+    atomic_bool shutting_down; /* new work is refused with 503 */
+    uint64_t started_ns;       /* monotonic */
+    atomic_uint_fast64_t requests;
+    struct loop *const *loops;
+    struct http_server *const *servers; /* one a loop; read by /metrics */
+    size_t loop_count;
+};
+
+/* What the client wants to read, by its Accept header (RFC 9110 section 12.5.1). */
+enum request_accept {
+    ACCEPT_TEXT, /* anything, or nothing said: our default form */
+    ACCEPT_JSON,
+    ACCEPT_NDJSON,
+    ACCEPT_TAR,
+};
+
+struct request;
+
+struct request_handler {
+    /* The head is complete and the query parsed. */
+    void (*start)(struct request *request);
+    /* A piece of the body; returns how much was taken (http.h). NULL: a body is refused (400). */
+    size_t (*body)(struct request *request, const uint8_t *data, size_t length);
+    /* May be NULL. */
+    void (*body_end)(struct request *request);
+    /* request->op woke. May be NULL if the op is never used. */
+    void (*step)(struct request *request);
+    /* Free request->state and whatever it holds; the op is abandoned already. May be NULL. */
+    void (*end)(struct request *request, bool completed);
+};
+
+enum route_role {
+    ROLE_PUBLIC,  /* no token needed: /healthz */
+    ROLE_CONTROL, /* the control door */
+};
+
+struct route {
+    const char *method;
+    const char *path; /* "/run", or with a trailing "*" everything below: "/apps*" */
+    const struct request_handler *handler;
+    enum route_role role;
+    const char *usage; /* "POST /run?name=NAME[&arg=A]…": as shown by GET / and docs/http.md */
+    const char *help;  /* one line */
+};
+extern const struct route routes[];
+extern const size_t route_count;
+
+struct request {
+    struct api *api;
+    struct http_exchange *exchange;
+    struct loop *loop;
+    const struct route *route;
+    struct buf path; /* decoded, valid UTF-8, begins with '/' */
+    struct query query;
+    struct who who;
+    enum request_accept accept;
+    struct op op;       /* of the handler's operation under way; for nobody else */
+    void *state;        /* the handler's */
+    struct buf message; /* for the text of an error */
+    bool responded;
+    bool refused; /* was answered before a handler had it */
+};
+
+/* The callbacks for http_server_new; `context` is the api. */
+struct http_application api_application(struct api *api);
+
+/* Answers. All set `responded`. */
+void request_respond_text(struct request *request, int status, struct str text);
+/* Takes over `json`. */
+void request_respond_json(struct request *request, int status, json_t *json);
+void request_respond_empty(struct request *request, int status);
+/* One line, "error: …", or application/problem+json (RFC 9457) for clients that accept JSON. The
+ * status is the error's; the text is `message` if it has one (request->message may be passed), else
+ * the error's own. */
+void request_fail(struct request *request, enum err err, const struct buf *message);
+void request_fail_status(struct request *request, int status, const char *format, ...)
+    PRINTF_LIKE(3, 4);
+
+/* Query parameters. */
+struct str request_parameter(const struct request *request, const char *name);
+bool request_has_parameter(const struct request *request, const char *name);
+/* Fails the request and returns false if a parameter is given that is not among `allowed` (a
+ * NULL-terminated list); names the nearest one. */
+bool request_check_parameters(struct request *request, const char *const *allowed);

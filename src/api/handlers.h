@@ -1,0 +1,13 @@
+/* The handlers that the rows of routes.c name, one or a few a file. */
+#pragma once
+
+#include "api/api.h"
+
+extern const struct request_handler run_handler;     /* run.c */
+extern const struct request_handler create_handler;  /* create.c */
+extern const struct request_handler index_handler;   /* info.c */
+extern const struct request_handler health_handler;  /* info.c */
+extern const struct request_handler metrics_handler; /* metrics.c */
+/* tree.c: the tree door, a handler a verb. */
+extern const struct request_handler tree_get_handler, tree_put_handler, tree_post_handler,
+    tree_delete_handler, tree_move_handler;

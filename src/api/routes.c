@@ -1,0 +1,43 @@
+#include "api/handlers.h"
+
+/* clang-format off */
+const struct route routes[] = {
+    {"GET", "/", &index_handler, ROLE_CONTROL,
+     "GET /", "this list"},
+    {"POST", "/create", &create_handler, ROLE_CONTROL,
+     "POST /create?name=NAME", "upload a program (again: a new version of it)"},
+    {"POST", "/run", &run_handler, ROLE_CONTROL,
+     "POST /run?name=NAME", "run it; the body is its standard input, the answer its output as it appears"},
+    {"GET", "/apps*", &tree_get_handler, ROLE_CONTROL,
+     "GET /apps[/NAME[/...]]", "the apps; one app; its files, env, args, config, module, versions, log"},
+    {"PUT", "/apps*", &tree_put_handler, ROLE_CONTROL,
+     "PUT /apps/NAME/...", "write a file whole; PUT .../files/?unpack takes a tar"},
+    {"POST", "/apps*", &tree_post_handler, ROLE_CONTROL,
+     "POST /apps/NAME/call", "ask a transaction file: the body is the question, the answer its answer"},
+    {"DELETE", "/apps*", &tree_delete_handler, ROLE_CONTROL,
+     "DELETE /apps/NAME[/...]", "remove an app, or a file or directory of it"},
+    {"MOVE", "/apps*", &tree_move_handler, ROLE_CONTROL,
+     "MOVE /apps/NAME/...", "rename to the path in the Destination header"},
+    {"GET", "/proc*", &tree_get_handler, ROLE_CONTROL,
+     "GET /proc[/ID[/...]]", "programs that run, and that ended lately: status usage stdin stdout stderr log wait"},
+    {"PUT", "/proc*", &tree_put_handler, ROLE_CONTROL,
+     "PUT /proc/ID/stdin|ctl", "append to its standard input; write pause, resume or kill to ctl"},
+    {"POST", "/proc*", &tree_put_handler, ROLE_CONTROL,
+     "POST /proc/ID/ctl", "the same as PUT"},
+    {"DELETE", "/proc*", &tree_delete_handler, ROLE_CONTROL,
+     "DELETE /proc/ID[/stdin]", "end a run; close its standard input"},
+    {"GET", "/vol*", &tree_get_handler, ROLE_CONTROL,
+     "GET /vol[/NAME/files/...]", "volumes that several apps share"},
+    {"PUT", "/vol*", &tree_put_handler, ROLE_CONTROL,
+     "PUT /vol/NAME/files/...", "write a file whole"},
+    {"DELETE", "/vol*", &tree_delete_handler, ROLE_CONTROL,
+     "DELETE /vol/NAME[/files/...]", "remove it"},
+    {"MOVE", "/vol*", &tree_move_handler, ROLE_CONTROL,
+     "MOVE /vol/NAME/files/...", "rename to the path in the Destination header"},
+    {"GET", "/healthz", &health_handler, ROLE_PUBLIC,
+     "GET /healthz", "200 when it can take work"},
+    {"GET", "/metrics", &metrics_handler, ROLE_CONTROL,
+     "GET /metrics", "numbers for Prometheus"},
+};
+/* clang-format on */
+const size_t route_count = ARRAY_LENGTH(routes);

@@ -1,0 +1,153 @@
+/* POST /run: starts a run, gives it the request body as standard input and answers its output. */
+#include "api/handlers.h"
+#include "api/run_answer.h"
+#include "api/run_options.h"
+
+#include <inttypes.h>
+
+struct run_state {
+    struct run *run;
+    struct run_answer *answer;
+    bool detach, stdin_stays_open;
+    bool body_waits;  /* a piece of the body found no room */
+    bool input_ended; /* the program reads no more: the rest of the body is dropped */
+};
+
+static const char *const parameters[] = {
+    "name",  "arg",  "env",    "version", "root", "tag",    "keep", "stderr",     "detach",
+    "stdin", "call", "memory", "cpu",     "wall", "output", "disk", "open_files", NULL,
+};
+
+static void start(struct request *request) {
+    if (!request_check_parameters(request, parameters)) {
+        return;
+    }
+    struct run_state *state = calloc(1, sizeof *state);
+    if (!state) {
+        request_fail(request, ERR_NOMEM, NULL);
+        return;
+    }
+    request->state = state;
+    if (atomic_load_explicit(&request->api->shutting_down, memory_order_relaxed)) {
+        request_fail_status(request, 503, "the server is stopping");
+        return;
+    }
+    state->detach = request_has_parameter(request, "detach");
+    state->stdin_stays_open =
+        state->detach && str_equal_text(request_parameter(request, "stdin"), "open");
+    struct run_options options;
+    enum err err = run_options_parse(request, &options);
+    if (!err) {
+        options.request.detached = state->detach;
+        options.request.stdin_open = state->stdin_stays_open || http_has_body(request->exchange);
+        err = run_start(request->api->runs, request->loop, &options.request, &state->run,
+                        &request->message);
+        if (err == ERR_AGAIN) {
+            request_fail_status(request, 429, "%s", buf_text(&request->message));
+        } else if (err) {
+            request_fail(request, err, &request->message);
+        }
+    }
+    run_options_done(&options);
+}
+
+static size_t body(struct request *request, const uint8_t *data, size_t length) {
+    struct run_state *state = request->state;
+    size_t taken = 0;
+    while (taken < length && !state->input_ended) {
+        size_t written = 0;
+        enum err err =
+            run_stdin_write(&request->op, state->run, data + taken, length - taken, &written);
+        if (err == ERR_PENDING) {
+            state->body_waits = true;
+            return taken;
+        }
+        if (err) {
+            state->input_ended = true;
+            break;
+        }
+        taken += written;
+    }
+    return length;
+}
+
+static void answer_detached(struct request *request, struct run *run) {
+    char id[24], location[32];
+    snprintf(id, sizeof id, "%" PRIu64, run_id(run));
+    snprintf(location, sizeof location, "/proc/%s", id);
+    enum err err = http_add_header(request->exchange, "Run-Id", id);
+    if (!err) {
+        err = http_add_header(request->exchange, "Location", location);
+    }
+    if (err) {
+        request_fail(request, err, NULL);
+        return;
+    }
+    if (request->accept == ACCEPT_JSON || request->accept == ACCEPT_NDJSON) {
+        request_respond_json(request, 202, json_pack("{s:I}", "id", (json_int_t)run_id(run)));
+        return;
+    }
+    cleanup_buf struct buf line = {0};
+    err = buf_printf(&line, "%s\n", id);
+    if (err) {
+        request_fail(request, err, NULL);
+        return;
+    }
+    request_respond_text(request, 202, buf_str(&line));
+}
+
+static void body_end(struct request *request) {
+    struct run_state *state = request->state;
+    if (!state || !state->run || request->responded) {
+        return;
+    }
+    op_abandon(&request->op);
+    if (!state->stdin_stays_open) {
+        run_stdin_close(state->run);
+    }
+    if (state->detach) {
+        answer_detached(request, state->run);
+        return;
+    }
+    enum err err = run_answer_start(request, state->run, 0, true, request->accept, &state->answer);
+    if (err) {
+        request_fail(request, err, NULL);
+    }
+}
+
+static void step(struct request *request) {
+    struct run_state *state = request->state;
+    if (state->answer) {
+        run_answer_step(state->answer);
+    } else if (state->body_waits) {
+        state->body_waits = false;
+        http_body_resume(request->exchange);
+    }
+}
+
+static void end(struct request *request, bool completed) {
+    struct run_state *state = request->state;
+    if (!state) {
+        return;
+    }
+    (void)completed;
+    if (state->run) {
+        /* Nothing if it has ended, or is detached. */
+        run_client_left(state->run);
+        if (state->detach && !request->responded && !state->stdin_stays_open) {
+            /* The upload of its standard input was cut off: it must not take half for all. */
+            run_kill(state->run, RUN_REASON_CLIENT);
+        }
+    }
+    run_answer_free(state->answer);
+    run_unref(state->run);
+    free(state);
+}
+
+const struct request_handler run_handler = {
+    .start = start,
+    .body = body,
+    .body_end = body_end,
+    .step = step,
+    .end = end,
+};

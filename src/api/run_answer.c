@@ -1,0 +1,355 @@
+#include "api/run_answer.h"
+
+#include "api/json_text.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#define PIECE_BYTES (16 * KIB)
+
+enum stage {
+    STAGE_OUTPUT,      /* text and events: chunks as they come */
+    STAGE_WAIT,        /* JSON: until the run has ended */
+    STAGE_JSON_STDOUT, /* JSON: the streams one after the other */
+    STAGE_JSON_STDERR,
+    STAGE_LAST, /* the last event, or the rest of the result */
+    STAGE_DONE,
+};
+
+struct run_answer {
+    struct request *request;
+    struct run *run;
+    struct run_reader reader;
+    enum request_accept form;
+    enum stage stage;
+    bool waiting;        /* pull said that it waits for the op */
+    bool stdout_is_text; /* JSON: found by a first pass */
+    bool stderr_is_text;
+    struct buf formatted; /* events and JSON: what was made and not yet taken */
+    size_t formatted_taken;
+    struct carry { /* the beginning of a UTF-8 sequence whose rest is in the next piece */
+        uint8_t bytes[4];
+        size_t length;
+    } carries[2];
+};
+
+static struct carry *carry_of(struct run_answer *answer, unsigned stream) {
+    return &answer->carries[stream == RUN_STDERR];
+}
+
+/* Joins what was kept of `stream` with a new piece. `piece` has room for the carry before it. */
+static struct str join_carry(struct run_answer *answer, unsigned stream, uint8_t *piece,
+                             size_t length) {
+    struct carry *carry = carry_of(answer, stream);
+    memcpy(piece - carry->length, carry->bytes, carry->length);
+    struct str joined = {(const char *)piece - carry->length, carry->length + length};
+    size_t whole = json_text_whole_length(joined);
+    carry->length = joined.length - whole;
+    memcpy(carry->bytes, joined.data + whole, carry->length);
+    joined.length = whole;
+    return joined;
+}
+
+/* --- events ------------------------------------------------------------------------------- */
+
+static enum err format_event(struct run_answer *answer, unsigned stream, uint64_t time_ns,
+                             struct str data) {
+    struct buf *out = &answer->formatted;
+    bool is_text = str_is_utf8(data);
+    enum err err =
+        buf_printf(out, "{\"t\":%" PRIu64 ".%06u,\"stream\":\"%s\",\"%s\":\"", time_ns / NS_PER_S,
+                   (unsigned)(time_ns % NS_PER_S / NS_PER_US),
+                   stream == RUN_STDERR ? "stderr" : "stdout", is_text ? "data" : "data64");
+    if (!err) {
+        err = is_text ? json_text_escape(data, out) : json_text_base64(data, out);
+    }
+    return err ? err : buf_append_str(out, STR("\"}\n"));
+}
+
+static enum err format_ending(struct run_answer *answer) {
+    struct run_status status = run_status(answer->run);
+    return buf_printf(
+        &answer->formatted,
+        "\"id\":%" PRIu64 ",\"exit\":%" PRId32 ",\"reason\":\"%s\",\"cpu_us\":%" PRIu64
+        ",\"wall_us\":%" PRIu64 ",\"peak_bytes\":%" PRIu64 "}\n",
+        status.id, status.exit_status, run_reason_text(status.reason), status.cpu_ns / NS_PER_US,
+        status.wall_ns / NS_PER_US, status.memory_peak_bytes);
+}
+
+/* The next piece of output of `streams` as an event or a part of a JSON string, into `formatted`.
+ * OK with nothing added means that there is no more. */
+static enum err format_next(struct run_answer *answer, unsigned streams) {
+    uint8_t memory[4 + PIECE_BYTES];
+    uint8_t *piece = memory + 4;
+    size_t length = 0;
+    unsigned stream = 0;
+    uint64_t time_ns = 0;
+    enum err err = run_output_read(&answer->request->op, answer->run, &answer->reader, streams,
+                                   piece, PIECE_BYTES, &length, &stream, &time_ns);
+    if (err || length == 0) {
+        return err;
+    }
+    if (answer->form == ACCEPT_NDJSON) {
+        struct str data = join_carry(answer, stream, piece, length);
+        return data.length ? format_event(answer, stream, time_ns, data) : ERR_OK;
+    }
+    bool is_text = streams == RUN_STDERR ? answer->stderr_is_text : answer->stdout_is_text;
+    if (is_text) {
+        return json_text_escape(join_carry(answer, stream, piece, length), &answer->formatted);
+    }
+    /* Base64 goes by groups of three: the carry keeps the rest of a group. */
+    struct carry *carry = carry_of(answer, stream);
+    memcpy(piece - carry->length, carry->bytes, carry->length);
+    struct str joined = {(const char *)piece - carry->length, carry->length + length};
+    carry->length = joined.length % 3;
+    joined.length -= carry->length;
+    memcpy(carry->bytes, joined.data + joined.length, carry->length);
+    return json_text_base64(joined, &answer->formatted);
+}
+
+/* The rest of a sequence that never came. */
+static enum err flush_carries(struct run_answer *answer) {
+    for (unsigned stream = RUN_STDOUT; stream <= RUN_STDERR; stream++) {
+        struct carry *carry = carry_of(answer, stream);
+        struct str rest = {(const char *)carry->bytes, carry->length};
+        carry->length = 0;
+        if (rest.length == 0) {
+            continue;
+        }
+        enum err err = answer->form == ACCEPT_NDJSON
+                           ? format_event(answer, stream, run_status(answer->run).ended_ns, rest)
+                           : json_text_base64(rest, &answer->formatted);
+        if (err) {
+            return err;
+        }
+    }
+    return ERR_OK;
+}
+
+/* Whether all output of one stream of an ended run is valid UTF-8. */
+static bool stream_is_text(struct run_answer *answer, unsigned stream) {
+    struct run_reader reader = {.offset = 0};
+    struct run_answer scan = {.carries = {{{0}, 0}, {{0}, 0}}};
+    for (;;) {
+        uint8_t memory[4 + PIECE_BYTES];
+        size_t length = 0;
+        unsigned which = 0;
+        uint64_t time_ns = 0;
+        enum err err = run_output_read(&answer->request->op, answer->run, &reader, stream,
+                                       memory + 4, PIECE_BYTES, &length, &which, &time_ns);
+        if (err) {
+            return false;
+        }
+        if (length == 0) {
+            return carry_of(&scan, stream)->length == 0;
+        }
+        if (!str_is_utf8(join_carry(&scan, stream, memory + 4, length))) {
+            return false;
+        }
+    }
+}
+
+/* --- pulling ------------------------------------------------------------------------------ */
+
+static enum http_pull_result take_formatted(struct run_answer *answer, void *buffer, size_t size,
+                                            size_t *ret_length) {
+    size_t length = MIN(size, answer->formatted.length - answer->formatted_taken);
+    memcpy(buffer, answer->formatted.data + answer->formatted_taken, length);
+    answer->formatted_taken += length;
+    if (answer->formatted_taken == answer->formatted.length) {
+        answer->formatted.length = 0;
+        answer->formatted_taken = 0;
+    }
+    *ret_length = length;
+    return HTTP_PULL_DATA;
+}
+
+static enum http_pull_result add_trailers(struct run_answer *answer) {
+    struct run_status status = run_status(answer->run);
+    struct http_exchange *exchange = answer->request->exchange;
+    char exit_text[16], cpu_text[24], peak_text[24];
+    snprintf(exit_text, sizeof exit_text, "%" PRId32, status.exit_status);
+    snprintf(cpu_text, sizeof cpu_text, "%" PRIu64, status.cpu_ns / NS_PER_US);
+    snprintf(peak_text, sizeof peak_text, "%" PRIu64, status.memory_peak_bytes);
+    enum err err = http_add_trailer(exchange, "Run-Exit", exit_text);
+    if (!err) {
+        err = http_add_trailer(exchange, "Run-Reason", run_reason_text(status.reason));
+    }
+    if (!err) {
+        err = http_add_trailer(exchange, "Run-Cpu-Us", cpu_text);
+    }
+    if (!err) {
+        err = http_add_trailer(exchange, "Run-Peak-Bytes", peak_text);
+    }
+    answer->stage = STAGE_DONE;
+    return err ? HTTP_PULL_ABORT : HTTP_PULL_END;
+}
+
+static enum http_pull_result pull_text(struct run_answer *answer, void *buffer, size_t size,
+                                       size_t *ret_length) {
+    size_t length = 0;
+    unsigned stream = 0;
+    uint64_t time_ns = 0;
+    enum err err =
+        run_output_read(&answer->request->op, answer->run, &answer->reader, RUN_STDOUT | RUN_STDERR,
+                        buffer, size, &length, &stream, &time_ns);
+    if (err == ERR_PENDING) {
+        answer->waiting = true;
+        return HTTP_PULL_WAIT;
+    }
+    if (err) {
+        return HTTP_PULL_ABORT;
+    }
+    if (length == 0) {
+        return add_trailers(answer);
+    }
+    *ret_length = length;
+    return HTTP_PULL_DATA;
+}
+
+/* One step of events or JSON: adds to `formatted`, or moves on to the next stage. */
+static enum err format_step(struct run_answer *answer) {
+    struct buf *out = &answer->formatted;
+    enum err err = ERR_OK;
+    switch (answer->stage) {
+    case STAGE_OUTPUT:
+        err = format_next(answer, RUN_STDOUT | RUN_STDERR);
+        if (!err && out->length == 0 && run_status(answer->run).state == RUN_ENDED) {
+            /* Nothing was added: either only a carry was taken, or it is the end. */
+            size_t before = answer->reader.offset;
+            err = format_next(answer, RUN_STDOUT | RUN_STDERR);
+            if (!err && out->length == 0 && answer->reader.offset == before) {
+                answer->stage = STAGE_LAST;
+                err = flush_carries(answer);
+                return err ? err : buf_append_str(out, STR("{"));
+            }
+        }
+        return err;
+    case STAGE_WAIT:
+        answer->stdout_is_text = stream_is_text(answer, RUN_STDOUT);
+        answer->stderr_is_text = stream_is_text(answer, RUN_STDERR);
+        answer->stage = STAGE_JSON_STDOUT;
+        return buf_printf(out, "{\"%s\":\"", answer->stdout_is_text ? "stdout" : "stdout64");
+    case STAGE_JSON_STDOUT:
+    case STAGE_JSON_STDERR: {
+        bool first = answer->stage == STAGE_JSON_STDOUT;
+        size_t before = answer->reader.offset;
+        err = format_next(answer, first ? RUN_STDOUT : RUN_STDERR);
+        if (err || out->length > 0 || answer->reader.offset != before) {
+            return err;
+        }
+        err = flush_carries(answer);
+        if (err || !first) {
+            answer->stage = STAGE_LAST;
+            return err ? err : buf_append_str(out, STR("\","));
+        }
+        answer->stage = STAGE_JSON_STDERR;
+        answer->reader = (struct run_reader){0};
+        return buf_printf(out, "\",\"%s\":\"", answer->stderr_is_text ? "stderr" : "stderr64");
+    }
+    case STAGE_LAST:
+        answer->stage = STAGE_DONE;
+        return format_ending(answer);
+    case STAGE_DONE:
+        break;
+    }
+    return ERR_OK;
+}
+
+static enum http_pull_result pull(void *argument, void *buffer, size_t size, size_t *ret_length) {
+    struct run_answer *answer = argument;
+    answer->waiting = false;
+    if (answer->form == ACCEPT_TEXT) {
+        return pull_text(answer, buffer, size, ret_length);
+    }
+    for (;;) {
+        if (answer->formatted.length > 0) {
+            return take_formatted(answer, buffer, size, ret_length);
+        }
+        if (answer->stage == STAGE_DONE) {
+            return HTTP_PULL_END;
+        }
+        enum err err = format_step(answer);
+        if (err == ERR_PENDING) {
+            answer->waiting = true;
+            return HTTP_PULL_WAIT;
+        }
+        if (err) {
+            return HTTP_PULL_ABORT;
+        }
+    }
+}
+
+/* --- life --------------------------------------------------------------------------------- */
+
+static void respond(struct run_answer *answer) {
+    struct request *request = answer->request;
+    char id_text[24];
+    snprintf(id_text, sizeof id_text, "%" PRIu64, run_id(answer->run));
+    enum err err = http_add_header(request->exchange, "Run-Id", id_text);
+    const char *type = "text/plain; charset=utf-8";
+    if (answer->form == ACCEPT_TEXT) {
+        if (!err) {
+            err = http_add_header(request->exchange, "Trailer",
+                                  "Run-Exit, Run-Reason, Run-Cpu-Us, Run-Peak-Bytes");
+        }
+        if (!err) {
+            err = http_add_header(request->exchange, "Content-Security-Policy", "sandbox");
+        }
+    } else {
+        type = answer->form == ACCEPT_NDJSON ? "application/x-ndjson" : "application/json";
+    }
+    request->responded = true;
+    if (err) {
+        http_abort(request->exchange);
+        return;
+    }
+    http_respond_stream(request->exchange, 200, type, HTTP_LENGTH_UNKNOWN, pull, answer);
+}
+
+enum err run_answer_start(struct request *request, struct run *run, uint64_t from, bool attached,
+                          enum request_accept form, struct run_answer **ret_answer) {
+    struct run_answer *answer = calloc(1, sizeof *answer);
+    if (!answer) {
+        return ERR_NOMEM;
+    }
+    answer->request = request;
+    answer->run = run_ref(run);
+    answer->form = form;
+    answer->reader.offset = from;
+    *ret_answer = answer;
+    if (form == ACCEPT_JSON) {
+        answer->stage = STAGE_WAIT;
+        run_answer_step(answer);
+        return ERR_OK;
+    }
+    if (attached) {
+        run_bind_reader(run, &answer->reader);
+    }
+    respond(answer);
+    return ERR_OK;
+}
+
+void run_answer_step(struct run_answer *answer) {
+    if (answer->stage == STAGE_WAIT && !answer->request->responded) {
+        enum err err = run_wait(&answer->request->op, answer->run);
+        if (err == ERR_PENDING) {
+            return;
+        }
+        respond(answer);
+        return;
+    }
+    if (answer->waiting) {
+        answer->waiting = false;
+        http_pull_resume(answer->request->exchange);
+    }
+}
+
+void run_answer_free(struct run_answer *answer) {
+    if (!answer) {
+        return;
+    }
+    run_unref(answer->run);
+    buf_done(&answer->formatted);
+    free(answer);
+}

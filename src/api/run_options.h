@@ -1,0 +1,16 @@
+/* The query parameters of /run as a struct run_request. Layer: run. */
+#pragma once
+
+#include "api/api.h"
+
+struct run_options {
+    struct run_request request; /* borrows from here and from the request's query */
+    struct app *app;            /* a reference */
+    struct app_version *versions;
+    struct str *arguments, *environment, *tags; /* owned arrays of borrowed text */
+};
+
+/* On failure the request has been answered. `*ret_options` must be given to run_options_done in
+ * any case. */
+MUST_USE enum err run_options_parse(struct request *request, struct run_options *ret_options);
+void run_options_done(struct run_options *options);

@@ -1,0 +1,56 @@
+#!/bin/bash
+# Installs what is missing to build (`run`), to test (`test`) or to measure (`bench`). As root it
+# installs Debian packages; anyone else is told the one command to run.
+set -euo pipefail
+what=${1:-run}
+packages=(gcc libc6-dev make cmake ninja-build pkg-config libuv1-dev libmicrohttpd-dev libcurl4-openssl-dev
+    libssl-dev libsqlite3-dev libjansson-dev libarchive-dev libzstd-dev libcmocka-dev
+    clang lld wasi-libc libclang-rt-dev-wasm32)
+case $what in
+run) ;;
+test)
+    packages+=(curl python3 python3-pytest python3-pip clang-format libclang-rt-14-dev
+        rustc libstd-rust-dev-wasm32 npm tar)
+    ;;
+bench) packages+=(curl python3 nginx-light wrk) ;;
+*)
+    echo "usage: tools/setup.sh run|test|bench" >&2
+    exit 2
+    ;;
+esac
+
+missing=()
+for package in "${packages[@]}"; do
+    status=$(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null || true)
+    [[ $status == ii* ]] && continue
+    # Another npm on the path will do as well as the distribution's.
+    [[ $package == npm ]] && command -v npm >/dev/null && continue
+    [[ $package == curl ]] && command -v curl >/dev/null && continue
+    missing+=("$package")
+done
+if ((${#missing[@]})); then
+    if ((EUID == 0)); then
+        echo "installing ${#missing[@]} packages: ${missing[*]}" >&2
+        log=$(mktemp)
+        if ! { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+            tail -n 20 "$log" >&2
+            echo "error: the packages could not be installed; the full log is in $log" >&2
+            exit 1
+        fi
+        rm -f "$log"
+    else
+        echo "error: these packages are missing. Run this once, then try again:" >&2
+        echo "  sudo apt-get update && sudo apt-get install -y --no-install-recommends ${missing[*]}" >&2
+        exit 1
+    fi
+fi
+if ! command -v cargo >/dev/null; then
+    echo "error: cargo is missing; install Rust 1.95 or newer (https://rustup.rs)" >&2
+    exit 1
+fi
+version=$(cargo --version | sed 's/^cargo \([0-9]*\)\.\([0-9]*\).*/\1 \2/')
+read -r major minor <<<"$version"
+if ((major < 1 || (major == 1 && minor < 95))); then
+    echo "error: $(cargo --version) is too old; Rust 1.95 or newer is needed (rustup update)" >&2
+    exit 1
+fi
