@@ -38,6 +38,9 @@ MUST_USE enum err volume_open(const struct volume_options *options, struct volum
 struct volume *volume_ref(struct volume *volume);
 /* The last reference commits and closes it (blocking). */
 void volume_unref(struct volume *volume);
+/* Whether there are references besides the caller's. False stays false while the caller gives none
+ * away (the catalog closes idle volumes by this). Thread: any. */
+bool volume_is_shared(const struct volume *volume);
 void volume_set_quota(struct volume *volume, uint64_t bytes_max, uint64_t inodes_max);
 struct volume_usage volume_usage(struct volume *volume);
 /* Polled: done when everything done so far is on disk. At once when nothing is dirty. */
