@@ -3,7 +3,7 @@
 #include <stddef.h>
 
 #define AT(field) offsetof(struct serve_options, field)
-#define YEAR_NS (366ull * 24 * 3600 * NS_PER_S)
+#define YEAR_NS (UINT64_C(366) * 24 * 3600 * NS_PER_S)
 
 /* clang-format off */
 const struct option_row serve_option_rows[] = {

@@ -5,7 +5,7 @@
 
 #include <inttypes.h>
 
-struct run_state {
+struct run_exchange {
     struct run *run;
     struct run_answer *answer;
     bool detach, stdin_stays_open;
@@ -22,25 +22,25 @@ static void start(struct request *request) {
     if (!request_check_parameters(request, parameters)) {
         return;
     }
-    struct run_state *state = calloc(1, sizeof *state);
-    if (!state) {
+    struct run_exchange *own = calloc(1, sizeof *own);
+    if (!own) {
         request_fail(request, ERR_NOMEM, NULL);
         return;
     }
-    request->state = state;
+    request->state = own;
     if (atomic_load_explicit(&request->api->shutting_down, memory_order_relaxed)) {
         request_fail_status(request, 503, "the server is stopping");
         return;
     }
-    state->detach = request_has_parameter(request, "detach");
-    state->stdin_stays_open =
-        state->detach && str_equal_text(request_parameter(request, "stdin"), "open");
+    own->detach = request_has_parameter(request, "detach");
+    own->stdin_stays_open =
+        own->detach && str_equal_text(request_parameter(request, "stdin"), "open");
     struct run_options options;
     enum err err = run_options_parse(request, &options);
     if (!err) {
-        options.request.detached = state->detach;
-        options.request.stdin_open = state->stdin_stays_open || http_has_body(request->exchange);
-        err = run_start(request->api->runs, request->loop, &options.request, &state->run,
+        options.request.detached = own->detach;
+        options.request.stdin_open = own->stdin_stays_open || http_has_body(request->exchange);
+        err = run_start(request->api->runs, request->loop, &options.request, &own->run,
                         &request->message);
         if (err == ERR_AGAIN) {
             request_fail_status(request, 429, "%s", buf_text(&request->message));
@@ -52,18 +52,18 @@ static void start(struct request *request) {
 }
 
 static size_t body(struct request *request, const uint8_t *data, size_t length) {
-    struct run_state *state = request->state;
+    struct run_exchange *own = request->state;
     size_t taken = 0;
-    while (taken < length && !state->input_ended) {
+    while (taken < length && !own->input_ended) {
         size_t written = 0;
         enum err err =
-            run_stdin_write(&request->op, state->run, data + taken, length - taken, &written);
+            run_stdin_write(&request->op, own->run, data + taken, length - taken, &written);
         if (err == ERR_PENDING) {
-            state->body_waits = true;
+            own->body_waits = true;
             return taken;
         }
         if (err) {
-            state->input_ended = true;
+            own->input_ended = true;
             break;
         }
         taken += written;
@@ -97,51 +97,51 @@ static void answer_detached(struct request *request, struct run *run) {
 }
 
 static void body_end(struct request *request) {
-    struct run_state *state = request->state;
-    if (!state || !state->run || request->responded) {
+    struct run_exchange *own = request->state;
+    if (!own || !own->run || request->responded) {
         return;
     }
     op_abandon(&request->op);
-    if (!state->stdin_stays_open) {
-        run_stdin_close(state->run);
+    if (!own->stdin_stays_open) {
+        run_stdin_close(own->run);
     }
-    if (state->detach) {
-        answer_detached(request, state->run);
+    if (own->detach) {
+        answer_detached(request, own->run);
         return;
     }
-    enum err err = run_answer_start(request, state->run, 0, true, request->accept, &state->answer);
+    enum err err = run_answer_start(request, own->run, 0, true, request->accept, &own->answer);
     if (err) {
         request_fail(request, err, NULL);
     }
 }
 
 static void step(struct request *request) {
-    struct run_state *state = request->state;
-    if (state->answer) {
-        run_answer_step(state->answer);
-    } else if (state->body_waits) {
-        state->body_waits = false;
+    struct run_exchange *own = request->state;
+    if (own->answer) {
+        run_answer_step(own->answer);
+    } else if (own->body_waits) {
+        own->body_waits = false;
         http_body_resume(request->exchange);
     }
 }
 
 static void end(struct request *request, bool completed) {
-    struct run_state *state = request->state;
-    if (!state) {
+    struct run_exchange *own = request->state;
+    if (!own) {
         return;
     }
     (void)completed;
-    if (state->run) {
+    if (own->run) {
         /* Nothing if it has ended, or is detached. */
-        run_client_left(state->run);
-        if (state->detach && !request->responded && !state->stdin_stays_open) {
+        run_client_left(own->run);
+        if (own->detach && !request->responded && !own->stdin_stays_open) {
             /* The upload of its standard input was cut off: it must not take half for all. */
-            run_kill(state->run, RUN_REASON_CLIENT);
+            run_kill(own->run, RUN_REASON_CLIENT);
         }
     }
-    run_answer_free(state->answer);
-    run_unref(state->run);
-    free(state);
+    run_answer_free(own->answer);
+    run_unref(own->run);
+    free(own);
 }
 
 const struct request_handler run_handler = {
