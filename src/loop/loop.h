@@ -27,7 +27,9 @@ void loop_task_init(struct loop_task *task, void (*run)(struct loop_task *task))
 
 /* `index` tells the loops of a server apart (0, 1, …). Thread: the one that will run it. */
 MUST_USE enum err loop_new(unsigned index, struct loop **ret_loop);
-/* All its timers, watches and works must be gone. */
+/* All its timers, watches and processes must be gone, and no other thread may post any more. Waits
+ * for works that nobody waits for any longer, and runs the posts that have come; no tasks. Accepts
+ * NULL. */
 void loop_free(struct loop *loop);
 /* Runs until loop_stop. Thread: the loop's own from then on. */
 void loop_run(struct loop *loop);
@@ -37,7 +39,8 @@ bool loop_turn(struct loop *loop);
 void loop_stop(struct loop *loop);
 
 unsigned loop_index(const struct loop *loop);
-/* The loop that the calling thread runs; NULL on a thread without one (a worker). */
+/* The loop that the calling thread runs, or has run last; NULL on a thread without one (a worker).
+ */
 struct loop *loop_current(void);
 /* The monotonic time of the turn, cached (clock_monotonic_ns reads the clock itself). */
 uint64_t loop_now_ns(const struct loop *loop);
@@ -63,7 +66,8 @@ struct loop_timer {
     struct loop *loop;
 };
 void loop_timer_init(struct loop_timer *timer, void (*expired)(struct loop_timer *timer));
-/* Starts, or moves, the timer. */
+/* Starts, or moves, the timer. It expires up to a millisecond late, never early. Can't fail: the
+ * process ends if there is no memory for eight more bytes a timer. */
 void loop_timer_start(struct loop *loop, struct loop_timer *timer, uint64_t deadline_ns);
 /* Harmless if it is not started. */
 void loop_timer_stop(struct loop_timer *timer);
@@ -72,7 +76,9 @@ static inline bool loop_timer_is_started(const struct loop_timer *timer) {
 }
 
 /* Watches a descriptor of the host for readability, writability, or the peer's end (RDHUP).
- * Level-triggered. Thread: the loop's. */
+ * Level-triggered. An error on the descriptor comes as all that was wanted, once: then the watch
+ * rests until loop_watch_change. The descriptor is made non-blocking. One watch a descriptor and
+ * loop (EXIST); PERM for what can't be waited for (a regular file). Thread: the loop's. */
 enum { LOOP_READABLE = 1, LOOP_WRITABLE = 2, LOOP_DISCONNECTED = 4 };
 struct loop_watch;
 typedef void loop_watch_callback(struct loop_watch *watch, unsigned events, void *argument);
@@ -98,15 +104,17 @@ struct loop_work {
 };
 MUST_USE enum err loop_work_start(struct loop *loop, struct loop_work *work);
 
-/* A child process, without a shell, with an empty standard input. `exited` comes once on the loop's
- * thread; the process object is then gone. Thread: the loop's. */
+/* A child process, without a shell, with an empty standard input, in a session of its own. `exited`
+ * comes once on the loop's thread; the process object is then gone. It dies with the thread that
+ * has started it. The server must leave SIGCHLD alone. Thread: the loop's. */
 struct loop_process;
 struct loop_process_options {
     const char *const *arguments; /* arguments[0] is the file, a path; ends with NULL */
     uint64_t memory_bytes;        /* RLIMIT_AS; 0 = none */
     uint64_t cpu_seconds;         /* RLIMIT_CPU; 0 = none */
     uint64_t wall_ns;             /* killed after this; 0 = never */
-    int error_descriptor;         /* where its standard error goes; -1 = ours */
+    int error_descriptor;         /* where its standard error and output go; -1 = our error */
+    /* `exit_status` is -1 when a signal ended it; 127 if the file could not be executed. */
     void (*exited)(void *argument, int exit_status, int signal, bool timed_out);
     void *argument;
 };

@@ -45,18 +45,20 @@ struct op {
 };
 
 void op_init(struct op *op, struct loop *loop, const struct who *who, void (*wake)(struct op *op));
-/* A child wakes its parent and acts for the same `who`. */
+/* A child wakes its parent, acts for the same `who`, and is nonblocking if the parent is. */
 void op_init_child(struct op *child, struct op *parent);
 /* Gives up whatever is pending; the op can then be used anew. Harmless when nothing is. */
 void op_abandon(struct op *op);
 /* op_abandon and the end of the op. */
 void op_done(struct op *op);
 
-/* For devices. Sets the state of a beginning operation. */
+/* For devices. Sets the state of a beginning operation, which has none yet. */
 void op_set_state(struct op *op, void *state, void (*drop_state)(struct op *op));
-/* Drops the state; returns `result`, so that `return op_finish(op, err);` ends an operation. */
+/* Drops the state, leaves the queue and takes back a wake that is on its way; returns `result`, so
+ * that `return op_finish(op, err);` ends an operation. One that has neither a state nor waited may
+ * end without. */
 enum err op_finish(struct op *op, enum err result);
-/* Queues the owner's wake. Thread: the op's loop. */
+/* Queues the owner's wake, for a child that of its topmost parent. Thread: the op's loop. */
 void op_wake(struct op *op);
 
 /* What operations wait for: data in a pipe, room in a queue. Guards itself; any thread may wake.
@@ -87,7 +89,9 @@ void op_queue_wake_all(struct op_queue *queue);
  *     }
  *     if (!work->base.finished) return ERR_PENDING;
  *     … copy the results out …
- *     return op_finish(op, work->result);            // releases */
+ *     return op_finish(op, work->result);            // releases
+ *
+ * The same object may be started again when it has finished, for an operation of several steps. */
 struct op_work {
     struct loop_work loop_work;
     void (*run)(struct op_work *work);     /* worker thread: touches the work object only */
