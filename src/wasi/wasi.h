@@ -10,7 +10,12 @@
  *     is the errno the guest gets; ERR_EXIT ends the guest (proc_exit; wasi->exit_status).
  *
  * The guest's memory is hostile: every access goes through wasi/memory.h, structures are copied in
- * once and copied out once, base and length are read anew on every step.
+ * once and copied out once, base and length are read anew on every step. Where a result goes is
+ * checked before the call has an effect.
+ *
+ * Rights: a descriptor reports what was asked for and exists for its kind of file. What it may do
+ * follows from FD_READ and FD_WRITE alone, as in the engines that guests are tested with;
+ * fd_fdstat_set_rights is NOTSUP. What an app may reach is decided by its namespace.
  *
  * Thread: the run's loop. Layer: ns. */
 #pragma once
@@ -29,8 +34,9 @@ struct wasi;
 
 struct wasi_function {
     const char *name;
-    const char *parameters; /* one letter each: i = i32, I = i64 */
+    const char *parameters; /* one letter each: i = i32, I = i64; at most WASI_ARGUMENTS_MAX */
     bool has_result;        /* an i32 errno; only proc_exit has none */
+    bool in_unstable;       /* the module wasi_unstable has it with the same meaning and layouts */
     enum wasi_kind kind;
     enum err (*run)(struct wasi *wasi, const uint64_t *arguments);
 };
@@ -43,14 +49,20 @@ struct wasi_strings {
     struct buf bytes; /* each with its NUL */
     uint32_t count;
 };
+/* INVAL: it contains a NUL. 2BIG: more than WASI_STRINGS_BYTES_MAX in all. */
+#define WASI_STRINGS_BYTES_MAX (1024u * 1024u)
 MUST_USE enum err wasi_strings_add(struct wasi_strings *strings, struct str text);
+void wasi_strings_done(struct wasi_strings *strings);
 
+/* What one call, or one guest by many calls, can make the host spend. */
 struct wasi_limits {
-    uint32_t open_files;    /* descriptors */
-    uint32_t iovecs;        /* a call; more: INVAL */
+    uint32_t open_files;    /* descriptors; one more: NFILE */
+    uint32_t iovecs;        /* a call; more: NOMEM */
     uint32_t subscriptions; /* a poll_oneoff; more: NOMEM */
-    uint32_t random_bytes;  /* a random_get is done in pieces of this; */
+    uint32_t piece_bytes;   /* moved or made random in one step; then others have their turn */
+    uint64_t listing_bytes; /* snapshots of open directories, in all; more: NOMEM */
 };
+extern const struct wasi_limits wasi_limits_default;
 
 struct wasi {
     /* set by wasi_init */
@@ -72,13 +84,14 @@ struct wasi {
     /* the polled call under way */
     const struct wasi_function *pending; /* NULL: none */
     uint64_t pending_arguments[WASI_ARGUMENTS_MAX];
-    void *call_state; /* progress of the call that is pending, freed by its drop function */
-    void (*drop_call_state)(struct wasi *wasi, void *call_state);
+    void *call_state; /* progress of the call that is pending, or NULL; in call_storage */
+    void (*drop_call_state)(void *call_state); /* lets go of what it holds; may be NULL */
+    _Alignas(16) uint8_t call_storage[512];
 };
 
-/* Descriptors are added by the caller (wasi_add_stream, wasi_add_preopen). `wake` is called when
- * wasi_call_step is worth another call. */
-/* `guest` may be NULL until the first call: the sandbox sets it. */
+/* Descriptors are added by the caller (wasi_add_stream, wasi_add_preopen). `guest` may be NULL
+ * until the first call: the sandbox sets it. `limits` is copied; `who` is borrowed. `wake` is
+ * called when wasi_call_step is worth another call; it may also come when no call is pending. */
 MUST_USE enum err wasi_init(struct wasi *wasi, struct loop *loop, struct guest *guest,
                             struct ns *ns, const struct wasi_strings *arguments,
                             const struct wasi_strings *environment,
@@ -88,11 +101,12 @@ MUST_USE enum err wasi_init(struct wasi *wasi, struct loop *loop, struct guest *
 void wasi_done(struct wasi *wasi);
 
 /* Adds an open file at the next number (0, 1, 2 for the standard streams, 4 for a listener). Takes
- * over the caller's reference on success. */
+ * over the caller's reference on success. NFILE, NOMEM. */
 MUST_USE enum err wasi_add_stream(struct wasi *wasi, struct file *file, unsigned open_flags);
 /* Adds the namespace's root as the preopened directory "/". */
 MUST_USE enum err wasi_add_preopen(struct wasi *wasi);
 
+/* Calls of a run come one at a time: none of these while another is pending. */
 enum err wasi_call_immediate(struct wasi *wasi, const struct wasi_function *function,
                              const uint64_t *arguments);
 void wasi_call_begin(struct wasi *wasi, const struct wasi_function *function,
