@@ -47,7 +47,10 @@ enum err wasi_init(struct wasi *wasi, struct loop *loop, struct guest *guest, st
     return ERR_OK;
 }
 
+/* First the operation: a device may still look at what the state holds. Also takes back a wake that
+ * is on its way. */
 static void call_end(struct wasi *wasi) {
+    op_abandon(&wasi->op);
     if (wasi->call_state && wasi->drop_call_state)
         wasi->drop_call_state(wasi->call_state);
     wasi->call_state = NULL;
@@ -56,8 +59,6 @@ static void call_end(struct wasi *wasi) {
 }
 
 void wasi_done(struct wasi *wasi) {
-    /* First the operation: a device may still look at what the state holds. */
-    op_abandon(&wasi->op);
     call_end(wasi);
     fdtab_done(&wasi->descriptors);
     op_done(&wasi->op);

@@ -8,6 +8,8 @@
 
 /* Longer paths are not even copied: NOMEM. (The namespace refuses more than 4,096 bytes.) */
 #define WASI_PATH_BYTES_MAX (64u * 1024u)
+/* As long as a path that ns would walk. */
+#define WASI_LINK_TARGET_BYTES_MAX 4096u
 /* Offsets and sizes are signed in the guests' C libraries. */
 #define WASI_OFFSET_MAX ((uint64_t)INT64_MAX)
 
@@ -61,6 +63,25 @@ struct wasi_transfer {
     bool has_flags;
 };
 MUST_USE enum err wasi_transfer(struct wasi *wasi, const struct wasi_transfer *transfer);
+
+/* A path argument on its way, with what it led to. All zero before the first step. */
+struct wasi_path {
+    struct ns_walk walk;
+    struct ns_walk_result found;
+    bool is_done;
+    bool is_plain; /* wasi_path_walk_parent: the path ends in a dot */
+};
+/* Polled: walks the path at `address` from the directory `descriptor`. BADF, NOTDIR: of the
+ * descriptor; NOMEM: too long to look at; FAULT; and what ns_walk says. */
+MUST_USE enum err wasi_path_walk(struct wasi *wasi, struct wasi_path *path, uint32_t descriptor,
+                                 uint32_t address, uint32_t length, unsigned ns_walk_flags);
+/* Polled: walks to the parent of a name that is to be made or removed, with NS_PARENT and `flags`.
+ * A path that ends in a dot names a directory that exists: `dot_error`. */
+MUST_USE enum err wasi_path_walk_parent(struct wasi *wasi, struct wasi_path *path,
+                                        uint32_t descriptor, uint32_t address, uint32_t length,
+                                        unsigned flags, enum err dot_error);
+/* Back to all zero. */
+void wasi_path_done(struct wasi_path *path);
 
 /* The 46 functions. */
 #define WASI_FUNCTION(name) enum err wasi_##name(struct wasi *wasi, const uint64_t *arguments)
