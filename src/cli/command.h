@@ -9,6 +9,7 @@ struct command {
     const char *usage;   /* what follows the name: "NAME FILE [--arg A]…" */
     const char *summary; /* one line, for `0asm help` */
     const char *help;    /* the rest of `0asm NAME --help`: options and examples, whole lines */
+    void (*print_more)(void); /* prints what can't be a constant, below `help`; may be NULL */
     /* argv[0] is the command's name. Returns the exit status: 0, 1 for a failure that was told on
      * standard error, 2 for wrong usage; `run` returns the program's own. */
     int (*run)(int argc, char **argv);

@@ -1,0 +1,41 @@
+/* Archives in and out: a tar (also compressed with gzip or zstd) becomes files, a directory becomes
+ * a tar. By libarchive, entry by entry, piece by piece, on files of any device.
+ *
+ * Entries that are refused make the whole archive refused, before anything after them is written:
+ * absolute names, `..`, names that are not UTF-8, devices, more entries or bytes than allowed.
+ * Owners and permissions are not kept; times, symbolic and hard links are.
+ *
+ * Thread: the op's loop. Layer: ns. */
+#pragma once
+
+#include "ns/ns.h"
+
+struct unpack_options {
+    struct file *directory; /* where to; a reference is taken */
+    int descriptor;         /* the archive, from its beginning; borrowed */
+    uint64_t entries_max, bytes_max;
+    /* A regular file of this name at the top does not become a file: its content goes to
+     * `diverted_descriptor` (a module in an upload). NULL = none. */
+    const char *diverted_name;
+    int diverted_descriptor;
+};
+struct unpack_result {
+    uint64_t files, bytes;
+    bool diverted; /* the diverted file was there */
+};
+struct unpack;
+MUST_USE enum err unpack_new(const struct unpack_options *options, struct unpack **ret_unpack);
+/* Polled. INVAL with a sentence for what is wrong with the archive; else what the device says. */
+MUST_USE enum err unpack_step(struct op *op, struct unpack *unpack,
+                              struct unpack_result *ret_result, struct buf *message);
+void unpack_free(struct unpack *unpack); /* accepts NULL */
+/* Whether the first bytes of a file look like a tar, possibly compressed. 512 bytes are enough. */
+bool unpack_looks_like_archive(struct str beginning);
+
+struct pack;
+/* A tar of a directory's content, names relative to it. */
+MUST_USE enum err pack_new(struct file *directory, struct pack **ret_pack);
+/* Polled. Up to `size` bytes; OK with 0 at the end. */
+MUST_USE enum err pack_read(struct op *op, struct pack *pack, void *data, size_t size,
+                            size_t *ret_read);
+void pack_free(struct pack *pack); /* accepts NULL */

@@ -1,0 +1,146 @@
+#include "api/upload.h"
+
+#include "base/fsio.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+/* A worker gets pieces of at least this size, the client waits when twice as much is unwritten. */
+#define PIECE_BYTES (256 * KIB)
+
+struct write_work {
+    struct op_work base;
+    int descriptor; /* a duplicate: the upload may be given up meanwhile */
+    struct buf data;
+    enum err result;
+};
+
+static void write_run(struct op_work *base) {
+    struct write_work *work = CONTAINER_OF(base, struct write_work, base);
+    work->result = fsio_write_all(work->descriptor, work->data.data, work->data.length);
+}
+
+static void write_release(struct op_work *base) {
+    struct write_work *work = CONTAINER_OF(base, struct write_work, base);
+    close(work->descriptor);
+    buf_done(&work->data);
+    free(work);
+}
+
+/* Polled. Hands what has gathered to a worker. */
+static enum err write_gathered(struct upload *upload) {
+    struct write_work *work = upload->op.state;
+    if (!work) {
+        work = calloc(1, sizeof *work);
+        if (!work) {
+            return ERR_NOMEM;
+        }
+        work->descriptor = fcntl(upload->descriptor, F_DUPFD_CLOEXEC, 3);
+        if (work->descriptor < 0) {
+            free(work);
+            return ERR_NFILE;
+        }
+        work->base.run = write_run;
+        work->base.release = write_release;
+        work->data = upload->filling;
+        upload->filling = (struct buf){0};
+        return op_work_start(&upload->op, &work->base);
+    }
+    if (!work->base.finished) {
+        return ERR_PENDING;
+    }
+    return op_finish(&upload->op, work->result);
+}
+
+static void tell_done(struct upload *upload) {
+    if (!upload->done_told) {
+        upload->done_told = true;
+        upload->done(upload->request, upload->failed);
+    }
+}
+
+static void progress(struct upload *upload) {
+    while (!upload->failed) {
+        bool writing = upload->op.state != NULL;
+        bool enough =
+            upload->filling.length >= PIECE_BYTES || (upload->ended && upload->filling.length > 0);
+        if (!writing && !enough) {
+            break;
+        }
+        enum err err = write_gathered(upload);
+        if (err == ERR_PENDING) {
+            return;
+        }
+        upload->failed = err;
+    }
+    if (upload->body_paused) {
+        upload->body_paused = false;
+        http_body_resume(upload->request->exchange);
+    }
+    if (upload->failed || upload->ended) {
+        tell_done(upload);
+    }
+}
+
+static void woken(struct op *op) {
+    progress(CONTAINER_OF(op, struct upload, op));
+}
+
+enum err upload_init(struct upload *upload, struct request *request, uint64_t length_max,
+                     void (*done)(struct request *request, enum err err)) {
+    *upload = (struct upload){
+        .request = request, .descriptor = -1, .length_max = length_max, .done = done};
+    enum err err = catalog_temporary_path(request->api->catalog, &upload->path);
+    if (err) {
+        return err;
+    }
+    upload->descriptor = open(buf_text(&upload->path), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (upload->descriptor < 0) {
+        err = err_from_errno(errno);
+        buf_done(&upload->path);
+        return err;
+    }
+    op_init(&upload->op, request->loop, &request->who, woken);
+    return ERR_OK;
+}
+
+size_t upload_body(struct upload *upload, const uint8_t *data, size_t length) {
+    if (upload->failed) {
+        return length;
+    }
+    if (length > upload->length_max - upload->length) {
+        upload->failed = ERR_FBIG;
+        tell_done(upload);
+        return length;
+    }
+    if (upload->filling.length >= 2 * PIECE_BYTES) {
+        upload->body_paused = true;
+        return 0;
+    }
+    upload->failed = buf_append(&upload->filling, data, length);
+    upload->length += length;
+    progress(upload);
+    return length;
+}
+
+void upload_end(struct upload *upload) {
+    upload->ended = true;
+    progress(upload);
+}
+
+void upload_done(struct upload *upload) {
+    if (!upload->request) {
+        return;
+    }
+    op_done(&upload->op);
+    if (upload->descriptor >= 0) {
+        close(upload->descriptor);
+    }
+    if (upload->path.length > 0) {
+        unlink(buf_text(&upload->path));
+    }
+    buf_done(&upload->path);
+    buf_done(&upload->filling);
+    *upload = (struct upload){.descriptor = -1};
+}

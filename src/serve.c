@@ -1,0 +1,464 @@
+#include "serve.h"
+
+#include "api/api.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "dev/root.h"
+#include "dev/tree.h"
+#include "serve_options.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define THREADS_MAX 256
+/* After the runs have ended: what their answers get to reach the clients. */
+#define ANSWERS_GRACE_NS (2 * NS_PER_S)
+#define POLL_NS (10 * NS_PER_MS)
+
+struct server {
+    struct serve_options options;
+    char host[64];
+    uint16_t port;
+    bool is_loopback;
+    size_t thread_count;
+    struct loop *loops[THREADS_MAX];
+    struct http_server *http[THREADS_MAX];
+    pthread_t threads[THREADS_MAX];
+    struct api api;
+    struct http_application application;
+    struct tree *tree;
+    /* stopping; all on the first loop */
+    struct loop_timer stop_timer;
+    uint64_t answers_deadline_ns;
+    struct loop_post quiesce_posts[THREADS_MAX];
+    bool stopping;
+};
+
+/* --- the address ------------------------------------------------------------------------------ */
+
+static enum err parse_listen(struct server *server, struct buf *message) {
+    struct str text = str_of(server->options.listen);
+    const char *colon = memrchr(text.data, ':', text.length);
+    uint64_t port = 0;
+    if (!colon || str_to_u64(str_of(colon + 1), &port) || port > UINT16_MAX) {
+        return buf_fail(message, ERR_INVAL,
+                        "--listen '%s' is not ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080",
+                        text.data);
+    }
+    struct str host = {text.data, (size_t)(colon - text.data)};
+    if (host.length > 2 && host.data[0] == '[' && host.data[host.length - 1] == ']') {
+        host.data++;
+        host.length -= 2;
+    }
+    if (str_equal_text(host, "localhost")) {
+        host = STR("127.0.0.1");
+    }
+    if (host.length == 0 || host.length >= sizeof server->host) {
+        return buf_fail(message, ERR_INVAL, "--listen '%s' has no address", text.data);
+    }
+    memcpy(server->host, host.data, host.length);
+    server->port = (uint16_t)port;
+    struct in_addr v4;
+    struct in6_addr v6;
+    if (inet_pton(AF_INET, server->host, &v4) == 1) {
+        server->is_loopback = ntohl(v4.s_addr) >> 24 == 127;
+    } else if (inet_pton(AF_INET6, server->host, &v6) == 1) {
+        server->is_loopback = IN6_IS_ADDR_LOOPBACK(&v6);
+    } else {
+        return buf_fail(message, ERR_INVAL, "--listen: '%s' is no address; a name can't be used",
+                        server->host);
+    }
+    return ERR_OK;
+}
+
+static enum err prepare_access(struct server *server, struct buf *message) {
+    struct access *access = &server->api.access;
+    access->token_required = !server->is_loopback;
+    access->trusted_proxies = server->options.trust_proxy.values;
+    access->trusted_proxy_count = server->options.trust_proxy.count;
+    access->domain = server->options.domain[0] ? server->options.domain : NULL;
+    enum err err = access_load(access, server->options.state, message);
+    if (err) {
+        return err;
+    }
+    const char *token = getenv("ZASM_TOKEN");
+    if (token && token[0] && access_add_token(access, str_of(token))) {
+        return buf_fail(message, ERR_INVAL,
+                        "$ZASM_TOKEN is too short to be a secret: 16 "
+                        "characters at least; '0asm token' makes a good one");
+    }
+    bool needed = access->token_required || access->trusted_proxy_count > 0;
+    if (needed && access->token_count == 0) {
+        return buf_fail(message, ERR_ACCES,
+                        "%s needs a token, so that not everybody can use it: set $ZASM_TOKEN, or "
+                        "make one with '0asm token --state %s'",
+                        access->token_required ? "an address that is not loopback"
+                                               : "--trust-proxy",
+                        server->options.state);
+    }
+    return ERR_OK;
+}
+
+/* --- the process ------------------------------------------------------------------------------ */
+
+static void prepare_process(const struct server *server) {
+    signal(SIGPIPE, SIG_IGN);
+    umask(077);
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max;
+        if (setrlimit(RLIMIT_NOFILE, &files) != 0) {
+            log_warning("the limit of open files stays low: %s", strerror(errno));
+        }
+    }
+    char workers[16];
+    snprintf(workers, sizeof workers, "%zu", MAX(4, server->thread_count * 2));
+    setenv("UV_THREADPOOL_SIZE", workers, 0);
+}
+
+static enum err set_log_level(const char *name, struct buf *message) {
+    static const char *const names[] = {"error", "warning", "info", "debug"};
+    for (size_t i = 0; i < ARRAY_LENGTH(names); i++) {
+        if (strcmp(name, names[i]) == 0) {
+            log_set_level((enum log_level)i);
+            return ERR_OK;
+        }
+    }
+    return buf_fail(message, ERR_INVAL, "--log-level '%s' is none of error, warning, info, debug",
+                    name);
+}
+
+/* --- the parts -------------------------------------------------------------------------------- */
+
+static enum err start_store(struct server *server, struct buf *message) {
+    const struct serve_options *options = &server->options;
+    enum err err = catalog_open(options->state, &server->api.catalog, message);
+    if (err) {
+        return err;
+    }
+    cleanup_buf struct buf path = {0};
+    struct applog_limits limits = {.bytes_max = options->log_bytes,
+                                   .age_max_ns = options->log_age_ns};
+    err = buf_printf(&path, "%s/logs", options->state);
+    if (!err) {
+        err = applog_set_new(buf_text(&path), &limits, &server->api.logs);
+    }
+    return err ? buf_fail(message, err, "%s can't be used: %s", buf_text(&path), err_text(err))
+               : ERR_OK;
+}
+
+static enum err start_runs(struct server *server, struct buf *message) {
+    const struct serve_options *options = &server->options;
+    struct engine_options engine = {
+        .sandboxes_max = (uint32_t)options->runs_max,
+        .memory_max_bytes = 4 * GIB,
+        .keep_resident_bytes = MIB,
+    };
+    enum err err = engine_new(&engine, &server->api.engine, message);
+    if (err) {
+        return err;
+    }
+    struct runs_options runs = {
+        .defaults = {.memory_bytes = options->memory_bytes,
+                     .cpu_ns = options->cpu_ns,
+                     .wall_ns = options->wall_ns,
+                     .output_bytes = options->output_bytes,
+                     .tmp_bytes = options->tmp_bytes,
+                     .disk_bytes = options->disk_bytes,
+                     .open_files = options->open_files},
+        .detached_wall_ns = options->detached_wall_ns,
+        .keep_ns = options->keep_ns,
+        .max_runs_per_app = (uint32_t)options->max_runs,
+        .queue_per_app = (uint32_t)options->queue,
+        .queue_wait_ns = options->queue_wait_ns,
+        .max_runs = (uint32_t)options->runs_max,
+        .kept_max = (uint32_t)options->kept_max,
+        .kept_bytes_max = options->kept_bytes,
+        .compile = {.memory_bytes = options->compile_memory_bytes,
+                    .cpu_seconds = options->compile_wall_ns / NS_PER_S * server->thread_count,
+                    .wall_ns = options->compile_wall_ns,
+                    .at_once = (unsigned)options->compile_at_once},
+    };
+    struct tree_options tree = {.catalog = server->api.catalog,
+                                .disk_bytes = options->disk_bytes,
+                                .disk_inodes = options->disk_inodes};
+    err = tree_new(&tree, &server->tree);
+    if (err) {
+        return buf_fail(message, err, "the tree can't be made: %s", err_text(err));
+    }
+    struct run_hooks hooks = tree_hooks(server->tree);
+    err = runs_new(&runs, server->api.engine, server->api.catalog, server->api.logs, &hooks,
+                   server->loops, server->thread_count, &server->api.runs);
+    if (err) {
+        return buf_fail(message, err, "runs can't be prepared: %s", err_text(err));
+    }
+    struct dev_root_options root = {
+        .catalog = server->api.catalog, .runs = server->api.runs, .logs = server->api.logs};
+    err = dev_root_new(&root, &server->api.root);
+    if (!err) {
+        err = ns_new(server->api.root, &server->api.tree);
+    }
+    if (err) {
+        return buf_fail(message, err, "the tree can't be made: %s", err_text(err));
+    }
+    tree_set_cloud(server->tree, server->api.runs, server->api.root);
+    return ERR_OK;
+}
+
+static enum err start_http(struct server *server, struct buf *message) {
+    const struct serve_options *options = &server->options;
+    server->api.limits = (struct api_limits){.upload_bytes_max = options->upload_bytes,
+                                             .module_bytes_max = options->module_bytes};
+    server->api.loops = server->loops;
+    server->api.servers = server->http;
+    server->api.loop_count = server->thread_count;
+    server->api.started_ns = clock_monotonic_ns();
+    server->application = api_application(&server->api);
+    uint64_t connections = MAX(options->connections / server->thread_count, 1);
+    for (size_t i = 0; i < server->thread_count; i++) {
+        struct http_options http = {
+            .address = server->host,
+            .port = server->port,
+            .connections_max = (uint32_t)connections,
+            .connections_per_address_max = (uint32_t)options->connections_per_address,
+            .head_timeout_ns = options->head_timeout_ns,
+            .body_rate_timeout_ns = options->body_timeout_ns,
+            .body_rate_minimum = KIB,
+            .head_bytes_max = 32 * KIB,
+        };
+        enum err err = http_server_new(server->loops[i], &http, &server->application,
+                                       &server->http[i], message);
+        if (err) {
+            return err;
+        }
+        /* All loops listen on the port that the first one was given. */
+        server->port = http_port(server->http[0]);
+    }
+    return ERR_OK;
+}
+
+/* --- stopping --------------------------------------------------------------------------------- */
+
+static void stop_loops(struct server *server) {
+    for (size_t i = 0; i < server->thread_count; i++) {
+        loop_stop(server->loops[i]);
+    }
+}
+
+/* The runs have ended; their answers may still be on their way. */
+static void stop_timer_expired(struct loop_timer *timer) {
+    struct server *server = CONTAINER_OF(timer, struct server, stop_timer);
+    uint32_t exchanges = 0;
+    for (size_t i = 0; i < server->thread_count; i++) {
+        exchanges += http_server_exchanges(server->http[i]);
+    }
+    uint64_t now_ns = clock_monotonic_ns();
+    if (exchanges == 0 || now_ns >= server->answers_deadline_ns) {
+        stop_loops(server);
+        return;
+    }
+    loop_timer_start(server->loops[0], timer, now_ns + POLL_NS);
+}
+
+static void runs_have_ended(void *argument) {
+    struct server *server = argument;
+    uint64_t now_ns = clock_monotonic_ns();
+    server->answers_deadline_ns = now_ns + ANSWERS_GRACE_NS;
+    loop_timer_start(server->loops[0], &server->stop_timer, now_ns);
+}
+
+static void quiesce_loop(struct loop_post *post) {
+    /* The posts lie in the server by the index of their loop. */
+    struct loop *loop = loop_current();
+    size_t index = loop_index(loop);
+    struct server *server = CONTAINER_OF(post - index, struct server, quiesce_posts[0]);
+    http_server_quiesce(server->http[index]);
+}
+
+static void stop_requested(void *argument) {
+    struct server *server = argument;
+    if (server->stopping) {
+        log_info("stopping at once");
+        stop_loops(server);
+        return;
+    }
+    server->stopping = true;
+    log_info("stopping: no new runs; those that run get %llu s (a second signal ends them now)",
+             (unsigned long long)(server->options.grace_ns / NS_PER_S));
+    atomic_store(&server->api.shutting_down, true);
+    atomic_store(&server->api.ready, false);
+    for (size_t i = 0; i < server->thread_count; i++) {
+        server->quiesce_posts[i].run = quiesce_loop;
+        loop_post(server->loops[i], &server->quiesce_posts[i]);
+    }
+    runs_shut_down(server->api.runs, server->loops[0], server->options.grace_ns, runs_have_ended,
+                   server);
+}
+
+/* --- life ------------------------------------------------------------------------------------- */
+
+static void *thread_main(void *argument) {
+    loop_run(argument);
+    return NULL;
+}
+
+static enum err start(struct server *server, struct buf *message) {
+    enum err err = parse_listen(server, message);
+    if (!err) {
+        err = set_log_level(server->options.log_level, message);
+    }
+    if (!err) {
+        err = prepare_access(server, message);
+    }
+    if (err) {
+        return err;
+    }
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    server->thread_count =
+        server->options.threads ? server->options.threads : (size_t)MIN(MAX(cores, 1), THREADS_MAX);
+    prepare_process(server);
+    for (size_t i = 0; i < server->thread_count; i++) {
+        err = loop_new((unsigned)i, &server->loops[i]);
+        if (err) {
+            return buf_fail(message, err, "an event loop can't be made: %s", err_text(err));
+        }
+    }
+    loop_timer_init(&server->stop_timer, stop_timer_expired);
+    err = start_store(server, message);
+    if (!err) {
+        err = start_runs(server, message);
+    }
+    if (!err) {
+        err = start_http(server, message);
+    }
+    if (!err) {
+        err = loop_on_signal(server->loops[0], SIGTERM, stop_requested, server);
+    }
+    if (!err) {
+        err = loop_on_signal(server->loops[0], SIGINT, stop_requested, server);
+    }
+    return err;
+}
+
+/* In the order in which the parts use each other; accepts a server that did not start whole. */
+static void finish(struct server *server) {
+    for (size_t i = 0; i < server->thread_count; i++) {
+        http_server_free(server->http[i]);
+    }
+    ns_unref(server->api.tree);
+    file_unref(server->api.root);
+    runs_free(server->api.runs);
+    tree_free(server->tree);
+    applog_set_free(server->api.logs);
+    catalog_free(server->api.catalog);
+    engine_free(server->api.engine);
+    for (size_t i = 0; i < server->thread_count; i++) {
+        loop_free(server->loops[i]);
+    }
+}
+
+static int serve_run(int argc, char **argv) {
+    static struct server server; /* large, and one a process */
+    cleanup_buf struct buf message = {0};
+    enum err err = serve_options_parse(argc, argv, &server.options, &message);
+    if (err) {
+        return command_misused(&command_serve, "%s", buf_text(&message));
+    }
+    err = start(&server, &message);
+    if (err) {
+        fprintf(stderr, "error: %s\n", message.length ? buf_text(&message) : err_text(err));
+        finish(&server);
+        return 1;
+    }
+    bool is_v6 = strchr(server.host, ':') != NULL;
+    printf("listening on http://%s%s%s:%u\n", is_v6 ? "[" : "", server.host, is_v6 ? "]" : "",
+           server.port);
+    fflush(stdout);
+    atomic_store(&server.api.ready, true);
+    for (size_t i = 1; i < server.thread_count; i++) {
+        if (pthread_create(&server.threads[i], NULL, thread_main, server.loops[i]) != 0) {
+            log_fatal("a thread can't be started: %s", strerror(errno));
+        }
+    }
+    loop_run(server.loops[0]);
+    for (size_t i = 1; i < server.thread_count; i++) {
+        pthread_join(server.threads[i], NULL);
+    }
+    finish(&server);
+    log_info("stopped; everything is on disk");
+    return 0;
+}
+
+/* The help is made of the option rows; it is printed below command->help. */
+static void print_serve_help(void) {
+    const char *group = "";
+    for (size_t i = 0; i < serve_option_count; i++) {
+        const struct option_row *row = &serve_option_rows[i];
+        if (strcmp(group, row->group) != 0) {
+            group = row->group;
+            printf("\n%s:\n", group);
+        }
+        char option[64];
+        snprintf(option, sizeof option, "--%s %s", row->name, row->value);
+        printf("  %-32s %s%s%s%s\n", option, row->help, row->initial[0] ? " (" : "", row->initial,
+               row->initial[0] ? ")" : "");
+    }
+}
+
+const struct command command_serve = {
+    .name = "serve",
+    .usage = "[--listen ADDRESS:PORT] [--state DIR] [OPTIONS]",
+    .summary = "start a server",
+    .help = "Prints 'listening on http://ADDRESS:PORT' when it is ready. SIGTERM or Ctrl-C stops "
+            "it:\nno new runs, those that run get --grace, then everything is on disk.\n"
+            "An address that is not loopback needs a token: $ZASM_TOKEN, or '0asm token'.\n",
+    .print_more = print_serve_help,
+    .run = serve_run,
+};
+
+static int token_run(int argc, char **argv) {
+    const char *state = "state";
+    const char *comment = "";
+    for (int i = 1; i < argc; i++) {
+        bool has_value = i + 1 < argc;
+        if (strcmp(argv[i], "--state") == 0 && has_value) {
+            state = argv[++i];
+        } else if (strcmp(argv[i], "--comment") == 0 && has_value) {
+            comment = argv[++i];
+        } else {
+            return command_misused(&command_token, "'%s' is not understood", argv[i]);
+        }
+    }
+    if (strpbrk(comment, "\r\n")) {
+        return command_misused(&command_token, "a comment is one line");
+    }
+    cleanup_buf struct buf token = {0};
+    cleanup_buf struct buf message = {0};
+    enum err err = access_new_token(state, comment, &token, &message);
+    if (err) {
+        fprintf(stderr, "error: %s\n", message.length ? buf_text(&message) : err_text(err));
+        return 1;
+    }
+    printf("%s\n", buf_text(&token));
+    fprintf(stderr,
+            "Keep it: only its hash is stored, in %s/tokens. A server that runs already "
+            "knows it after a restart.\nClients send 'Authorization: Bearer TOKEN'; 0asm "
+            "itself takes it from $ZASM_TOKEN.\n",
+            state);
+    return 0;
+}
+
+const struct command command_token = {
+    .name = "token",
+    .usage = "[--state DIR] [--comment TEXT]",
+    .summary = "make a token for a server's state directory",
+    .help = "  --state DIR      the server's state directory (state)\n"
+            "  --comment TEXT   whose it is; kept beside the hash\n",
+    .run = token_run,
+};
