@@ -128,9 +128,14 @@ MUST_USE enum err runs_new(const struct runs_options *options, struct engine *en
 void runs_free(struct runs *runs);
 const struct runs_options *runs_get_options(const struct runs *runs);
 /* No new runs from now on; those that run are ended with RUN_REASON_SHUTDOWN after `grace_ns`.
- * `finished` is called on `loop` when the last one has ended. */
+ * `finished` is called on `loop` when the last one has ended. Called again: ends them at once.
+ * Thread: `loop`'s. */
 void runs_shut_down(struct runs *runs, struct loop *loop, uint64_t grace_ns,
                     void (*finished)(void *argument), void *argument);
+
+/* Forgets ended runs whose time is over. Happens by itself whenever a run ends or runs are listed;
+ * a server where nothing happens may call it now and then to give memory back. Any thread. */
+void runs_sweep(struct runs *runs);
 
 /* Counters for /metrics. Any thread. */
 struct runs_counters {
@@ -180,7 +185,8 @@ struct run_status run_status(struct run *run);
 void run_failure(struct run *run, struct buf *text);
 /* The name in the request's `root`. */
 struct str run_root_mode(const struct run *run);
-/* The exact version it runs. */
+const struct run_limits *run_limits(const struct run *run);
+/* The version it runs; unknown_imports is NULL. */
 const struct app_version *run_version(const struct run *run);
 /* What `/` shows in it, a reference. NOENT before its tree is made, and when it has ended and its
  * tree has nothing of its own (it saw the app's volume). */
@@ -202,6 +208,8 @@ MUST_USE enum err run_wait(struct op *op, struct run *run);
 MUST_USE enum err run_stdin_write(struct op *op, struct run *run, const void *data, size_t length,
                                   size_t *ret_written);
 void run_stdin_close(struct run *run);
+/* As dev->poll: POLL_WRITABLE when there is room; POLL_HANGUP when it is closed. */
+MUST_USE enum err run_stdin_poll(struct op *op, struct run *run, unsigned *ret_ready);
 
 /* Output. A reader keeps its place: the offset in the sequence of all bytes of both streams.
  * Reading gives bytes of one chunk of one stream at a time (what was written within a millisecond

@@ -1,0 +1,280 @@
+/* What the files of src/run share. Nobody else includes this.
+ *
+ * Locks, in the order in which they are taken:
+ *   runs->lock     the table of runs, admission, what is kept
+ *   run->lock      a run's output record, failure text, reason and tree
+ * and apart from them runs->spare_lock (the list of recycled runs) and program_cache->lock.
+ * Everything else of a run belongs to its loop, or is atomic. */
+#pragma once
+
+#include "base/clock.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "base/map.h"
+#include "ns/pipe.h"
+#include "run/run.h"
+
+#include <pthread.h>
+
+/* ---- run_output.c: the ordered record of what a run wrote ---- */
+
+/* The record is a sequence of frames, each a header and the bytes of one stream. Its first
+ * OUTPUT_MEMORY_MAX bytes are in memory (the first few in the object itself), the rest in an
+ * unlinked file. Positions count bytes of the record with headers, offsets those of the streams. */
+enum {
+    OUTPUT_SMALL_SIZE = 192,
+    OUTPUT_MEMORY_MAX = 256 * 1024,
+    OUTPUT_FRAME_MAX = 64 * 1024,       /* bytes of one frame */
+    OUTPUT_INDEX_DISTANCE = 32 * 1024,  /* of record between two entries of the index */
+    OUTPUT_MERGE_NS = 1000 * 1000,      /* writes closer than this share a frame */
+    OUTPUT_FREE_HEADERS_MAX = 64 * 1024 /* headers that are not charged to the limit, see there */
+};
+struct output_frame {
+    uint64_t time_ns; /* realtime */
+    uint32_t length;  /* bytes that follow */
+    uint32_t stream;  /* RUN_STDOUT or RUN_STDERR */
+};
+struct output_index_entry {
+    uint64_t offset, position; /* of the beginning of a frame */
+};
+struct output {
+    uint8_t *memory; /* `small`, or owned */
+    size_t memory_capacity;
+    uint64_t length;         /* bytes of the streams */
+    uint64_t size;           /* bytes of the record */
+    uint64_t frame_position; /* of the last frame */
+    uint64_t frame_count;
+    struct output_frame frame; /* the last frame's header */
+    struct output_index_entry *index;
+    size_t index_count, index_capacity;
+    int spool; /* descriptor, -1 = none */
+    bool last_was_newline[3];
+    uint8_t small[OUTPUT_SMALL_SIZE];
+};
+void output_init(struct output *output);
+/* Empties it for use anew. */
+void output_done(struct output *output);
+/* What is charged to the run's limit: the bytes, and headers as far as they are out of proportion
+ * (a guest that writes single bytes to both streams in turn). */
+uint64_t output_charged(const struct output *output);
+/* Appends all of it. `directory` is where the spool file is made if one becomes necessary. */
+MUST_USE enum err output_append(struct output *output, struct catalog *catalog, unsigned stream,
+                                const void *data, size_t length, uint64_t time_ns);
+/* Reads up to `size` bytes of the first chunk of `streams` at or after the reader's place, and
+ * moves it. 0 bytes: it is at the end. */
+MUST_USE enum err output_read(const struct output *output, struct run_reader *reader,
+                              unsigned streams, void *data, size_t size, size_t *ret_read,
+                              struct output_frame *ret_frame);
+/* Moves the reader over what it does not select; false if it is then at the end. */
+bool output_seek(const struct output *output, struct run_reader *reader, unsigned streams);
+
+/* ---- run_lines.c: output cut in lines for the app's log ---- */
+
+struct lines {
+    struct buf partial[2]; /* of standard output and error: the line that is not ended */
+};
+void lines_append(struct lines *lines, struct applog *log, uint64_t run_id, unsigned stream,
+                  const void *data, size_t length, uint64_t time_ns);
+/* Ends lines that are not ended. */
+void lines_flush(struct lines *lines, struct applog *log, uint64_t run_id, uint64_t time_ns);
+void lines_done(struct lines *lines);
+
+/* ---- run_stdio.c ---- */
+
+enum { RUN_STDIN_BYTES = 64 * 1024 }; /* the pipe of standard input */
+struct run_stream {
+    struct file file; /* its references count as one of the run's, while there are any */
+    struct run *run;
+};
+void run_streams_init(struct run *run);
+/* For the run itself, from its loop: text to one of its streams whatever its limit says; with
+ * `own_line` it begins a line. */
+void run_say(struct run *run, unsigned stream, struct str text, bool own_line);
+
+/* ---- the run ---- */
+
+enum run_phase {
+    PHASE_QUEUED,  /* waits for admission */
+    PHASE_PROGRAM, /* runs_program is under way */
+    PHASE_TREE,    /* make_tree is */
+    PHASE_GUEST,   /* the sandbox exists, or is about to */
+    PHASE_COMMIT,  /* the guest is gone, commit_tree is under way */
+    PHASE_ENDED,
+};
+/* What others tell a run; handled on its loop. */
+enum run_signal {
+    SIGNAL_BEGIN = 1 << 0,  /* it was admitted */
+    SIGNAL_QUEUED = 1 << 1, /* it waits in the queue from now on */
+    SIGNAL_KILL = 1 << 2,   /* run->kill_reason says why */
+    SIGNAL_PAUSE = 1 << 3,
+    SIGNAL_RESUME = 1 << 4,
+};
+/* Where a run is in its loop's queues. */
+enum run_queue { QUEUE_NONE, QUEUE_FRESH, QUEUE_READY, QUEUE_COMPUTING };
+
+struct run {
+    struct runs *runs;
+    struct run_loop *home; /* its loop */
+    atomic_uint references;
+    uint64_t id;
+    struct who who;
+
+    /* Constant once it has started: */
+    struct app *app;
+    struct app_version version;
+    struct buf call;
+    struct buf root_mode;
+    char **tags; /* one allocation, or NULL */
+    size_t tag_count;
+    struct run_limits limits;
+    uint64_t keep_ns, parent_id;
+    bool detached, discard_stderr;
+    struct pipe *input; /* standard input; NULL: it is empty */
+    struct applog *log;
+
+    /* Any thread: */
+    atomic_uint signals;                       /* enum run_signal */
+    atomic_int kill_reason;                    /* enum run_reason: the first that was given */
+    atomic_int state;                          /* enum run_state */
+    atomic_bool is_posted;                     /* `post` is on its way */
+    struct loop_post post;                     /* holds a reference while it is on its way */
+    uint64_t created_realtime_ns, created_ns;  /* constant */
+    atomic_uint_fast64_t started_ns, ended_ns; /* monotonic; 0 = not yet */
+    atomic_uint_fast64_t cpu_ns, memory_bytes, memory_peak_bytes, calls, bytes_read,
+        bytes_written; /* as of the end of its last turn */
+
+    /* Guarded by runs->lock: */
+    struct map_node node;     /* in runs->table */
+    struct list admission;    /* in run_app.queued while it waits, in runs->kept after its end */
+    struct run_app *admitted; /* of which it takes a place */
+    bool is_queued;
+    uint64_t kept_bytes, forget_ns;
+
+    /* Guarded by its lock (and `output`, below): */
+    bool output_ended; /* its record is complete */
+    bool has_reader;   /* a binding one */
+    uint64_t reader_offset;
+    void *tree;
+    struct buf failure;
+    enum run_reason reason;
+    enum err start_error;
+    int32_t exit_status;
+
+    /* Its loop's: */
+    enum run_phase phase;
+    enum run_queue queue;
+    struct list link; /* in one of its loop's queues */
+    bool is_calling;  /* a host call waits for wasi_call_step */
+    bool is_paused, is_computing;
+    bool has_wasi;
+    uint64_t turn_started_ns;  /* monotonic; of the turn that is under way */
+    uint64_t paused_ns;        /* when it was paused */
+    uint64_t wall_deadline_ns; /* monotonic; 0 = not set yet */
+    struct op op;              /* program, tree, commit */
+    struct loop_timer timer;   /* the queue's limit, then the wall limit */
+    struct program *program;
+    struct ns *ns;
+    struct sandbox *sandbox;
+    struct wasi wasi;
+    struct lines lines;
+    struct run_stream streams[3];
+    struct run *next_spare; /* guarded by runs->spare_lock */
+
+    /* What the next run takes over; all before `arguments` is zero at its beginning. */
+    struct wasi_strings arguments, environment; /* constant once it has started */
+    struct op_queue changed;                    /* woken by output, a reader, and the end */
+    pthread_mutex_t lock;
+    struct output output; /* guarded by lock */
+};
+
+/* The runs of a loop that can go on. Thread: the loop's. */
+struct run_loop {
+    struct runs *runs;
+    struct loop *loop;
+    struct loop_task task;
+    struct list fresh, ready, computing;
+    atomic_uint computing_count; /* runs whose last turn was a whole slice; any thread reads */
+    uint64_t charged_ns;         /* up to when CPU time has been charged: monotonic clock */
+    uint64_t charged_cpu_ns;     /* the same on the thread's CPU clock, if is_exact */
+    bool is_exact;
+};
+
+/* What admission knows of an app. Guarded by runs->lock. */
+struct run_app {
+    struct map_node node;
+    int64_t app_id;
+    uint32_t running, queued_count, running_max;
+    struct list queued; /* of run.admission, the oldest first */
+    struct list turn;   /* in runs->waiting, while it has a queued run and a free place */
+};
+
+struct program_cache;
+
+struct runs {
+    struct runs_options options;
+    struct engine *engine;
+    struct catalog *catalog;
+    struct applog_set *logs;
+    struct run_hooks hooks;
+    struct run_loop *loops;
+    size_t loop_count;
+    struct program_cache *programs;
+
+    pthread_mutex_t lock; /* guards the following */
+    struct map table;     /* by run.id */
+    struct map apps;      /* run_app by app_id */
+    struct list waiting;  /* run_app.turn: whose turn it is when the server has a free place */
+    uint32_t running, queued;
+    struct list kept;       /* run.admission of ended runs with the default keep_ns, oldest first */
+    struct list kept_other; /* the others, by forget_ns */
+    uint32_t kept_count;
+    uint64_t kept_bytes;
+    bool is_shutting_down;
+    struct loop
+        *finished_loop; /* where `finished` is called; NULL = was called, or not asked for */
+    void (*finished)(void *argument);
+    void *finished_argument;
+    struct loop_post finished_post;
+    struct loop_timer grace_timer;
+
+    atomic_uint_fast64_t started, refused, ended_by_reason[RUN_REASON_FAILED + 1];
+
+    pthread_mutex_t spare_lock;
+    struct run *spares; /* by next_spare */
+    unsigned spare_count;
+};
+
+/* ---- runs.c ---- */
+
+/* Enters a run that is complete in the table, and admits or queues it: AGAIN if it can do neither.
+ * `*ret_admitted` tells which. */
+MUST_USE enum err runs_enter(struct runs *runs, struct run *run, bool *ret_admitted,
+                             struct buf *message);
+/* The run has ended: gives its place to the next, keeps it, forgets the oldest. */
+void runs_run_ended(struct runs *runs, struct run *run);
+/* Takes it out of the queue; false if it was admitted meanwhile. */
+bool runs_leave_queue(struct runs *runs, struct run *run);
+
+/* ---- run.c ---- */
+
+/* A zeroed run with one reference; NULL without memory. */
+struct run *run_alloc(struct runs *runs);
+/* Frees it for good. */
+void run_free(struct run *run);
+/* Tells a run something. Thread: any. */
+void run_signal(struct run *run, unsigned signals);
+uint64_t run_realtime_ns(const struct run *run, uint64_t monotonic_ns);
+
+/* ---- run_step.c ---- */
+
+void run_loop_init(struct run_loop *home, struct runs *runs, struct loop *loop);
+/* Puts it into one of its loop's queues; nothing if it is in one or has ended. Thread: its loop's.
+ */
+void run_make_ready(struct run *run, enum run_queue queue);
+void run_timer_expired(struct loop_timer *timer);
+void run_op_wake(struct op *op);
+
+/* ---- program_cache.c ---- */
+
+MUST_USE enum err program_cache_new(struct program_cache **ret_cache);
+void program_cache_free(struct program_cache *cache);

@@ -1,0 +1,247 @@
+/* From a request to a run: checks, limits, arguments and environment; then admission. */
+#include "run/internal.h"
+
+static bool has_nul(struct str text) {
+    return text.length > 0 && memchr(text.data, 0, text.length);
+}
+
+static enum err add_string(struct wasi_strings *strings, uint32_t count_max, struct str text,
+                           const char *what, struct buf *message) {
+    if (has_nul(text)) {
+        return buf_fail(message, ERR_INVAL, "%s contains a NUL", what);
+    }
+    if (strings->count >= count_max) {
+        return buf_fail(message, ERR_2BIG, "%s: more than %u", what, count_max);
+    }
+    if (text.length >= RUN_STRINGS_BYTES_MAX - strings->bytes.length) {
+        return buf_fail(message, ERR_2BIG, "%s: more than %d bytes in all", what,
+                        RUN_STRINGS_BYTES_MAX);
+    }
+    return wasi_strings_add(strings, text);
+}
+
+/* argv[0] is the app's name. */
+static enum err add_arguments(struct run *run, const struct run_request *request,
+                              struct buf *message) {
+    enum err err = add_string(&run->arguments, RUN_ARGUMENTS_MAX, str_of(run->app->name),
+                              "arguments", message);
+    if (request->has_arguments) {
+        for (size_t i = 0; !err && i < request->argument_count; i++) {
+            err = add_string(&run->arguments, RUN_ARGUMENTS_MAX, request->arguments[i], "arguments",
+                             message);
+        }
+    } else {
+        for (char **next = run->app->arguments; !err && next && *next; next++) {
+            err =
+                add_string(&run->arguments, RUN_ARGUMENTS_MAX, str_of(*next), "arguments", message);
+        }
+    }
+    return err;
+}
+
+/* Whether two strings of an environment are of the same variable. */
+static bool is_same_variable(struct str a, struct str b) {
+    struct str a_name = str_cut(&a, '=');
+    return str_equal(a_name, str_cut(&b, '='));
+}
+
+/* Whether one of `strings` from `first` on is of the same variable. */
+static bool is_overridden(struct str variable, const struct str *strings, size_t first,
+                          size_t count) {
+    for (size_t i = first; i < count; i++) {
+        if (is_same_variable(variable, strings[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum err add_variable(struct run *run, struct str variable, bool *has_directory,
+                             struct buf *message) {
+    const char *equals = variable.length ? memchr(variable.data, '=', variable.length) : NULL;
+    if (!equals || equals == variable.data) {
+        return buf_fail(message, ERR_INVAL, "an environment variable is NAME=VALUE");
+    }
+    *has_directory |= str_starts(variable, STR("PWD="));
+    return add_string(&run->environment, RUN_ENVIRONMENT_MAX, variable, "environment", message);
+}
+
+/* The request's variables win over the app's, later ones over earlier ones. Go programs take their
+ * working directory from PWD. */
+static enum err add_environment(struct run *run, const struct run_request *request,
+                                struct buf *message) {
+    size_t count = request->environment_count;
+    if (count > RUN_ENVIRONMENT_MAX) {
+        return buf_fail(message, ERR_2BIG, "environment: more than %d", RUN_ENVIRONMENT_MAX);
+    }
+    enum err err = ERR_OK;
+    bool has_directory = false;
+    for (char **next = run->app->environment; !err && next && *next; next++) {
+        struct str variable = str_of(*next);
+        if (!is_overridden(variable, request->environment, 0, count)) {
+            err = add_variable(run, variable, &has_directory, message);
+        }
+    }
+    for (size_t i = 0; !err && i < count; i++) {
+        if (!is_overridden(request->environment[i], request->environment, i + 1, count)) {
+            err = add_variable(run, request->environment[i], &has_directory, message);
+        }
+    }
+    if (!err && !has_directory) {
+        err = add_variable(run, STR("PWD=/"), &has_directory, message);
+    }
+    return err;
+}
+
+/* One allocation: the pointers, then the texts. */
+static enum err add_tags(struct run *run, const struct run_request *request, struct buf *message) {
+    if (request->tag_count == 0) {
+        return ERR_OK;
+    }
+    if (request->tag_count > RUN_TAGS_MAX) {
+        return buf_fail(message, ERR_2BIG, "more than %d tags", RUN_TAGS_MAX);
+    }
+    size_t bytes = request->tag_count * sizeof(char *);
+    for (size_t i = 0; i < request->tag_count; i++) {
+        struct str tag = request->tags[i];
+        const char *colon = tag.length ? memchr(tag.data, ':', tag.length) : NULL;
+        if (!colon || colon == tag.data || has_nul(tag) || memchr(tag.data, '\n', tag.length)) {
+            return buf_fail(message, ERR_INVAL, "a tag is KEY:VALUE, in one line");
+        }
+        if (tag.length > RUN_TAG_BYTES_MAX) {
+            return buf_fail(message, ERR_2BIG, "a tag has more than %d bytes", RUN_TAG_BYTES_MAX);
+        }
+        bytes += tag.length + 1;
+    }
+    run->tags = malloc(bytes);
+    if (!run->tags) {
+        return ERR_NOMEM;
+    }
+    char *text = (char *)(run->tags + request->tag_count);
+    for (size_t i = 0; i < request->tag_count; i++) {
+        struct str tag = request->tags[i];
+        memcpy(text, tag.data, tag.length);
+        text[tag.length] = 0;
+        run->tags[i] = text;
+        text += tag.length + 1;
+    }
+    run->tag_count = request->tag_count;
+    return ERR_OK;
+}
+
+/* The app's setting stands for the server's default; the request can only take away. */
+static uint64_t merge(uint64_t server, uint64_t app, uint64_t request) {
+    uint64_t limit = app ? app : server;
+    return request && request < limit ? request : limit;
+}
+
+static struct run_limits merge_limits(const struct runs_options *options,
+                                      const struct app_limits *app,
+                                      const struct run_request *request) {
+    const struct run_limits *server = &options->defaults;
+    const struct app_limits *asked = &request->limits;
+    uint64_t wall_ns = request->detached ? options->detached_wall_ns : server->wall_ns;
+    return (struct run_limits){
+        .memory_bytes = merge(server->memory_bytes, app->memory_bytes, asked->memory_bytes),
+        .cpu_ns = merge(server->cpu_ns, app->cpu_ns, asked->cpu_ns),
+        .wall_ns = merge(wall_ns, app->wall_ns, asked->wall_ns),
+        .output_bytes = merge(server->output_bytes, app->output_bytes, asked->output_bytes),
+        .tmp_bytes = merge(server->tmp_bytes, app->tmp_bytes, asked->tmp_bytes),
+        .disk_bytes = merge(server->disk_bytes, app->disk_bytes, asked->disk_bytes),
+        .open_files = merge(server->open_files, app->open_files, asked->open_files),
+    };
+}
+
+/* Its connection's loop, unless another one has clearly fewer runs that compute. */
+static struct run_loop *choose_loop(struct runs *runs, const struct loop *loop) {
+    struct run_loop *own = &runs->loops[0];
+    struct run_loop *best = NULL;
+    unsigned fewest = UINT32_MAX;
+    unsigned own_count = 0;
+    for (size_t i = 0; i < runs->loop_count; i++) {
+        struct run_loop *one = &runs->loops[i];
+        unsigned count = atomic_load_explicit(&one->computing_count, memory_order_relaxed);
+        if (one->loop == loop) {
+            own = one;
+            own_count = count;
+        }
+        if (count < fewest) {
+            fewest = count;
+            best = one;
+        }
+    }
+    return best && fewest + 2 <= own_count ? best : own;
+}
+
+static enum err fill(struct run *run, const struct run_request *request, struct buf *message) {
+    struct runs *runs = run->runs;
+    if (run->version.is_library && request->call.length == 0) {
+        return buf_fail(message, ERR_NOENT,
+                        "'%s' has no _start; name one of its functions with call=", run->app->name);
+    }
+    if (has_nul(request->call) || has_nul(request->root)) {
+        return buf_fail(message, ERR_INVAL, "a name contains a NUL");
+    }
+    enum err err = buf_append_str(&run->call, request->call);
+    if (!err && request->root.length > 0 && !str_equal_text(request->root, "keep")) {
+        err = buf_append_str(&run->root_mode, request->root);
+    }
+    if (!err) {
+        err = add_arguments(run, request, message);
+    }
+    if (!err) {
+        err = add_environment(run, request, message);
+    }
+    if (!err) {
+        err = add_tags(run, request, message);
+    }
+    if (!err && request->stdin_open) {
+        err = pipe_new(RUN_STDIN_BYTES, &run->input);
+    }
+    /* Without its log a run can still run. */
+    if (!err && runs->logs && applog_get(runs->logs, run->app->id, &run->log) != ERR_OK) {
+        run->log = NULL;
+    }
+    return err;
+}
+
+enum err run_start(struct runs *runs, struct loop *loop, const struct run_request *request,
+                   struct run **ret_run, struct buf *message) {
+    struct run *run = run_alloc(runs);
+    if (!run) {
+        return ERR_NOMEM;
+    }
+    run->home = choose_loop(runs, loop);
+    run->app = app_ref(request->app);
+    run->version = request->version ? *request->version : request->app->version;
+    run->version.unknown_imports = NULL;
+    run->limits = merge_limits(&runs->options, &run->app->limits, request);
+    run->keep_ns = request->keep_ns ? request->keep_ns : runs->options.keep_ns;
+    run->parent_id = request->parent_id;
+    run->detached = request->detached;
+    run->discard_stderr = request->discard_stderr;
+    run->created_ns = clock_monotonic_ns();
+    run->created_realtime_ns = clock_realtime_ns();
+    enum err err = fill(run, request, message);
+    if (err) {
+        run_unref(run);
+        return err;
+    }
+    run->id = catalog_next_run_id(runs->catalog);
+    run->who =
+        (struct who){.run_id = run->id, .app_id = run->app->id, .owner_id = run->app->owner_id};
+    run_streams_init(run);
+    op_init(&run->op, run->home->loop, &run->who, run_op_wake);
+    bool admitted;
+    err = runs_enter(runs, run, &admitted, message);
+    if (err) {
+        run_unref(run);
+        return err;
+    }
+    if (run->log && run->detached) {
+        applog_append(run->log, run->created_realtime_ns, run->id, "sys", STR("started"));
+    }
+    run_signal(run, admitted ? SIGNAL_BEGIN : SIGNAL_QUEUED);
+    *ret_run = run;
+    return ERR_OK;
+}

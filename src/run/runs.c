@@ -1,0 +1,451 @@
+/* All runs of the server: the table, admission, and those that ended and are kept. */
+#include "run/internal.h"
+
+enum { IDLE_APPS_MAX = 256, EVICT_AT_ONCE = 8 };
+
+/* ---- making and freeing ---- */
+
+enum err runs_new(const struct runs_options *options, struct engine *engine,
+                  struct catalog *catalog, struct applog_set *logs, const struct run_hooks *hooks,
+                  struct loop *const *loops, size_t loop_count, struct runs **ret_runs) {
+    struct runs *runs = calloc(1, sizeof(*runs));
+    struct run_loop *run_loops = calloc(loop_count, sizeof(*run_loops));
+    struct program_cache *programs = NULL;
+    if (!runs || !run_loops || program_cache_new(&programs) != ERR_OK) {
+        free(run_loops);
+        free(runs);
+        return ERR_NOMEM;
+    }
+    runs->options = *options;
+    runs->engine = engine;
+    runs->catalog = catalog;
+    runs->logs = logs;
+    runs->hooks = *hooks;
+    runs->loops = run_loops;
+    runs->loop_count = loop_count;
+    runs->programs = programs;
+    for (size_t i = 0; i < loop_count; i++) {
+        run_loop_init(&run_loops[i], runs, loops[i]);
+    }
+    pthread_mutex_init(&runs->lock, NULL);
+    pthread_mutex_init(&runs->spare_lock, NULL);
+    list_init(&runs->waiting);
+    list_init(&runs->kept);
+    list_init(&runs->kept_other);
+    *ret_runs = runs;
+    return ERR_OK;
+}
+
+const struct runs_options *runs_get_options(const struct runs *runs) {
+    return &runs->options;
+}
+
+/* ---- what is kept ---- */
+
+static void forget(struct runs *runs, struct run *run) {
+    list_remove(&run->admission);
+    map_remove(&runs->table, &run->node);
+    runs->kept_count--;
+    runs->kept_bytes -= run->kept_bytes;
+}
+
+static struct run *first_kept(struct list *kept) {
+    return list_is_empty(kept) ? NULL : CONTAINER_OF(kept->next, struct run, admission);
+}
+
+/* Forgets up to `max` runs whose time is over or for which there is no room. Called with the lock;
+ * the caller drops the table's references after it. */
+static size_t evict(struct runs *runs, uint64_t now_ns, struct run **ret_evicted, size_t max) {
+    size_t count = 0;
+    while (count < max) {
+        struct run *one = first_kept(&runs->kept);
+        struct run *other = first_kept(&runs->kept_other);
+        struct run *first = !one || (other && other->forget_ns < one->forget_ns) ? other : one;
+        bool no_room = runs->kept_count > runs->options.kept_max ||
+                       runs->kept_bytes > runs->options.kept_bytes_max;
+        if (!first || (!no_room && first->forget_ns > now_ns)) {
+            break;
+        }
+        forget(runs, first);
+        ret_evicted[count++] = first;
+    }
+    return count;
+}
+
+static void keep(struct runs *runs, struct run *run, uint64_t now_ns) {
+    run->forget_ns = run->keep_ns > UINT64_MAX - now_ns ? UINT64_MAX : now_ns + run->keep_ns;
+    run->kept_bytes = run->output.size;
+    runs->kept_count++;
+    runs->kept_bytes += run->kept_bytes;
+    if (run->keep_ns == runs->options.keep_ns) {
+        list_append(&runs->kept, &run->admission);
+        return;
+    }
+    struct list *place = &runs->kept_other;
+    while (place->previous != &runs->kept_other &&
+           CONTAINER_OF(place->previous, struct run, admission)->forget_ns > run->forget_ns) {
+        place = place->previous;
+    }
+    list_insert_before(place, &run->admission);
+}
+
+static void drop_all(struct run **list, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        run_unref(list[i]);
+    }
+}
+
+void runs_free(struct runs *runs) {
+    if (!runs) {
+        return;
+    }
+    INVARIANT(runs->running == 0 && runs->queued == 0);
+    struct map_node *node;
+    while ((node = map_next(&runs->table, NULL))) {
+        struct run *run = CONTAINER_OF(node, struct run, node);
+        forget(runs, run);
+        run_unref(run);
+    }
+    while ((node = map_next(&runs->apps, NULL))) {
+        map_remove(&runs->apps, node);
+        free(CONTAINER_OF(node, struct run_app, node));
+    }
+    map_done(&runs->table);
+    map_done(&runs->apps);
+    while (runs->spares) {
+        struct run *run = runs->spares;
+        runs->spares = run->next_spare;
+        run_free(run);
+    }
+    for (size_t i = 0; i < runs->loop_count; i++) {
+        loop_task_cancel(&runs->loops[i].task);
+    }
+    program_cache_free(runs->programs);
+    pthread_mutex_destroy(&runs->lock);
+    pthread_mutex_destroy(&runs->spare_lock);
+    free(runs->loops);
+    free(runs);
+}
+
+/* ---- admission ---- */
+
+static struct run_app *find_app(struct runs *runs, int64_t app_id) {
+    struct map_node *node = map_find(&runs->apps, MAP_KEY(app_id));
+    return node ? CONTAINER_OF(node, struct run_app, node) : NULL;
+}
+
+/* Entries of apps of which nothing runs are dropped when there are many. */
+static void drop_idle_apps(struct runs *runs) {
+    struct map_node *next;
+    for (struct map_node *node = map_next(&runs->apps, NULL); node; node = next) {
+        next = map_next(&runs->apps, node);
+        struct run_app *app = CONTAINER_OF(node, struct run_app, node);
+        if (app->running == 0 && app->queued_count == 0) {
+            map_remove(&runs->apps, node);
+            free(app);
+        }
+    }
+}
+
+static struct run_app *get_app(struct runs *runs, int64_t app_id) {
+    struct run_app *app = find_app(runs, app_id);
+    if (app) {
+        return app;
+    }
+    if (runs->apps.count >= (size_t)IDLE_APPS_MAX + 2 * (size_t)runs->running) {
+        drop_idle_apps(runs);
+    }
+    app = calloc(1, sizeof(*app));
+    if (!app) {
+        return NULL;
+    }
+    app->app_id = app_id;
+    list_init(&app->queued);
+    list_init(&app->turn);
+    if (map_insert(&runs->apps, &app->node, MAP_KEY(app->app_id)) != ERR_OK) {
+        free(app);
+        return NULL;
+    }
+    return app;
+}
+
+static void admit(struct runs *runs, struct run_app *app, struct run *run) {
+    run->admitted = app;
+    app->running++;
+    runs->running++;
+}
+
+/* Puts the app in the line of those that could use a free place of the server, or takes it out. */
+static void update_turn(struct runs *runs, struct run_app *app) {
+    bool wants = app->queued_count > 0 && app->running < app->running_max;
+    if (!wants) {
+        list_remove(&app->turn);
+    } else if (list_is_empty(&app->turn)) {
+        list_append(&runs->waiting, &app->turn);
+    }
+}
+
+static void unqueue(struct runs *runs, struct run_app *app, struct run *run) {
+    list_remove(&run->admission);
+    run->is_queued = false;
+    app->queued_count--;
+    runs->queued--;
+}
+
+/* Admits the first run of the app whose turn it is, if the server has a place. A reference. */
+static struct run *admit_next(struct runs *runs) {
+    if (runs->running >= runs->options.max_runs || list_is_empty(&runs->waiting)) {
+        return NULL;
+    }
+    struct run_app *app = CONTAINER_OF(runs->waiting.next, struct run_app, turn);
+    struct run *run = CONTAINER_OF(app->queued.next, struct run, admission);
+    unqueue(runs, app, run);
+    admit(runs, app, run);
+    list_remove(&app->turn); /* to the end of the line, if it still wants */
+    update_turn(runs, app);
+    return run_ref(run);
+}
+
+enum err runs_enter(struct runs *runs, struct run *run, bool *ret_admitted, struct buf *message) {
+    const struct app_limits *limits = &run->app->limits;
+    uint32_t running_max = limits->max_runs ? (uint32_t)MIN(limits->max_runs, (uint64_t)UINT32_MAX)
+                                            : runs->options.max_runs_per_app;
+    uint32_t queued_max = limits->queue ? (uint32_t)MIN(limits->queue, (uint64_t)UINT32_MAX)
+                                        : runs->options.queue_per_app;
+    enum err err = ERR_OK;
+    bool admitted = false;
+    pthread_mutex_lock(&runs->lock);
+    if (runs->is_shutting_down) {
+        err = buf_fail(message, ERR_AGAIN, "the server shuts down");
+        goto out;
+    }
+    struct run_app *app = get_app(runs, run->app->id);
+    if (!app) {
+        err = ERR_NOMEM;
+        goto out;
+    }
+    app->running_max = running_max;
+    admitted = app->queued_count == 0 && app->running < running_max &&
+               runs->running < runs->options.max_runs && list_is_empty(&runs->waiting);
+    if (!admitted && app->queued_count >= queued_max) {
+        err = buf_fail(message, ERR_AGAIN,
+                       "%u runs of '%s' are under way and %u wait; try again later", app->running,
+                       run->app->name, app->queued_count);
+        goto out;
+    }
+    err = map_insert(&runs->table, &run->node, MAP_KEY(run->id));
+    if (err) {
+        goto out;
+    }
+    run_ref(run); /* the table's */
+    run_ref(run); /* that of its life, given back when it ends */
+    if (admitted) {
+        admit(runs, app, run);
+    } else {
+        run->is_queued = true;
+        list_append(&app->queued, &run->admission);
+        app->queued_count++;
+        runs->queued++;
+        update_turn(runs, app);
+    }
+    *ret_admitted = admitted;
+out:
+    pthread_mutex_unlock(&runs->lock);
+    atomic_fetch_add_explicit(err ? &runs->refused : &runs->started, 1, memory_order_relaxed);
+    return err;
+}
+
+bool runs_leave_queue(struct runs *runs, struct run *run) {
+    pthread_mutex_lock(&runs->lock);
+    bool was_queued = run->is_queued;
+    if (was_queued) {
+        struct run_app *app = find_app(runs, run->app->id);
+        unqueue(runs, app, run);
+        update_turn(runs, app);
+    }
+    pthread_mutex_unlock(&runs->lock);
+    return was_queued;
+}
+
+static void call_finished(struct loop_post *post) {
+    struct runs *runs = CONTAINER_OF(post, struct runs, finished_post);
+    loop_timer_stop(&runs->grace_timer);
+    runs->finished(runs->finished_argument);
+}
+
+/* Called with the lock. */
+static void check_finished(struct runs *runs) {
+    if (runs->is_shutting_down && runs->finished_loop && runs->running == 0 && runs->queued == 0) {
+        runs->finished_post.run = call_finished;
+        loop_post(STEAL(runs->finished_loop), &runs->finished_post);
+    }
+}
+
+void runs_run_ended(struct runs *runs, struct run *run) {
+    struct run *evicted[EVICT_AT_ONCE];
+    struct run *next = NULL;
+    uint64_t now_ns = atomic_load(&run->ended_ns);
+    atomic_fetch_add_explicit(&runs->ended_by_reason[run->reason], 1, memory_order_relaxed);
+    pthread_mutex_lock(&runs->lock);
+    if (run->admitted) {
+        struct run_app *app = STEAL(run->admitted);
+        app->running--;
+        runs->running--;
+        update_turn(runs, app);
+        next = admit_next(runs);
+    }
+    keep(runs, run, now_ns);
+    size_t evicted_count = evict(runs, now_ns, evicted, EVICT_AT_ONCE);
+    check_finished(runs);
+    pthread_mutex_unlock(&runs->lock);
+    drop_all(evicted, evicted_count);
+    if (next) {
+        run_signal(next, SIGNAL_BEGIN);
+        run_unref(next);
+    }
+}
+
+/* ---- finding ---- */
+
+enum err runs_find(struct runs *runs, uint64_t id, struct run **ret_run) {
+    struct run *run = NULL;
+    pthread_mutex_lock(&runs->lock);
+    struct map_node *node = map_find(&runs->table, MAP_KEY(id));
+    if (node) {
+        run = CONTAINER_OF(node, struct run, node);
+        /* Its time may be over though nobody has come by to forget it. */
+        bool is_over = run->forget_ns && run->forget_ns <= clock_monotonic_ns();
+        run = is_over ? NULL : run_ref(run);
+    }
+    pthread_mutex_unlock(&runs->lock);
+    if (!run) {
+        return ERR_NOENT;
+    }
+    *ret_run = run;
+    return ERR_OK;
+}
+
+static int compare_ids(const void *a, const void *b) {
+    const struct run *one = *(struct run *const *)a;
+    const struct run *other = *(struct run *const *)b;
+    return one->id < other->id ? -1 : one->id > other->id;
+}
+
+enum err runs_list(struct runs *runs, struct run ***ret_list, size_t *ret_count) {
+    runs_sweep(runs);
+    pthread_mutex_lock(&runs->lock);
+    size_t count = 0;
+    struct run **list = malloc(MAX(runs->table.count, (size_t)1) * sizeof(struct run *));
+    if (list) {
+        for (struct map_node *node = map_next(&runs->table, NULL); node;
+             node = map_next(&runs->table, node)) {
+            list[count++] = run_ref(CONTAINER_OF(node, struct run, node));
+        }
+    }
+    pthread_mutex_unlock(&runs->lock);
+    if (!list) {
+        return ERR_NOMEM;
+    }
+    qsort(list, count, sizeof(struct run *), compare_ids);
+    *ret_list = list;
+    *ret_count = count;
+    return ERR_OK;
+}
+
+void runs_sweep(struct runs *runs) {
+    struct run *evicted[EVICT_AT_ONCE];
+    size_t count;
+    do {
+        pthread_mutex_lock(&runs->lock);
+        count = evict(runs, clock_monotonic_ns(), evicted, EVICT_AT_ONCE);
+        pthread_mutex_unlock(&runs->lock);
+        drop_all(evicted, count);
+    } while (count == EVICT_AT_ONCE);
+}
+
+struct runs_counters runs_counters(struct runs *runs) {
+    runs_sweep(runs);
+    struct runs_counters counters = {
+        .started = atomic_load(&runs->started),
+        .refused = atomic_load(&runs->refused),
+    };
+    for (size_t i = 0; i < ARRAY_LENGTH(counters.ended_by_reason); i++) {
+        counters.ended_by_reason[i] = atomic_load(&runs->ended_by_reason[i]);
+    }
+    pthread_mutex_lock(&runs->lock);
+    counters.running = runs->running;
+    counters.queued = runs->queued;
+    counters.kept = runs->kept_count;
+    pthread_mutex_unlock(&runs->lock);
+    return counters;
+}
+
+/* ---- shutting down ---- */
+
+/* References to those that have not ended; `queued_only`: that have not begun. */
+static enum err list_living(struct runs *runs, bool queued_only, struct run ***ret_list,
+                            size_t *ret_count) {
+    enum err err = ERR_NOMEM;
+    pthread_mutex_lock(&runs->lock);
+    size_t count = 0;
+    struct run **list = malloc(MAX(runs->table.count, (size_t)1) * sizeof(struct run *));
+    if (list) {
+        for (struct map_node *node = map_next(&runs->table, NULL); node;
+             node = map_next(&runs->table, node)) {
+            struct run *run = CONTAINER_OF(node, struct run, node);
+            if (run->is_queued || (!queued_only && run->admitted)) {
+                list[count++] = run_ref(run);
+            }
+        }
+        *ret_list = list;
+        *ret_count = count;
+        err = ERR_OK;
+    }
+    pthread_mutex_unlock(&runs->lock);
+    return err;
+}
+
+static void end_living(struct runs *runs, bool queued_only) {
+    struct run **list;
+    size_t count;
+    if (list_living(runs, queued_only, &list, &count) != ERR_OK) {
+        log_warning("no memory to end the runs in good order");
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        run_kill(list[i], RUN_REASON_SHUTDOWN);
+        run_unref(list[i]);
+    }
+    free(list);
+}
+
+static void grace_is_over(struct loop_timer *timer) {
+    end_living(CONTAINER_OF(timer, struct runs, grace_timer), false);
+}
+
+void runs_shut_down(struct runs *runs, struct loop *loop, uint64_t grace_ns,
+                    void (*finished)(void *argument), void *argument) {
+    pthread_mutex_lock(&runs->lock);
+    bool is_first = !runs->is_shutting_down;
+    if (is_first) {
+        runs->is_shutting_down = true;
+        runs->finished_loop = loop;
+        runs->finished = finished;
+        runs->finished_argument = argument;
+        loop_timer_init(&runs->grace_timer, grace_is_over);
+    }
+    pthread_mutex_unlock(&runs->lock);
+    if (!is_first) {
+        grace_is_over(&runs->grace_timer); /* asked twice: no grace any more */
+        return;
+    }
+    end_living(runs, true);
+    if (grace_ns == 0) {
+        end_living(runs, false);
+    } else {
+        loop_timer_start(loop, &runs->grace_timer, clock_monotonic_ns() + grace_ns);
+    }
+    pthread_mutex_lock(&runs->lock);
+    check_finished(runs);
+    pthread_mutex_unlock(&runs->lock);
+}
