@@ -1,0 +1,98 @@
+/* GET /metrics: numbers in the text format of Prometheus, version 0.0.4. */
+#include "api/handlers.h"
+#include "base/clock.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <unistd.h>
+
+enum metric_type { COUNTER, GAUGE };
+
+static enum err add(struct buf *text, const char *name, enum metric_type type, const char *help,
+                    uint64_t value) {
+    return buf_printf(text, "# HELP zasm_%s %s\n# TYPE zasm_%s %s\nzasm_%s %" PRIu64 "\n", name,
+                      help, name, type == COUNTER ? "counter" : "gauge", name, value);
+}
+
+static uint64_t resident_bytes(void) {
+    FILE *file = fopen("/proc/self/statm", "re");
+    unsigned long total = 0, resident = 0;
+    if (file) {
+        if (fscanf(file, "%lu %lu", &total, &resident) != 2) {
+            resident = 0;
+        }
+        fclose(file);
+    }
+    return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static enum err add_runs(struct buf *text, const struct runs_counters *counters) {
+    enum err err =
+        add(text, "runs_started_total", COUNTER, "Runs that were started.", counters->started);
+    if (!err) {
+        err = add(text, "runs_refused_total", COUNTER, "Runs refused because of a full queue.",
+                  counters->refused);
+    }
+    if (!err) {
+        err = add(text, "runs_running", GAUGE, "Runs under way.", counters->running);
+    }
+    if (!err) {
+        err = add(text, "runs_queued", GAUGE, "Runs that wait for their turn.", counters->queued);
+    }
+    if (!err) {
+        err = add(text, "runs_kept", GAUGE, "Ended runs that can still be looked at.",
+                  counters->kept);
+    }
+    if (!err) {
+        err = buf_append_str(text, STR("# HELP zasm_runs_ended_total Runs that ended, by reason.\n"
+                                       "# TYPE zasm_runs_ended_total counter\n"));
+    }
+    for (int reason = RUN_REASON_EXIT; !err && reason <= RUN_REASON_FAILED; reason++) {
+        err =
+            buf_printf(text, "zasm_runs_ended_total{reason=\"%s\"} %" PRIu64 "\n",
+                       run_reason_text((enum run_reason)reason), counters->ended_by_reason[reason]);
+    }
+    return err;
+}
+
+static void metrics_start(struct request *request) {
+    struct api *api = request->api;
+    struct runs_counters counters = runs_counters(api->runs);
+    uint64_t connections = 0, exchanges = 0;
+    for (size_t i = 0; i < api->loop_count; i++) {
+        connections += http_server_connections(api->servers[i]);
+        exchanges += http_server_exchanges(api->servers[i]);
+    }
+    cleanup_buf struct buf text = {0};
+    enum err err = add_runs(&text, &counters);
+    if (!err) {
+        err = add(&text, "http_requests_total", COUNTER, "Requests that were begun.",
+                  atomic_load_explicit(&api->requests, memory_order_relaxed));
+    }
+    if (!err) {
+        err = add(&text, "http_requests_open", GAUGE, "Requests under way.", exchanges);
+    }
+    if (!err) {
+        err = add(&text, "http_connections", GAUGE, "Open connections.", connections);
+    }
+    if (!err) {
+        err = add(&text, "apps", GAUGE, "Apps.", catalog_count(api->catalog));
+    }
+    if (!err) {
+        err =
+            add(&text, "resident_bytes", GAUGE, "Memory that the server holds.", resident_bytes());
+    }
+    if (!err) {
+        err = add(&text, "uptime_seconds", GAUGE, "Time since the start.",
+                  (clock_monotonic_ns() - api->started_ns) / NS_PER_S);
+    }
+    if (err) {
+        request_fail(request, err, NULL);
+        return;
+    }
+    request->responded = true;
+    http_respond(request->exchange, 200, "text/plain; version=0.0.4; charset=utf-8", text.data,
+                 text.length);
+}
+
+const struct request_handler metrics_handler = {.start = metrics_start};
