@@ -11,13 +11,13 @@
 #include "wasi/wasi.h"
 
 /* `*ret_data` points at `length` bytes; not NULL. */
-MUST_USE enum err memory_slice(struct guest *guest, uint32_t address, uint64_t length,
-                               uint8_t **ret_data);
+MUST_USE enum err guest_slice(struct guest *guest, uint32_t address, uint64_t length,
+                              uint8_t **ret_data);
 /* The same without a pointer: whether a result can be written there. */
-MUST_USE enum err memory_check(struct guest *guest, uint32_t address, uint64_t length);
+MUST_USE enum err guest_check(struct guest *guest, uint32_t address, uint64_t length);
 /* Copies in and out. */
-MUST_USE enum err memory_read(struct guest *guest, uint32_t address, void *data, size_t length);
-MUST_USE enum err memory_write(struct guest *guest, uint32_t address, const void *data,
-                               size_t length);
-MUST_USE enum err memory_write_u32(struct guest *guest, uint32_t address, uint32_t value);
-MUST_USE enum err memory_write_u64(struct guest *guest, uint32_t address, uint64_t value);
+MUST_USE enum err guest_read(struct guest *guest, uint32_t address, void *data, size_t length);
+MUST_USE enum err guest_write(struct guest *guest, uint32_t address, const void *data,
+                              size_t length);
+MUST_USE enum err guest_write_u32(struct guest *guest, uint32_t address, uint32_t value);
+MUST_USE enum err guest_write_u64(struct guest *guest, uint32_t address, uint64_t value);

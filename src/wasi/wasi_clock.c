@@ -5,7 +5,7 @@
 enum err wasi_clock_res_get(struct wasi *wasi, const uint64_t *arguments) {
     if (argument_u32(arguments, 0) > CLOCKID_THREAD_CPUTIME)
         return ERR_INVAL;
-    return memory_write_u64(wasi->guest, argument_u32(arguments, 1), 1);
+    return guest_write_u64(wasi->guest, argument_u32(arguments, 1), 1);
 }
 
 /* clock_time_get(id, precision, time) */
@@ -27,5 +27,5 @@ enum err wasi_clock_time_get(struct wasi *wasi, const uint64_t *arguments) {
     default:
         return ERR_INVAL;
     }
-    return memory_write_u64(wasi->guest, argument_u32(arguments, 2), time_ns);
+    return guest_write_u64(wasi->guest, argument_u32(arguments, 2), time_ns);
 }

@@ -68,7 +68,7 @@ enum err wasi_fd_fdstat_get(struct wasi *wasi, const uint64_t *arguments) {
     layout_put_u16(bytes + FDSTAT_FLAGS, fd->flags);
     layout_put_u64(bytes + FDSTAT_RIGHTS_BASE, fd->rights);
     layout_put_u64(bytes + FDSTAT_RIGHTS_INHERITING, fd->inheriting_rights);
-    return memory_write(wasi->guest, argument_u32(arguments, 1), bytes, sizeof(bytes));
+    return guest_write(wasi->guest, argument_u32(arguments, 1), bytes, sizeof(bytes));
 }
 
 /* fd_fdstat_set_flags(fd, flags) */
@@ -105,7 +105,7 @@ enum err wasi_fd_prestat_get(struct wasi *wasi, const uint64_t *arguments) {
     uint8_t bytes[PRESTAT_SIZE] = {0};
     bytes[PRESTAT_TAG] = PRESTAT_TAG_DIR;
     layout_put_u32(bytes + PRESTAT_DIR_NAME_LEN, PREOPEN_NAME_BYTES);
-    return memory_write(wasi->guest, argument_u32(arguments, 1), bytes, sizeof(bytes));
+    return guest_write(wasi->guest, argument_u32(arguments, 1), bytes, sizeof(bytes));
 }
 
 /* fd_prestat_dir_name(fd, path, path_len) */
@@ -118,7 +118,7 @@ enum err wasi_fd_prestat_dir_name(struct wasi *wasi, const uint64_t *arguments) 
         return ERR_BADF;
     if (argument_u32(arguments, 2) < PREOPEN_NAME_BYTES)
         return ERR_NAMETOOLONG;
-    return memory_write(wasi->guest, argument_u32(arguments, 1), PREOPEN_NAME, PREOPEN_NAME_BYTES);
+    return guest_write(wasi->guest, argument_u32(arguments, 1), PREOPEN_NAME, PREOPEN_NAME_BYTES);
 }
 
 /* Files that have no position of their own but whose users seek in them all the same: transaction
@@ -167,7 +167,7 @@ enum err wasi_fd_seek(struct wasi *wasi, const uint64_t *arguments) {
         return ERR_INVAL;
     if (fd_is_directory(fd))
         return ERR_ISDIR;
-    err = memory_check(wasi->guest, argument_u32(arguments, 3), 8);
+    err = guest_check(wasi->guest, argument_u32(arguments, 3), 8);
     if (err)
         return err;
 
@@ -191,7 +191,7 @@ enum err wasi_fd_seek(struct wasi *wasi, const uint64_t *arguments) {
     } else {
         err = ERR_SPIPE;
     }
-    return err ? err : memory_write_u64(wasi->guest, argument_u32(arguments, 3), position);
+    return err ? err : guest_write_u64(wasi->guest, argument_u32(arguments, 3), position);
 }
 
 /* fd_tell(fd, offset) */
@@ -206,7 +206,7 @@ enum err wasi_fd_tell(struct wasi *wasi, const uint64_t *arguments) {
     if (!(file->traits & FILE_SEEKABLE) && !stands_still(file))
         return ERR_SPIPE;
     uint64_t position = file->traits & FILE_SEEKABLE ? fd->position : 0;
-    return memory_write_u64(wasi->guest, argument_u32(arguments, 1), position);
+    return guest_write_u64(wasi->guest, argument_u32(arguments, 1), position);
 }
 
 enum err wasi_write_filestat(struct wasi *wasi, uint32_t address, const struct file_stat *stat) {
@@ -219,7 +219,7 @@ enum err wasi_write_filestat(struct wasi *wasi, uint32_t address, const struct f
     layout_put_u64(bytes + FILESTAT_ATIM, stat->accessed_ns);
     layout_put_u64(bytes + FILESTAT_MTIM, stat->modified_ns);
     layout_put_u64(bytes + FILESTAT_CTIM, stat->changed_ns);
-    return memory_write(wasi->guest, address, bytes, sizeof(bytes));
+    return guest_write(wasi->guest, address, bytes, sizeof(bytes));
 }
 
 /* fd_filestat_get(fd, buf) */

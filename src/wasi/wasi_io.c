@@ -45,11 +45,11 @@ static enum err transfer_begin(struct wasi *wasi, const struct wasi_transfer *tr
         return ERR_NOMEM;
     uint8_t *list;
     enum err err =
-        memory_slice(wasi->guest, transfer->iovecs_address, (uint64_t)count * IOVEC_SIZE, &list);
+        guest_slice(wasi->guest, transfer->iovecs_address, (uint64_t)count * IOVEC_SIZE, &list);
     if (!err)
-        err = memory_check(wasi->guest, transfer->result_address, 4);
+        err = guest_check(wasi->guest, transfer->result_address, 4);
     if (!err && transfer->has_flags)
-        err = memory_check(wasi->guest, transfer->flags_address, 2);
+        err = guest_check(wasi->guest, transfer->flags_address, 2);
     if (err)
         return err;
     struct transfer_state *state = wasi_call_state(wasi, sizeof(*state), transfer_state_drop);
@@ -66,7 +66,7 @@ static enum err transfer_begin(struct wasi *wasi, const struct wasi_transfer *tr
         const uint8_t *iovec = list + (size_t)i * IOVEC_SIZE;
         struct iovec_range range = {layout_get_u32(iovec + IOVEC_BUF),
                                     layout_get_u32(iovec + IOVEC_BUF_LEN)};
-        err = memory_check(wasi->guest, range.address, range.length_bytes);
+        err = guest_check(wasi->guest, range.address, range.length_bytes);
         if (err)
             return err;
         total += range.length_bytes;
@@ -104,7 +104,7 @@ static uint32_t gather_or_scatter(struct wasi *wasi, const struct transfer_state
         uint32_t length = MIN(range->length_bytes - within, limit_bytes - copied);
         uint8_t *data;
         /* Checked at the beginning, and memories never shrink. */
-        if (memory_slice(wasi->guest, range->address + within, length, &data))
+        if (guest_slice(wasi->guest, range->address + within, length, &data))
             break;
         if (scatter)
             memcpy(data, gather + copied, length);
@@ -131,7 +131,7 @@ static enum err next_piece(struct wasi *wasi, struct transfer_state *state, bool
     uint32_t length = MIN(here, wasi->limits.piece_bytes);
     ret_piece->length_bytes = length;
     ret_piece->gathered = false;
-    return memory_slice(wasi->guest, range->address + state->within, length, &ret_piece->data);
+    return guest_slice(wasi->guest, range->address + state->within, length, &ret_piece->data);
 }
 
 static void advance(struct transfer_state *state, uint32_t moved) {
@@ -265,10 +265,10 @@ enum err wasi_transfer(struct wasi *wasi, const struct wasi_transfer *transfer) 
         if (!err)
             fd->position = MIN(stat.size, WASI_OFFSET_MAX);
     }
-    err = memory_write_u32(wasi->guest, transfer->result_address, state->done_bytes);
+    err = guest_write_u32(wasi->guest, transfer->result_address, state->done_bytes);
     if (!err && transfer->has_flags) {
         uint8_t flags[2] = {0};
-        err = memory_write(wasi->guest, transfer->flags_address, flags, sizeof(flags));
+        err = guest_write(wasi->guest, transfer->flags_address, flags, sizeof(flags));
     }
     return err;
 }

@@ -156,7 +156,7 @@ static enum err open_found(struct wasi *wasi, struct open_state *state,
         ns_place_done(&place);
         return err;
     }
-    return memory_write_u32(wasi->guest, request->result_address, number);
+    return guest_write_u32(wasi->guest, request->result_address, number);
 }
 
 /* path_open(fd, dirflags, path, path_len, oflags, rights_base, rights_inheriting, fdflags,
@@ -168,7 +168,7 @@ enum err wasi_path_open(struct wasi *wasi, const uint64_t *arguments) {
         return err;
     struct open_state *state = wasi->call_state;
     if (!state) {
-        err = memory_check(wasi->guest, request.result_address, 4);
+        err = guest_check(wasi->guest, request.result_address, 4);
         if (err)
             return err;
         /* Before anything is created or truncated. */

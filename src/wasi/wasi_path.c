@@ -17,7 +17,7 @@ enum err wasi_path_walk(struct wasi *wasi, struct wasi_path *path, uint32_t desc
     if (length > WASI_PATH_BYTES_MAX)
         return ERR_NOMEM;
     uint8_t *text;
-    err = memory_slice(wasi->guest, address, length, &text);
+    err = guest_slice(wasi->guest, address, length, &text);
     if (err)
         return err;
     err = ns_walk(&wasi->op, &path->walk, wasi->ns, &fd->place,
@@ -208,9 +208,9 @@ enum err wasi_path_readlink(struct wasi *wasi, const uint64_t *arguments) {
     enum err err = wasi_path_walk(wasi, &state->from, argument_u32(arguments, 0),
                                   argument_u32(arguments, 1), argument_u32(arguments, 2), 0);
     if (!err)
-        err = memory_check(wasi->guest, buffer_address, size);
+        err = guest_check(wasi->guest, buffer_address, size);
     if (!err)
-        err = memory_check(wasi->guest, used_address, 4);
+        err = guest_check(wasi->guest, used_address, 4);
     if (err)
         return err;
     state->target.length = 0;
@@ -218,8 +218,8 @@ enum err wasi_path_readlink(struct wasi *wasi, const uint64_t *arguments) {
     if (err)
         return err;
     uint32_t used = (uint32_t)MIN(state->target.length, size);
-    err = memory_write(wasi->guest, buffer_address, state->target.data, used);
-    return err ? err : memory_write_u32(wasi->guest, used_address, used);
+    err = guest_write(wasi->guest, buffer_address, state->target.data, used);
+    return err ? err : guest_write_u32(wasi->guest, used_address, used);
 }
 
 /* path_remove_directory(fd, path, path_len) */
@@ -310,7 +310,7 @@ enum err wasi_path_symlink(struct wasi *wasi, const uint64_t *arguments) {
         if (length > WASI_PATH_BYTES_MAX)
             return ERR_NOMEM;
         uint8_t *text;
-        err = memory_slice(wasi->guest, argument_u32(arguments, 0), length, &text);
+        err = guest_slice(wasi->guest, argument_u32(arguments, 0), length, &text);
         if (!err)
             err = check_link_target((struct str){(const char *)text, length});
         if (!err)

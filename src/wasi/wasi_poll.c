@@ -105,12 +105,12 @@ static enum err poll_begin(struct wasi *wasi, const uint64_t *arguments,
     if (count > wasi->limits.subscriptions)
         return ERR_NOMEM;
     uint8_t *subscriptions;
-    enum err err = memory_slice(wasi->guest, argument_u32(arguments, 0),
-                                (uint64_t)count * SUBSCRIPTION_SIZE, &subscriptions);
+    enum err err = guest_slice(wasi->guest, argument_u32(arguments, 0),
+                               (uint64_t)count * SUBSCRIPTION_SIZE, &subscriptions);
     if (!err)
-        err = memory_check(wasi->guest, argument_u32(arguments, 1), (uint64_t)count * EVENT_SIZE);
+        err = guest_check(wasi->guest, argument_u32(arguments, 1), (uint64_t)count * EVENT_SIZE);
     if (!err)
-        err = memory_check(wasi->guest, argument_u32(arguments, 3), 4);
+        err = guest_check(wasi->guest, argument_u32(arguments, 3), 4);
     if (err)
         return err;
     struct poll_item *items = calloc(count, sizeof(*items));
@@ -214,13 +214,13 @@ static enum err deliver(const struct poll_state *state, const uint64_t *argument
             layout_put_u16(bytes + EVENT_FLAGS, item->flags);
         }
         /* Checked at the beginning: all the events fit, so the address does not wrap. */
-        enum err err = memory_write(guest, argument_u32(arguments, 1) + count * EVENT_SIZE, bytes,
-                                    sizeof(bytes));
+        enum err err = guest_write(guest, argument_u32(arguments, 1) + count * EVENT_SIZE, bytes,
+                                   sizeof(bytes));
         if (err)
             return err;
         count++;
     }
-    return memory_write_u32(guest, argument_u32(arguments, 3), count);
+    return guest_write_u32(guest, argument_u32(arguments, 3), count);
 }
 
 /* A timer's time is checked again when it expires, so far ones may expire early: the realtime clock

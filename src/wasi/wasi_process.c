@@ -5,9 +5,9 @@ static enum err strings_get(struct wasi *wasi, const struct wasi_strings *string
                             uint32_t pointers_address, uint32_t bytes_address) {
     uint8_t *pointers, *bytes;
     enum err err =
-        memory_slice(wasi->guest, pointers_address, (uint64_t)strings->count * 4, &pointers);
+        guest_slice(wasi->guest, pointers_address, (uint64_t)strings->count * 4, &pointers);
     if (!err)
-        err = memory_slice(wasi->guest, bytes_address, strings->bytes.length, &bytes);
+        err = guest_slice(wasi->guest, bytes_address, strings->bytes.length, &bytes);
     if (err)
         return err;
     if (strings->bytes.length > 0)
@@ -24,11 +24,11 @@ static enum err strings_get(struct wasi *wasi, const struct wasi_strings *string
 
 static enum err strings_sizes_get(struct wasi *wasi, const struct wasi_strings *strings,
                                   uint32_t count_address, uint32_t bytes_address) {
-    enum err err = memory_check(wasi->guest, bytes_address, 4);
+    enum err err = guest_check(wasi->guest, bytes_address, 4);
     if (!err)
-        err = memory_write_u32(wasi->guest, count_address, strings->count);
+        err = guest_write_u32(wasi->guest, count_address, strings->count);
     if (!err)
-        err = memory_write_u32(wasi->guest, bytes_address, (uint32_t)strings->bytes.length);
+        err = guest_write_u32(wasi->guest, bytes_address, (uint32_t)strings->bytes.length);
     return err;
 }
 
@@ -64,7 +64,7 @@ struct random_state {
 enum err wasi_random_get(struct wasi *wasi, const uint64_t *arguments) {
     uint32_t length = argument_u32(arguments, 1);
     uint8_t *data;
-    enum err err = memory_slice(wasi->guest, argument_u32(arguments, 0), length, &data);
+    enum err err = guest_slice(wasi->guest, argument_u32(arguments, 0), length, &data);
     if (err)
         return err;
     struct random_state *state = wasi->call_state;

@@ -82,9 +82,9 @@ enum err wasi_fd_readdir(struct wasi *wasi, const uint64_t *arguments) {
     uint32_t size = argument_u32(arguments, 2), used_address = argument_u32(arguments, 4);
     uint64_t cookie = arguments[3];
     uint8_t *buffer;
-    err = memory_slice(wasi->guest, argument_u32(arguments, 1), size, &buffer);
+    err = guest_slice(wasi->guest, argument_u32(arguments, 1), size, &buffer);
     if (!err)
-        err = memory_check(wasi->guest, used_address, 4);
+        err = guest_check(wasi->guest, used_address, 4);
     if (err)
         return err;
     if (cookie == 0 || !fd->listing) {
@@ -93,5 +93,5 @@ enum err wasi_fd_readdir(struct wasi *wasi, const uint64_t *arguments) {
             return err;
     }
     uint32_t used = write_entries(fd->listing, cookie, buffer, size);
-    return memory_write_u32(wasi->guest, used_address, used);
+    return guest_write_u32(wasi->guest, used_address, used);
 }

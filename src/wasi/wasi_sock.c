@@ -26,7 +26,7 @@ enum err wasi_sock_accept(struct wasi *wasi, const uint64_t *arguments) {
     uint32_t flags = argument_u32(arguments, 1);
     if (flags & ~(uint32_t)FDFLAGS_ALL)
         return ERR_INVAL;
-    err = memory_check(wasi->guest, argument_u32(arguments, 2), 4);
+    err = guest_check(wasi->guest, argument_u32(arguments, 2), 4);
     if (err)
         return err;
     if (wasi->descriptors.count >= wasi->descriptors.limit)
@@ -44,7 +44,7 @@ enum err wasi_sock_accept(struct wasi *wasi, const uint64_t *arguments) {
         file_unref(connection);
         return err;
     }
-    return memory_write_u32(wasi->guest, argument_u32(arguments, 2), number);
+    return guest_write_u32(wasi->guest, argument_u32(arguments, 2), number);
 }
 
 /* sock_recv(fd, ri_data, ri_data_len, ri_flags, ro_datalen, ro_flags) */
