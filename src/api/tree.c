@@ -1,0 +1,137 @@
+#include "api/tree.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <strings.h>
+
+struct str tree_path(const struct request *request) {
+    struct str path = buf_str(&request->path);
+    return (struct str){path.data + 1, path.length - 1};
+}
+
+enum err tree_walk(struct request *request, struct ns_walk *walk, struct str path,
+                   unsigned ns_walk_flags, struct ns_walk_result *ret_result) {
+    struct ns_place root = ns_root(request->api->tree);
+    enum err err =
+        ns_walk(&request->op, walk, request->api->tree, &root, path, ns_walk_flags, ret_result);
+    ns_place_done(&root);
+    return err;
+}
+
+void tree_etag(const struct file_stat *stat, char etag[TREE_ETAG_SIZE]) {
+    etag[0] = 0;
+    if (stat->version != 0) {
+        snprintf(etag, TREE_ETAG_SIZE, "\"%" PRIx64 "-%" PRIx64 "\"", stat->inode, stat->version);
+    }
+}
+
+bool tree_etag_matches(struct str list, const char *etag) {
+    while (list.length > 0) {
+        struct str item = str_cut(&list, ',');
+        while (item.length > 0 && (item.data[0] == ' ' || item.data[0] == '\t')) {
+            item.data++;
+            item.length--;
+        }
+        while (item.length > 0 && item.data[item.length - 1] == ' ') {
+            item.length--;
+        }
+        if (str_starts(item, STR("W/"))) {
+            item.data += 2;
+            item.length -= 2;
+        }
+        if (str_equal_text(item, "*") || (etag[0] && str_equal_text(item, etag))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool tree_preconditions_hold(struct request *request, const struct file_stat *stat) {
+    char etag[TREE_ETAG_SIZE] = "";
+    if (stat) {
+        tree_etag(stat, etag);
+    }
+    struct str match = http_header(request->exchange, "If-Match");
+    struct str none_match = http_header(request->exchange, "If-None-Match");
+    bool holds = !match.data || (stat && tree_etag_matches(match, etag));
+    if (none_match.data && stat && tree_etag_matches(none_match, etag)) {
+        holds = false;
+    }
+    if (!holds) {
+        request_fail_status(request, 412, "%s has changed meanwhile, or is not there as expected",
+                            buf_text(&request->path));
+    }
+    return holds;
+}
+
+const char *tree_content_type(struct str name) {
+    static const struct {
+        const char *ending, *type;
+    } rows[] = {
+        {".txt", "text/plain; charset=utf-8"},
+        {".md", "text/plain; charset=utf-8"},
+        {".html", "text/html; charset=utf-8"},
+        {".htm", "text/html; charset=utf-8"},
+        {".css", "text/css; charset=utf-8"},
+        {".js", "text/javascript; charset=utf-8"},
+        {".json", "application/json"},
+        {".csv", "text/csv; charset=utf-8"},
+        {".xml", "application/xml"},
+        {".png", "image/png"},
+        {".jpg", "image/jpeg"},
+        {".jpeg", "image/jpeg"},
+        {".gif", "image/gif"},
+        {".svg", "image/svg+xml"},
+        {".webp", "image/webp"},
+        {".ico", "image/x-icon"},
+        {".pdf", "application/pdf"},
+        {".wasm", "application/wasm"},
+        {".tar", "application/x-tar"},
+        {".gz", "application/gzip"},
+        {".zip", "application/zip"},
+    };
+    for (size_t i = 0; i < ARRAY_LENGTH(rows); i++) {
+        size_t length = strlen(rows[i].ending);
+        if (name.length > length &&
+            strncasecmp(name.data + name.length - length, rows[i].ending, length) == 0) {
+            return rows[i].type;
+        }
+    }
+    return "application/octet-stream";
+}
+
+struct str tree_base_name(struct str path) {
+    while (path.length > 0 && path.data[path.length - 1] == '/') {
+        path.length--;
+    }
+    const char *slash = path.length ? memrchr(path.data, '/', path.length) : NULL;
+    if (slash) {
+        path.length -= (size_t)(slash + 1 - path.data);
+        path.data = slash + 1;
+    }
+    return path;
+}
+
+void tree_fail(struct request *request, enum err err) {
+    if (request->message.length == 0) {
+        struct str path = buf_str(&request->path);
+        struct str rest = {path.data + 1, path.length - 1};
+        struct str first = str_cut(&rest, '/');
+        struct str second = str_cut(&rest, '/');
+        struct app *app = NULL;
+        if (err == ERR_NOENT && str_equal_text(first, "apps") &&
+            catalog_find(request->api->catalog, second, &app) == ERR_NOENT) {
+            err = buf_fail(&request->message, err,
+                           "no app named '" STR_FORMAT "'; GET /apps lists them", STR_ARGS(second));
+        } else if (err == ERR_NOENT && str_equal_text(first, "proc") && rest.length == 0) {
+            err = buf_fail(&request->message, err,
+                           "no run " STR_FORMAT "; GET /proc lists those that run or ended lately",
+                           STR_ARGS(second));
+        } else {
+            err =
+                buf_fail(&request->message, err, "%s: %s", buf_text(&request->path), err_text(err));
+        }
+        app_unref(app);
+    }
+    request_fail(request, err, &request->message);
+}
