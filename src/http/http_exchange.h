@@ -112,6 +112,7 @@ struct http_exchange {
     bool is_body_resumed; /* http_body_resume came before the pause */
     bool is_pull_waiting; /* HTTP_PULL_WAIT was the last answer */
     bool is_pull_resumed; /* http_pull_resume came since `pull` was called */
+    bool is_corked;       /* the head and the first chunks of a stream leave in one packet */
     bool is_aborted;
     struct http_head head; /* last: its fields are not cleared */
 };
