@@ -112,6 +112,13 @@ enum run_signal {
 /* Where a run is in its loop's queues. */
 enum run_queue { QUEUE_NONE, QUEUE_FRESH, QUEUE_READY, QUEUE_COMPUTING };
 
+/* What only a run needs that is not ended: apart, because ended ones are kept in thousands. */
+struct run_guest {
+    struct run *run;
+    struct run_guest *next_spare; /* in its loop's list */
+    struct wasi wasi;
+};
+
 struct run {
     struct runs *runs;
     struct run_loop *home; /* its loop */
@@ -166,7 +173,6 @@ struct run {
     struct list link; /* in one of its loop's queues */
     bool is_calling;  /* a host call waits for wasi_call_step */
     bool is_paused, is_computing;
-    bool has_wasi;
     uint64_t turn_started_ns;  /* monotonic; of the turn that is under way */
     uint64_t paused_ns;        /* when it was paused */
     uint64_t wall_deadline_ns; /* monotonic; 0 = not set yet */
@@ -175,7 +181,7 @@ struct run {
     struct program *program;
     struct ns *ns;
     struct sandbox *sandbox;
-    struct wasi wasi;
+    struct run_guest *guest; /* while its sandbox is there, or about to be */
     struct lines lines;
     struct run_stream streams[3];
     struct run *next_spare; /* guarded by runs->spare_lock */
@@ -197,6 +203,8 @@ struct run_loop {
     uint64_t charged_ns;         /* up to when CPU time has been charged: monotonic clock */
     uint64_t charged_cpu_ns;     /* the same on the thread's CPU clock, if is_exact */
     bool is_exact;
+    struct run_guest *spare_guests; /* by next_spare */
+    unsigned spare_guest_count;
 };
 
 /* What admission knows of an app. Guarded by runs->lock. */
@@ -268,11 +276,28 @@ uint64_t run_realtime_ns(const struct run *run, uint64_t monotonic_ns);
 /* ---- run_step.c ---- */
 
 void run_loop_init(struct run_loop *home, struct runs *runs, struct loop *loop);
+void run_loop_done(struct run_loop *home);
 /* Puts it into one of its loop's queues; nothing if it is in one or has ended. Thread: its loop's.
  */
 void run_make_ready(struct run *run, enum run_queue queue);
 void run_timer_expired(struct loop_timer *timer);
 void run_op_wake(struct op *op);
+void run_leave_queue(struct run *run);
+void run_set_computing(struct run *run, bool is_computing);
+void run_set_state(struct run *run, enum run_state state);
+
+/* ---- run_end.c ---- */
+
+/* The guest is done with, or never was: lets go of what it used and begins the commit. `detail` is
+ * what the engine or the start said of it; may be empty. */
+void run_finish(struct run *run, enum run_reason reason, int32_t exit_status, enum err start_error,
+                const struct buf *detail);
+/* In PHASE_COMMIT: tries again. */
+void run_step_commit(struct run *run);
+/* Charges the run the time since the last charge of its loop. */
+void run_charge(struct run *run);
+/* Copies the guest's counters to where others read them. */
+void run_note_usage(struct run *run);
 
 /* ---- program_cache.c ---- */
 

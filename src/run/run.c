@@ -137,6 +137,9 @@ uint64_t run_realtime_ns(const struct run *run, uint64_t monotonic_ns) {
 uint64_t run_id(const struct run *run) {
     return run->id;
 }
+uint64_t run_parent_id(const struct run *run) {
+    return run->parent_id;
+}
 const struct app *run_app(const struct run *run) {
     return run->app;
 }

@@ -174,6 +174,7 @@ MUST_USE enum err runs_list(struct runs *runs, struct run ***ret_list, size_t *r
 
 /* Any thread: */
 uint64_t run_id(const struct run *run);
+uint64_t run_parent_id(const struct run *run); /* the run that started it, or 0 */
 const struct app *run_app(const struct run *run);
 const struct who *run_who(const struct run *run);
 const struct wasi_strings *run_arguments(const struct run *run);

@@ -118,7 +118,7 @@ void runs_free(struct runs *runs) {
         run_free(run);
     }
     for (size_t i = 0; i < runs->loop_count; i++) {
-        loop_task_cancel(&runs->loops[i].task);
+        run_loop_done(&runs->loops[i]);
     }
     program_cache_free(runs->programs);
     pthread_mutex_destroy(&runs->lock);
