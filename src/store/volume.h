@@ -8,8 +8,14 @@
  * somebody waits for one (volume_sync, the end of a run) and at least every second. All who wait
  * share a commit. A failed fsync ends the process.
  *
- * Quotas on bytes and inodes are charged before the write: NOSPC (DQUOT is not used).
- * Files are sparse: holes take no space and read as zero.
+ * Quotas are charged before the write: NOSPC (DQUOT is not used). Bytes: what the chunks of 16 KiB
+ * that were written hold, and the targets of symbolic links. Inodes: every file, and every further
+ * name of a file. A file that was removed but is held counts until it is let go.
+ * Files are sparse: holes take no space and read as zero. A file has at most 1 TiB (FBIG).
+ *
+ * Until the first commit nothing is on disk at all. When a commit fails (NOSPC: the disk is full;
+ * IO) whoever waits for it is told; nothing is lost, it is tried again every second, and changes
+ * are refused with that error once too much waits to be written.
  *
  * Schema: store/volume_schema.h. Thread: any loop's (with its op). Layer: loop. */
 #pragma once
@@ -32,7 +38,8 @@ struct volume_usage {
 };
 
 /* Opens and checks it. Blocking: call on a worker or at start. NOENT; IO with a message when the
- * database is damaged. */
+ * database is damaged; BUSY when another process has it. One that is not there, with `create`, is
+ * empty, and the file is made by the first commit. */
 MUST_USE enum err volume_open(const struct volume_options *options, struct volume **ret_volume,
                               struct buf *message);
 struct volume *volume_ref(struct volume *volume);
@@ -43,6 +50,9 @@ void volume_unref(struct volume *volume);
 bool volume_is_shared(const struct volume *volume);
 void volume_set_quota(struct volume *volume, uint64_t bytes_max, uint64_t inodes_max);
 struct volume_usage volume_usage(struct volume *volume);
+/* Its st_dev, the same for all who use it. */
+uint64_t volume_device(const struct volume *volume);
+bool volume_is_read_only(const struct volume *volume);
 /* Polled: done when everything done so far is on disk. At once when nothing is dirty. */
 MUST_USE enum err volume_sync(struct op *op, struct volume *volume);
 /* Whether anything waits for a commit. Cheap (an atomic). */
@@ -52,12 +62,14 @@ bool volume_is_dirty(struct volume *volume);
  * into files; the meanings are those of ns/dev.h. An inode that is held (volume_hold) lives on when
  * its last name is removed, until volume_let_go. */
 #define VOLUME_ROOT_INODE 1
+/* One more hold of an inode that is held already (the root always is). Neither waits. */
 void volume_hold(struct volume *volume, uint64_t inode);
 void volume_let_go(struct volume *volume, uint64_t inode);
 /* As dev->walk; the found inode is held for the caller. */
 MUST_USE enum err volume_walk(struct op *op, struct volume *volume, uint64_t directory,
                               const struct str *names, size_t count, size_t *ret_walked,
                               uint64_t *ret_inode, enum file_type *ret_type);
+/* The new inode is held for the caller. */
 MUST_USE enum err volume_create(struct op *op, struct volume *volume, uint64_t directory,
                                 struct str name, enum file_type type, uint64_t *ret_inode);
 MUST_USE enum err volume_symlink(struct op *op, struct volume *volume, uint64_t directory,
