@@ -30,8 +30,14 @@ struct loop_process {
     void *argument;
 };
 
+/* A tighter limit of the server's own stays. */
 static void set_limit(int resource, uint64_t value) {
-    struct rlimit limit = {.rlim_cur = value, .rlim_max = value};
+    struct rlimit limit;
+    if (getrlimit(resource, &limit) < 0) {
+        _exit(EXIT_NOT_EXECUTED);
+    }
+    limit.rlim_max = MIN(limit.rlim_max, (rlim_t)value);
+    limit.rlim_cur = limit.rlim_max;
     if (setrlimit(resource, &limit) < 0) {
         _exit(EXIT_NOT_EXECUTED); /* never without its limits */
     }

@@ -105,9 +105,20 @@ static void test_not_executed(void **state) {
 
 static void test_standard_files(void **state) {
     (void)state;
+    /* Ours has something to read; the child must not get it. */
+    int ends[2];
+    int saved = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
+    assert_true(saved >= 0);
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    assert_int_equal(write(ends[1], "line\n", 5), 5);
+    assert_int_equal(dup2(ends[0], STDIN_FILENO), STDIN_FILENO);
     cleanup_buf struct buf output = {0};
     struct end end =
         run_script("if read line; then exit 1; fi; echo out; echo err >&2", NULL, &output);
+    assert_int_equal(dup2(saved, STDIN_FILENO), STDIN_FILENO);
+    close(saved);
+    close(ends[0]);
+    close(ends[1]);
     assert_int_equal(end.exit_status, 0);
     assert_string_equal(buf_text(&output), "out\nerr\n");
 }
