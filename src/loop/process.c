@@ -31,7 +31,7 @@ struct loop_process {
 };
 
 /* A tighter limit of the server's own stays. */
-static void set_limit(int resource, uint64_t value) {
+static void set_limit(__rlimit_resource_t resource, uint64_t value) {
     struct rlimit limit;
     if (getrlimit(resource, &limit) < 0) {
         _exit(EXIT_NOT_EXECUTED);
