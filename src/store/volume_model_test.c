@@ -1,42 +1,6 @@
 /* Random operations on a volume against a model, with commits and reopening in between. */
 #include "store/volume_testing.h"
 
-#include <sqlite3.h>
-
-/* What the database says is used must be what it holds. */
-static void check_accounts(const struct volume_usage *usage) {
-    if (access(volume_path, F_OK) != 0) { /* nothing was ever changed */
-        assert_int_equal(usage->bytes, 0);
-        assert_int_equal(usage->inodes, 1);
-        return;
-    }
-    sqlite3 *database;
-    assert_int_equal(sqlite3_open(volume_path, &database), SQLITE_OK);
-    static const struct {
-        const char *sql;
-        bool is_bytes;
-    } sums[] = {
-        {"SELECT bytes FROM zasm_volume", true},
-        {"SELECT total(bytes) FROM zasm_inode", true},
-        {"SELECT (SELECT total(length(content)) FROM zasm_chunk WHERE (key >> 26) NOT IN "
-         "(SELECT data FROM zasm_garbage)) + (SELECT total(length(target)) FROM zasm_inode)",
-         true},
-        {"SELECT inodes FROM zasm_volume", false},
-        {"SELECT count(*) + total(max(links, 1) - 1) FROM zasm_inode", false},
-        {"SELECT count(*) + 1 FROM zasm_entry", false},
-    };
-    for (size_t i = 0; i < ARRAY_LENGTH(sums); i++) {
-        sqlite3_stmt *statement;
-        assert_int_equal(sqlite3_prepare_v2(database, sums[i].sql, -1, &statement, NULL),
-                         SQLITE_OK);
-        assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
-        assert_int_equal(sqlite3_column_int64(statement, 0),
-                         sums[i].is_bytes ? usage->bytes : usage->inodes);
-        sqlite3_finalize(statement);
-    }
-    sqlite3_close(database);
-}
-
 static void run(uint64_t seed, int steps) {
     struct model model;
     model_init(&model, seed);
