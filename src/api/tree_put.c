@@ -1,0 +1,478 @@
+/* PUT (and POST to a transaction file) in the tree: a file is written whole or not at all.
+ *
+ * Where the device can rename, the content goes to a file beside the target, which is renamed over
+ * it when all has come and is on disk: a client that vanishes, or a crash, leaves the old content.
+ * Other files (a run's standard input or ctl, an app's settings) are written as the body comes.
+ * With ?unpack the body is a tar whose entries are written below a directory. */
+#include "api/archive.h"
+#include "api/handlers.h"
+#include "api/tree.h"
+#include "api/upload.h"
+#include "base/clock.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#define UNPACK_ENTRIES_MAX 100000
+/* What a file is called until it is whole. One that a crash leaves is swept away when its directory
+ * is written to by PUT the next time. */
+#define TEMPORARY_PREFIX ".zasm-put-"
+
+enum stage {
+    STAGE_PARENTS, /* walks to the directory, making what is missing */
+    STAGE_TARGET,  /* what is there now? */
+    STAGE_STAT,
+    STAGE_CREATE, /* the file that is written: beside the target, or the target itself */
+    STAGE_OPEN,
+    STAGE_BODY,
+    STAGE_SYNC,
+    STAGE_RENAME,
+    STAGE_COMMIT,
+    STAGE_UPLOAD, /* ?unpack: the archive comes in */
+    STAGE_UNPACK,
+    STAGE_CLEAN, /* failed: removes the temporary file, then answers */
+    STAGE_ANSWERED,
+};
+
+struct tree_put {
+    struct request *request;
+    enum stage stage;
+    struct str rest;           /* of the path: what was not walked yet */
+    struct ns_place directory; /* so far */
+    struct ns_walk walk;
+    struct ns_place child;
+    bool creating; /* the next component is not there and is being made */
+    struct file *made;
+    struct str name; /* the last component */
+    bool exists;
+    struct file_stat stat; /* of the target, if it exists */
+    bool beside;           /* written beside the target, then renamed */
+    char temporary[40];
+    bool temporary_is_there;
+    struct file *opened;
+    uint64_t offset;
+    bool body_waits, body_ended;
+    enum err failure; /* while STAGE_CLEAN is under way */
+    struct upload upload;
+    struct unpack *unpack;
+    struct unpack_result unpacked;
+};
+
+static void step(struct request *request);
+
+/* --- the way there ---------------------------------------------------------------------------- */
+
+/* One component further; directories that are missing are made. */
+static enum err walk_parents(struct tree_put *put) {
+    struct request *request = put->request;
+    struct op *op = &request->op;
+    bool unpack = request_has_parameter(request, "unpack");
+    for (;;) {
+        while (put->rest.length > 0 && put->rest.data[0] == '/') {
+            put->rest.data++;
+            put->rest.length--;
+        }
+        const char *slash = memchr(put->rest.data, '/', put->rest.length);
+        bool last = !slash && !(unpack && put->rest.length > 0);
+        if (last) {
+            put->name = put->rest;
+            return ERR_OK;
+        }
+        struct str name = {put->rest.data,
+                           slash ? (size_t)(slash - put->rest.data) : put->rest.length};
+        struct ns_walk_result result = {0};
+        enum err err = ERR_OK;
+        if (!put->creating) {
+            err = ns_walk(op, &put->walk, request->api->tree, &put->directory, name, NS_FOLLOW,
+                          &result);
+            if (err == ERR_PENDING) {
+                return err;
+            }
+            ns_walk_done(&put->walk);
+            put->creating = err == ERR_NOENT;
+        }
+        if (put->creating) {
+            err = file_create(op, put->directory.file, name, FILE_DIRECTORY, &put->made);
+            if (err == ERR_PENDING) {
+                return err;
+            }
+            put->creating = false;
+            if (err == ERR_EXIST) { /* made by somebody else meanwhile: walk again */
+                continue;
+            }
+            if (err == ERR_ROFS || err == ERR_NOTSUP) {
+                /* It can't be made here; that it is missing says more. */
+                err = ERR_NOENT;
+            }
+            if (!err) {
+                file_unref(STEAL(put->made));
+                continue;
+            }
+        }
+        if (err) {
+            return err;
+        }
+        ns_place_done(&put->directory);
+        put->directory = result.place;
+        put->rest.data += name.length;
+        put->rest.length -= name.length;
+    }
+}
+
+static enum err find_target(struct tree_put *put) {
+    struct request *request = put->request;
+    struct ns_walk_result result = {0};
+    enum err err = ns_walk(&request->op, &put->walk, request->api->tree, &put->directory, put->name,
+                           NS_FOLLOW, &result);
+    if (err == ERR_PENDING) {
+        return err;
+    }
+    ns_walk_done(&put->walk);
+    if (err && err != ERR_NOENT) {
+        return err;
+    }
+    put->exists = err == ERR_OK;
+    put->child = result.place;
+    put->stage = put->exists ? STAGE_STAT : STAGE_CREATE;
+    return ERR_OK;
+}
+
+static enum err check_target(struct tree_put *put) {
+    struct op *op = &put->request->op;
+    if (put->stage == STAGE_STAT) {
+        enum err err = file_stat(op, put->child.file, &put->stat);
+        if (err) {
+            return err;
+        }
+        if (put->stat.type == FILE_DIRECTORY) {
+            return ERR_ISDIR;
+        }
+        put->stage = STAGE_CREATE;
+    }
+    if (!tree_preconditions_hold(put->request, put->exists ? &put->stat : NULL)) {
+        put->stage = STAGE_ANSWERED;
+        return ERR_OK;
+    }
+    const struct dev *dev = put->directory.file->dev;
+    put->beside = dev->create && dev->rename && (!put->exists || put->stat.type == FILE_REGULAR);
+    if (put->beside) {
+        uint64_t random = 0;
+        random_bytes(&random, sizeof random);
+        snprintf(put->temporary, sizeof put->temporary, TEMPORARY_PREFIX "%016" PRIx64, random);
+    }
+    return ERR_OK;
+}
+
+static enum err create_file(struct tree_put *put) {
+    struct op *op = &put->request->op;
+    if (put->beside || !put->exists) {
+        struct str name = put->beside ? str_of(put->temporary) : put->name;
+        enum err err = file_create(op, put->directory.file, name, FILE_REGULAR, &put->child.file);
+        if (err) {
+            return err;
+        }
+        put->temporary_is_there = put->beside;
+    }
+    put->stage = STAGE_OPEN;
+    return ERR_OK;
+}
+
+/* --- the body --------------------------------------------------------------------------------- */
+
+static size_t body(struct request *request, const uint8_t *data, size_t length) {
+    struct tree_put *put = request->state;
+    if (put->stage == STAGE_UPLOAD) {
+        return upload_body(&put->upload, data, length);
+    }
+    if (put->stage == STAGE_ANSWERED || put->stage == STAGE_CLEAN) {
+        return length;
+    }
+    if (put->stage != STAGE_BODY) { /* still on the way there */
+        put->body_waits = true;
+        return 0;
+    }
+    if (length > request->api->limits.upload_bytes_max - put->offset) {
+        put->failure = ERR_FBIG;
+        put->stage = STAGE_CLEAN;
+        step(request);
+        return length;
+    }
+    size_t taken = 0;
+    while (taken < length) {
+        size_t written = 0;
+        enum err err = file_write(&request->op, put->opened, data + taken, length - taken,
+                                  put->offset, &written);
+        if (err == ERR_PENDING) {
+            put->body_waits = true;
+            return taken;
+        }
+        if (err) {
+            put->failure = err;
+            put->stage = STAGE_CLEAN;
+            step(request);
+            return length;
+        }
+        taken += written;
+        put->offset += written;
+    }
+    return length;
+}
+
+static void body_end(struct request *request) {
+    struct tree_put *put = request->state;
+    if (!put || put->stage == STAGE_ANSWERED) {
+        return;
+    }
+    put->body_ended = true;
+    if (put->stage == STAGE_UPLOAD) {
+        upload_end(&put->upload);
+        return;
+    }
+    step(request);
+}
+
+/* --- the end ---------------------------------------------------------------------------------- */
+
+static void answer(struct tree_put *put) {
+    struct request *request = put->request;
+    put->stage = STAGE_ANSWERED;
+    if (put->unpacked.files > 0 || put->upload.request) {
+        cleanup_buf struct buf text = {0};
+        enum err err = buf_printf(&text, "%" PRIu64 " files, %" PRIu64 " bytes\n",
+                                  put->unpacked.files, put->unpacked.bytes);
+        if (err) {
+            request_fail(request, err, NULL);
+            return;
+        }
+        request_respond_text(request, 200, buf_str(&text));
+        return;
+    }
+    request_respond_empty(request, put->exists ? 204 : 201);
+}
+
+static enum err rename_over(struct tree_put *put) {
+    enum err err = file_rename(&put->request->op, put->directory.file, str_of(put->temporary),
+                               put->directory.file, put->name);
+    if (!err) {
+        put->temporary_is_there = false;
+        put->stage = STAGE_COMMIT;
+    }
+    return err;
+}
+
+static void unpack_received(struct request *request, enum err err) {
+    struct tree_put *put = request->state;
+    if (!err) {
+        struct unpack_options options = {
+            .directory = put->directory.file,
+            .descriptor = put->upload.descriptor,
+            .entries_max = UNPACK_ENTRIES_MAX,
+            .bytes_max = request->api->limits.upload_bytes_max,
+            .diverted_descriptor = -1,
+        };
+        err = unpack_new(&options, &put->unpack);
+    }
+    if (err) {
+        put->stage = STAGE_ANSWERED;
+        tree_fail(request, err);
+        return;
+    }
+    put->stage = STAGE_UNPACK;
+    step(request);
+}
+
+static enum err begin_unpack(struct tree_put *put) {
+    put->stage = STAGE_UPLOAD;
+    enum err err = upload_init(&put->upload, put->request,
+                               put->request->api->limits.upload_bytes_max, unpack_received);
+    if (!err && put->body_waits) {
+        put->body_waits = false;
+        http_body_resume(put->request->exchange);
+    }
+    if (!err && put->body_ended) {
+        upload_end(&put->upload);
+    }
+    return err;
+}
+
+static enum err after_parents(struct tree_put *put) {
+    if (request_has_parameter(put->request, "unpack")) {
+        return begin_unpack(put);
+    }
+    if (put->name.length == 0) { /* a path that ends in a slash: the directory is there now */
+        put->stage = STAGE_COMMIT;
+        return ERR_OK;
+    }
+    put->stage = STAGE_TARGET;
+    return ERR_OK;
+}
+
+static enum err step_once(struct tree_put *put) {
+    struct op *op = &put->request->op;
+    enum err err = ERR_OK;
+    switch (put->stage) {
+    case STAGE_PARENTS:
+        err = walk_parents(put);
+        return err ? err : after_parents(put);
+    case STAGE_TARGET:
+        err = find_target(put);
+        if (!err && put->stage == STAGE_CREATE) {
+            err = check_target(put);
+        }
+        return err;
+    case STAGE_STAT:
+        return check_target(put);
+    case STAGE_CREATE:
+        return create_file(put);
+    case STAGE_OPEN:
+        err = file_open(op, put->child.file, OPEN_WRITE | OPEN_TRUNCATE, &put->opened);
+        if (err) {
+            return err;
+        }
+        put->stage = STAGE_BODY;
+        if (put->body_waits) {
+            put->body_waits = false;
+            http_body_resume(put->request->exchange);
+        }
+        return ERR_OK;
+    case STAGE_BODY:
+        if (put->body_waits) {
+            put->body_waits = false;
+            http_body_resume(put->request->exchange);
+        }
+        if (!put->body_ended) {
+            return ERR_PENDING;
+        }
+        put->stage = put->beside ? STAGE_RENAME : STAGE_SYNC;
+        return ERR_OK;
+    case STAGE_RENAME:
+        return rename_over(put);
+    case STAGE_SYNC:
+        err = file_sync(op, put->opened);
+        put->stage = err ? put->stage : STAGE_COMMIT;
+        return err;
+    case STAGE_UNPACK:
+        err = unpack_step(op, put->unpack, &put->unpacked, &put->request->message);
+        put->stage = err ? put->stage : STAGE_COMMIT;
+        return err;
+    case STAGE_COMMIT:
+        err = file_sync(op, put->directory.file);
+        if (!err) {
+            answer(put);
+        }
+        return err;
+    case STAGE_CLEAN:
+        if (put->temporary_is_there) {
+            err = file_remove(op, put->directory.file, str_of(put->temporary), false);
+            if (err == ERR_PENDING) {
+                return err;
+            }
+            put->temporary_is_there = false;
+        }
+        put->stage = STAGE_ANSWERED;
+        tree_fail(put->request, put->failure);
+        return ERR_OK;
+    case STAGE_UPLOAD:
+        return ERR_PENDING;
+    case STAGE_ANSWERED:
+        break;
+    }
+    return ERR_OK;
+}
+
+static void step(struct request *request) {
+    struct tree_put *put = request->state;
+    enum err err = ERR_OK;
+    while (put->stage != STAGE_ANSWERED && err != ERR_PENDING) {
+        err = step_once(put);
+        if (err && err != ERR_PENDING) {
+            put->failure = err;
+            put->stage = STAGE_CLEAN;
+            err = ERR_OK;
+        }
+    }
+    if (put->stage == STAGE_ANSWERED && put->body_waits) {
+        put->body_waits = false;
+        http_body_resume(request->exchange);
+    }
+}
+
+static void start(struct request *request) {
+    if (atomic_load_explicit(&request->api->shutting_down, memory_order_relaxed)) {
+        request_fail_status(request, 503, "the server is stopping");
+        return;
+    }
+    struct tree_put *put = calloc(1, sizeof *put);
+    if (!put) {
+        request_fail(request, ERR_NOMEM, NULL);
+        return;
+    }
+    request->state = put;
+    put->request = request;
+    put->upload.descriptor = -1;
+    put->rest = tree_path(request);
+    put->directory = ns_root(request->api->tree);
+    step(request);
+}
+
+/* A client that vanished: what was written beside the target has to go. The op of the request is
+ * gone with it, so a small object of its own does that. */
+struct sweep {
+    struct op op;
+    struct who who;
+    struct file *directory;
+    char name[40];
+};
+
+static void sweep_step(struct op *op) {
+    struct sweep *sweep = CONTAINER_OF(op, struct sweep, op);
+    enum err err = file_remove(op, sweep->directory, str_of(sweep->name), false);
+    if (err == ERR_PENDING) {
+        return;
+    }
+    op_done(op);
+    file_unref(sweep->directory);
+    free(sweep);
+}
+
+static void sweep_temporary(struct tree_put *put) {
+    struct sweep *sweep = calloc(1, sizeof *sweep);
+    if (!sweep) {
+        return; /* an unseen leftover is the lesser evil */
+    }
+    sweep->who = put->request->who;
+    sweep->directory = file_ref(put->directory.file);
+    memcpy(sweep->name, put->temporary, sizeof sweep->name);
+    op_init(&sweep->op, put->request->loop, &sweep->who, sweep_step);
+    sweep_step(&sweep->op);
+}
+
+static void end(struct request *request, bool completed) {
+    (void)completed;
+    struct tree_put *put = request->state;
+    if (!put) {
+        return;
+    }
+    if (put->temporary_is_there) {
+        sweep_temporary(put);
+    }
+    ns_walk_done(&put->walk);
+    if (put->opened) {
+        file_closed(put->opened, OPEN_WRITE);
+        file_unref(put->opened);
+    }
+    file_unref(put->made);
+    ns_place_done(&put->child);
+    ns_place_done(&put->directory);
+    unpack_free(put->unpack);
+    upload_done(&put->upload);
+    free(put);
+}
+
+const struct request_handler tree_put_handler = {
+    .start = start,
+    .body = body,
+    .body_end = body_end,
+    .step = step,
+    .end = end,
+};
