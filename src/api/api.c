@@ -195,14 +195,28 @@ bool request_check_parameters(struct request *request, const char *const *allowe
 
 /* --- the life of a request ---------------------------------------------------------------- */
 
+/* A "*" between two slashes stands for one component, at the end of the pattern for whatever
+ * follows there. */
 static bool route_matches(const struct route *route, struct str path) {
-    size_t length = strlen(route->path);
-    if (length > 1 && route->path[length - 1] == '*') {
-        struct str prefix = {route->path, length - 1};
-        return str_starts(path, prefix) &&
-               (path.length == prefix.length || path.data[prefix.length] == '/');
+    struct str pattern = str_of(route->path);
+    if (str_equal(pattern, path)) {
+        return true;
     }
-    return str_equal_text(path, route->path);
+    while (pattern.length > 0) {
+        struct str expected = str_cut(&pattern, '/');
+        struct str given = str_cut(&path, '/');
+        bool is_last = pattern.data == NULL;
+        if (is_last && expected.length > 1 && expected.data[expected.length - 1] == '*') {
+            expected.length--;
+            return str_equal(expected, given);
+        }
+        bool matches =
+            str_equal_text(expected, "*") ? given.length > 0 : str_equal(expected, given);
+        if (!matches || is_last != (path.data == NULL)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* The route of a request; HEAD is GET. Otherwise `allowed` gets the methods that the path has. */

@@ -109,7 +109,14 @@ static void body_end(struct request *request) {
         answer_detached(request, own->run);
         return;
     }
-    enum err err = run_answer_start(request, own->run, 0, true, request->accept, &own->answer);
+    struct run_answer_options options = {
+        .run = own->run,
+        .streams = RUN_STDOUT | RUN_STDERR,
+        .attached = true,
+        .follow = true,
+        .form = request->accept,
+    };
+    enum err err = run_answer_start(request, &options, &own->answer);
     if (err) {
         request_fail(request, err, NULL);
     }

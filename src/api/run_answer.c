@@ -20,6 +20,8 @@ struct run_answer {
     struct request *request;
     struct run *run;
     struct run_reader reader;
+    unsigned streams;
+    bool follow;
     enum request_accept form;
     enum stage stage;
     bool waiting;        /* pull said that it waits for the op */
@@ -48,6 +50,21 @@ static struct str join_carry(struct run_answer *answer, unsigned stream, uint8_t
     memcpy(carry->bytes, joined.data + whole, carry->length);
     joined.length = whole;
     return joined;
+}
+
+/* As run_output_read; without `follow` what is not there yet is the end. */
+static enum err read_output(struct run_answer *answer, unsigned streams, void *data, size_t size,
+                            size_t *ret_length, unsigned *ret_stream, uint64_t *ret_time_ns) {
+    struct op *op = &answer->request->op;
+    op->nonblocking = !answer->follow;
+    enum err err = run_output_read(op, answer->run, &answer->reader, streams, data, size,
+                                   ret_length, ret_stream, ret_time_ns);
+    op->nonblocking = false;
+    if (err == ERR_AGAIN) {
+        *ret_length = 0;
+        err = ERR_OK;
+    }
+    return err;
 }
 
 /* --- events ------------------------------------------------------------------------------- */
@@ -84,8 +101,7 @@ static enum err format_next(struct run_answer *answer, unsigned streams) {
     size_t length = 0;
     unsigned stream = 0;
     uint64_t time_ns = 0;
-    enum err err = run_output_read(&answer->request->op, answer->run, &answer->reader, streams,
-                                   piece, PIECE_BYTES, &length, &stream, &time_ns);
+    enum err err = read_output(answer, streams, piece, PIECE_BYTES, &length, &stream, &time_ns);
     if (err || length == 0) {
         return err;
     }
@@ -167,6 +183,10 @@ static enum http_pull_result take_formatted(struct run_answer *answer, void *buf
 static enum http_pull_result add_trailers(struct run_answer *answer) {
     struct run_status status = run_status(answer->run);
     struct http_exchange *exchange = answer->request->exchange;
+    answer->stage = STAGE_DONE;
+    if (status.state != RUN_ENDED) {
+        return HTTP_PULL_END; /* only what is there now was asked for */
+    }
     char exit_text[16], cpu_text[24], peak_text[24];
     snprintf(exit_text, sizeof exit_text, "%" PRId32, status.exit_status);
     snprintf(cpu_text, sizeof cpu_text, "%" PRIu64, status.cpu_ns / NS_PER_US);
@@ -181,7 +201,6 @@ static enum http_pull_result add_trailers(struct run_answer *answer) {
     if (!err) {
         err = http_add_trailer(exchange, "Run-Peak-Bytes", peak_text);
     }
-    answer->stage = STAGE_DONE;
     return err ? HTTP_PULL_ABORT : HTTP_PULL_END;
 }
 
@@ -210,21 +229,22 @@ static enum http_pull_result pull_text(struct run_answer *answer, void *buffer, 
 /* One step of events or JSON: adds to `formatted`, or moves on to the next stage. */
 static enum err format_step(struct run_answer *answer) {
     struct buf *out = &answer->formatted;
+    uint64_t before = 0;
     enum err err = ERR_OK;
     switch (answer->stage) {
     case STAGE_OUTPUT:
-        err = format_next(answer, RUN_STDOUT | RUN_STDERR);
-        if (!err && out->length == 0 && run_status(answer->run).state == RUN_ENDED) {
-            /* Nothing was added: either only a carry was taken, or it is the end. */
-            size_t before = answer->reader.offset;
-            err = format_next(answer, RUN_STDOUT | RUN_STDERR);
-            if (!err && out->length == 0 && answer->reader.offset == before) {
-                answer->stage = STAGE_LAST;
-                err = flush_carries(answer);
-                return err ? err : buf_append_str(out, STR("{"));
-            }
+        before = answer->reader.offset;
+        err = format_next(answer, answer->streams);
+        if (err || out->length > 0 || answer->reader.offset != before) {
+            return err;
         }
-        return err;
+        err = flush_carries(answer);
+        if (run_status(answer->run).state != RUN_ENDED) {
+            answer->stage = STAGE_DONE; /* only what is there now was asked for */
+            return err;
+        }
+        answer->stage = STAGE_LAST;
+        return err ? err : buf_append_str(out, STR("{"));
     case STAGE_WAIT:
         answer->stdout_is_text = stream_is_text(answer, RUN_STDOUT);
         answer->stderr_is_text = stream_is_text(answer, RUN_STDERR);
@@ -233,7 +253,7 @@ static enum err format_step(struct run_answer *answer) {
     case STAGE_JSON_STDOUT:
     case STAGE_JSON_STDERR: {
         bool first = answer->stage == STAGE_JSON_STDOUT;
-        size_t before = answer->reader.offset;
+        before = answer->reader.offset;
         err = format_next(answer, first ? RUN_STDOUT : RUN_STDERR);
         if (err || out->length > 0 || answer->reader.offset != before) {
             return err;
@@ -307,24 +327,26 @@ static void respond(struct run_answer *answer) {
     http_respond_stream(request->exchange, 200, type, HTTP_LENGTH_UNKNOWN, pull, answer);
 }
 
-enum err run_answer_start(struct request *request, struct run *run, uint64_t from, bool attached,
-                          enum request_accept form, struct run_answer **ret_answer) {
+enum err run_answer_start(struct request *request, const struct run_answer_options *options,
+                          struct run_answer **ret_answer) {
     struct run_answer *answer = calloc(1, sizeof *answer);
     if (!answer) {
         return ERR_NOMEM;
     }
     answer->request = request;
-    answer->run = run_ref(run);
-    answer->form = form;
-    answer->reader.offset = from;
+    answer->run = run_ref(options->run);
+    answer->form = options->form;
+    answer->streams = options->streams;
+    answer->follow = options->follow || options->form == ACCEPT_JSON;
+    answer->reader.offset = options->from;
     *ret_answer = answer;
-    if (form == ACCEPT_JSON) {
+    if (answer->form == ACCEPT_JSON) {
         answer->stage = STAGE_WAIT;
         run_answer_step(answer);
         return ERR_OK;
     }
-    if (attached) {
-        run_bind_reader(run, &answer->reader);
+    if (options->attached) {
+        run_bind_reader(answer->run, &answer->reader);
     }
     respond(answer);
     return ERR_OK;

@@ -8,12 +8,19 @@
 
 struct run_answer;
 
-/* Answers `request` with the output of `run` from `from` on, until the run has ended. `attached`:
- * the run waits for this reader when it is too far behind. Uses request->op. The answer takes a
- * reference to the run. Call run_answer_free in the handler's `end`, and run_answer_step in its
- * `step`. A JSON result begins only when the run has ended. */
-MUST_USE enum err run_answer_start(struct request *request, struct run *run, uint64_t from,
-                                   bool attached, enum request_accept form,
+struct run_answer_options {
+    struct run *run;  /* a reference is taken */
+    uint64_t from;    /* offset in the sequence of all bytes of both streams */
+    unsigned streams; /* RUN_STDOUT | RUN_STDERR */
+    bool attached;    /* the run waits for this reader when it is too far behind */
+    bool follow;      /* until the run has ended; else only what is there now. Not for JSON. */
+    enum request_accept form;
+};
+/* Answers `request` with the output of a run. Uses request->op. Call run_answer_free in the
+ * handler's `end`, and run_answer_step in its `step`. A JSON result begins only when the run has
+ * ended. NOMEM: nothing was answered. */
+MUST_USE enum err run_answer_start(struct request *request,
+                                   const struct run_answer_options *options,
                                    struct run_answer **ret_answer);
 void run_answer_step(struct run_answer *answer);
 void run_answer_free(struct run_answer *answer); /* accepts NULL */

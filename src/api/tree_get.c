@@ -190,9 +190,17 @@ static void answer_file(struct tree_get *get) {
     http_respond_stream(exchange, status, type, size, pull_file, get);
 }
 
+static bool is_self_or_parent(const struct dir_list *list, size_t index) {
+    struct str name = dir_list_name(list, index);
+    return str_equal_text(name, ".") || str_equal_text(name, "..");
+}
+
 static enum err list_as_text(const struct dir_list *list, struct buf *text) {
     enum err err = ERR_OK;
     for (size_t i = 0; !err && i < list->count; i++) {
+        if (is_self_or_parent(list, i)) {
+            continue;
+        }
         err = buf_printf(text, STR_FORMAT "%s\n", STR_ARGS(dir_list_name(list, i)),
                          list->entries[i].type == FILE_DIRECTORY ? "/" : "");
     }
@@ -216,6 +224,9 @@ static json_t *list_as_json(const struct dir_list *list) {
     json_t *array = json_array();
     for (size_t i = 0; array && i < list->count; i++) {
         struct str name = dir_list_name(list, i);
+        if (is_self_or_parent(list, i)) {
+            continue;
+        }
         json_array_append_new(array, json_pack("{s:s%, s:s}", "name", name.data, name.length,
                                                "type", type_text(list->entries[i].type)));
     }

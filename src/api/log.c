@@ -1,0 +1,277 @@
+/* Logs by offset: what one run wrote (/proc/ID/log, stdout, stderr), and what all runs of an app
+ * wrote (/apps/NAME/log). */
+#include "api/handlers.h"
+#include "api/run_answer.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+/* The second component of the path: "/proc/7/log" gives "7". */
+static struct str second_component(const struct request *request) {
+    struct str rest = buf_str(&request->path);
+    str_cut(&rest, '/');
+    str_cut(&rest, '/');
+    return str_cut(&rest, '/');
+}
+
+/* ?from=N; answers 400 and returns false if it is no number. */
+static bool parse_from(struct request *request, uint64_t *ret_from) {
+    const struct query_pair *from = query_find(&request->query, "from");
+    if (from && str_to_u64(from->value, ret_from)) {
+        request_fail_status(request, 400, "from='" STR_FORMAT "' is no offset in bytes",
+                            STR_ARGS(from->value));
+        return false;
+    }
+    return true;
+}
+
+/* --- a run ------------------------------------------------------------------------------------ */
+
+static const char *const run_parameters[] = {"from", "follow", NULL};
+
+static void run_start_reading(struct request *request, unsigned streams, bool follow) {
+    uint64_t id = 0, from = 0;
+    if (!request_check_parameters(request, run_parameters) || !parse_from(request, &from)) {
+        return;
+    }
+    struct str id_text = second_component(request);
+    struct run *run = NULL;
+    if (str_to_u64(id_text, &id) || runs_find(request->api->runs, id, &run)) {
+        request_fail_status(request, 404,
+                            "no run " STR_FORMAT "; GET /proc lists those that run or ended lately",
+                            STR_ARGS(id_text));
+        return;
+    }
+    struct run_answer_options options = {
+        .run = run,
+        .from = from,
+        .streams = streams,
+        .follow = follow || request_has_parameter(request, "follow"),
+        .form = request->accept == ACCEPT_NDJSON ? ACCEPT_NDJSON : ACCEPT_TEXT,
+    };
+    struct run_answer *answer = NULL;
+    enum err err = run_answer_start(request, &options, &answer);
+    run_unref(run);
+    request->state = answer;
+    if (err) {
+        request_fail(request, err, NULL);
+    }
+}
+
+static void run_log_start(struct request *request) {
+    run_start_reading(request, RUN_STDOUT | RUN_STDERR, false);
+}
+static void run_stdout_start(struct request *request) {
+    run_start_reading(request, RUN_STDOUT, true);
+}
+static void run_stderr_start(struct request *request) {
+    run_start_reading(request, RUN_STDERR, true);
+}
+
+static void run_step(struct request *request) {
+    if (request->state) {
+        run_answer_step(request->state);
+    }
+}
+
+static void run_end(struct request *request, bool completed) {
+    (void)completed;
+    run_answer_free(request->state);
+}
+
+const struct request_handler run_log_handler = {
+    .start = run_log_start, .step = run_step, .end = run_end};
+const struct request_handler run_stdout_handler = {
+    .start = run_stdout_start, .step = run_step, .end = run_end};
+const struct request_handler run_stderr_handler = {
+    .start = run_stderr_start, .step = run_step, .end = run_end};
+
+/* --- an app ----------------------------------------------------------------------------------- */
+
+#define PIECE_BYTES (16 * KIB)
+/* A line of the log is never longer (store/applog.h). */
+#define LINE_BYTES_MAX (32 * KIB)
+
+struct app_log {
+    struct request *request;
+    struct applog *log;
+    uint64_t offset;
+    bool follow, waiting, ended;
+    struct buf ready; /* lines to be sent */
+    size_t taken;
+    struct buf partial; /* ?run=ID: the beginning of a line */
+    struct str run;     /* ?run=ID, or length 0 */
+};
+
+/* "TIME RUN STREAM TEXT": whether it is of this run. The words about cut pieces belong to
+ * everybody. */
+static bool is_of_run(struct str line, struct str run) {
+    str_cut(&line, ' ');
+    struct str id = str_cut(&line, ' ');
+    return str_equal(id, run) || str_equal_text(id, "-");
+}
+
+/* Moves the whole lines of the wanted run from `partial` to `ready`. */
+static enum err filter_lines(struct app_log *log) {
+    size_t used = 0;
+    while (used < log->partial.length) {
+        const char *start = (const char *)log->partial.data + used;
+        const char *newline = memchr(start, '\n', log->partial.length - used);
+        if (!newline) {
+            break;
+        }
+        struct str line = {start, (size_t)(newline - start) + 1};
+        enum err err = is_of_run(line, log->run) ? buf_append_str(&log->ready, line) : ERR_OK;
+        if (err) {
+            return err;
+        }
+        used += line.length;
+    }
+    buf_consume(&log->partial, used);
+    return ERR_OK;
+}
+
+/* Polled: more into `ready`; OK with nothing added is the end. */
+static enum err read_more(struct app_log *log) {
+    struct op *op = &log->request->op;
+    while (log->ready.length == 0 && !log->ended) {
+        struct buf *into = log->run.length ? &log->partial : &log->ready;
+        if (into->length > LINE_BYTES_MAX) {
+            into->length = 0; /* no line is that long: damaged */
+        }
+        enum err err = buf_reserve(into, PIECE_BYTES);
+        if (err) {
+            return err;
+        }
+        size_t length = 0;
+        uint64_t begins = log->offset;
+        err = applog_read(op, log->log, log->offset, into->data + into->length, PIECE_BYTES,
+                          &length, &begins);
+        if (err) {
+            return err;
+        }
+        if (length == 0 && !log->follow) {
+            log->ended = true;
+            return ERR_OK;
+        }
+        if (length == 0) {
+            err = op_queue_wait(applog_appended(log->log), op);
+            if (err) {
+                return err;
+            }
+            if (applog_end_offset(log->log) <= log->offset) {
+                return ERR_PENDING;
+            }
+            enum err ignored = op_finish(op, ERR_OK);
+            (void)ignored;
+            continue;
+        }
+        if (begins > log->offset) {
+            err = applog_format_cut(&log->ready, log->offset, begins);
+            if (err) {
+                return err;
+            }
+            log->offset = begins;
+            continue; /* read again, from there */
+        }
+        into->length += length;
+        log->offset = begins + length;
+        if (log->run.length) {
+            err = filter_lines(log);
+            if (err) {
+                return err;
+            }
+        }
+    }
+    return ERR_OK;
+}
+
+static enum http_pull_result pull(void *argument, void *buffer, size_t size, size_t *ret_length) {
+    struct app_log *log = argument;
+    log->waiting = false;
+    if (log->taken == log->ready.length) {
+        log->ready.length = 0;
+        log->taken = 0;
+        enum err err = read_more(log);
+        if (err == ERR_PENDING) {
+            log->waiting = true;
+            return HTTP_PULL_WAIT;
+        }
+        if (err) {
+            return HTTP_PULL_ABORT;
+        }
+    }
+    size_t length = MIN(size, log->ready.length - log->taken);
+    if (length == 0) {
+        return HTTP_PULL_END;
+    }
+    memcpy(buffer, log->ready.data + log->taken, length);
+    log->taken += length;
+    *ret_length = length;
+    return HTTP_PULL_DATA;
+}
+
+static const char *const app_parameters[] = {"from", "follow", "run", NULL};
+
+static void app_log_start(struct request *request) {
+    uint64_t from = 0;
+    if (!request_check_parameters(request, app_parameters) || !parse_from(request, &from)) {
+        return;
+    }
+    struct app *app = NULL;
+    struct str name = second_component(request);
+    if (catalog_find(request->api->catalog, name, &app)) {
+        request_fail_status(request, 404, "no app named '" STR_FORMAT "'; GET /apps lists them",
+                            STR_ARGS(name));
+        return;
+    }
+    int64_t app_id = app->id;
+    app_unref(app);
+    struct app_log *log = calloc(1, sizeof *log);
+    if (!log) {
+        request_fail(request, ERR_NOMEM, NULL);
+        return;
+    }
+    request->state = log;
+    log->request = request;
+    log->follow = request_has_parameter(request, "follow");
+    log->run = request_parameter(request, "run");
+    log->offset = from;
+    enum err err = applog_get(request->api->logs, app_id, &log->log);
+    char end_text[24];
+    if (!err) {
+        /* Where the next reading may begin, for those who come back. */
+        snprintf(end_text, sizeof end_text, "%" PRIu64, applog_end_offset(log->log));
+        err = http_add_header(request->exchange, "Log-End", end_text);
+    }
+    if (err) {
+        request_fail(request, err, NULL);
+        return;
+    }
+    request->responded = true;
+    http_respond_stream(request->exchange, 200, "text/plain; charset=utf-8", HTTP_LENGTH_UNKNOWN,
+                        pull, log);
+}
+
+static void app_log_step(struct request *request) {
+    struct app_log *log = request->state;
+    if (log && log->waiting) {
+        log->waiting = false;
+        http_pull_resume(request->exchange);
+    }
+}
+
+static void app_log_end(struct request *request, bool completed) {
+    (void)completed;
+    struct app_log *log = request->state;
+    if (!log) {
+        return;
+    }
+    applog_unref(log->log);
+    buf_done(&log->ready);
+    buf_done(&log->partial);
+    free(log);
+}
+
+const struct request_handler app_log_handler = {
+    .start = app_log_start, .step = app_log_step, .end = app_log_end};
