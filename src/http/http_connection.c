@@ -310,6 +310,14 @@ static void clear_request(struct http_exchange *exchange) {
            offsetof(struct http_exchange, head) - offsetof(struct http_exchange, user));
 }
 
+/* libmicrohttpd 0.9.75 forgets a connection that its content reader has closed: it is in none of
+ * the lists that MHD_run looks at, and its socket stays open. Connections with a timeout of their
+ * own are all looked at, so it gets one. */
+static void make_sure_of_the_end(struct http_exchange *exchange) {
+    MHD_set_connection_option(exchange->connection, MHD_CONNECTION_OPTION_TIMEOUT, 1u);
+    exchange->server->is_dirty = true;
+}
+
 void http_on_completed(void *context, struct MHD_Connection *connection, void **connection_context,
                        enum MHD_RequestTerminationCode code) {
     struct http_server *server = context;
@@ -331,8 +339,14 @@ void http_on_completed(void *context, struct MHD_Connection *connection, void **
         server->application.end(server->application.context, exchange, is_completed);
     }
     cork(exchange, false);
+    bool is_ok = code == MHD_REQUEST_TERMINATED_COMPLETED_OK;
+    bool ends_with_body = exchange->queued && exchange->pull && exchange->head.is_http_1_0 &&
+                          exchange->pull_length == HTTP_LENGTH_UNKNOWN;
+    if (!is_ok || ends_with_body) {
+        make_sure_of_the_end(exchange);
+    }
     clear_request(exchange);
-    http_enter(exchange, code == MHD_REQUEST_TERMINATED_COMPLETED_OK ? HTTP_HEAD : HTTP_CLOSING);
+    http_enter(exchange, is_ok ? HTTP_HEAD : HTTP_CLOSING);
 }
 
 void http_on_connection(void *context, struct MHD_Connection *connection, void **socket_context,
