@@ -127,6 +127,10 @@ static void measure_waiting(struct program *program, unsigned count) {
 }
 
 int main(int argc, char **argv) {
+    int status;
+    if (double_is_compiler(argc, argv, &status)) {
+        return status;
+    }
     if (argc < 2) {
         fprintf(stderr, "usage: engine_bench MODULE [KEEP_RESIDENT_KIB [SANDBOXES]]\n");
         return 2;

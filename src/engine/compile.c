@@ -41,7 +41,7 @@ static int compile(struct str module, int output) {
     wasmtime_module_t *compiled;
     wasmtime_error_t *error =
         wasmtime_module_new(engine, (const uint8_t *)module.data, module.length, &compiled);
-    struct buf text = {0};
+    cleanup_buf struct buf text = {0};
     if (error) {
         engine_take_error(error, &text);
         return fail_child(buf_text(&text));
