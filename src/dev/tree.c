@@ -1,0 +1,648 @@
+#include "dev/tree.h"
+
+#include "base/clock.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "dev/devices.h"
+#include "dev/env.h"
+#include "dev/proc.h"
+#include "dev/volume.h"
+#include "ns/memory.h"
+#include "ns/union.h"
+
+#include <pthread.h>
+
+enum {
+    MODE_MAX = APP_NAME_MAX,
+    PLANS_MAX = 512,         /* that are kept for the next run */
+    IDLE_MAX = 64,           /* namespaces of one plan that wait for their next run */
+    TMP_INODES_MAX = 100000, /* of /tmp, and of the layer of root=fresh */
+};
+/* A plan that nobody has used for so long lets go of its volumes. */
+#define PLAN_AGE_MAX_NS (30 * NS_PER_S)
+
+/* What decides how a tree is built. */
+struct plan_key {
+    int64_t app_id;
+    uint64_t version;
+    char mode[MODE_MAX + 1]; /* filled up with zeros */
+};
+
+/* How the trees of one version of an app are built, in one mode of root: its volumes are open.
+ * Guarded by tree->lock: references, the lists, is_cached; the rest is constant once it is built.
+ */
+struct plan {
+    struct map_node node;
+    struct plan_key key;
+    uint64_t generation; /* of the app's configuration */
+    unsigned references; /* of the table, and of each run's tree that is in use */
+    bool is_cached;
+    struct list age; /* in tree->plans_by_age, the least recently used first */
+    uint64_t used_ns;
+
+    struct file *root;      /* what all runs share; NULL: each has a union of its own */
+    struct file *layers[2]; /* then what lies below its memory, topmost first */
+    size_t layer_count;
+    struct {
+        char *path;
+        struct file *root;
+    } * mounts;
+    size_t mount_count;
+    struct volume **written; /* those that runs can change: committed at their end */
+    size_t written_count;
+
+    struct run_tree *idle; /* by next */
+    unsigned idle_count;
+};
+
+/* The tree of one run. */
+struct run_tree {
+    struct plan *plan; /* a reference while it is in use */
+    struct ns *ns;
+    struct file *root;
+    struct file *tmp;
+    struct file *top; /* its own layer, or NULL */
+    uint64_t tmp_bytes;
+    struct run_tree *next;
+};
+
+struct tree {
+    struct catalog *catalog;
+    struct file *cloud, *devices, *environment, *processes;
+    pthread_mutex_t lock;
+    struct map plans;
+    struct list plans_by_age;
+};
+
+/* ---- plans ---- */
+
+static void run_tree_free(struct run_tree *run_tree) {
+    ns_unref(run_tree->ns);
+    file_unref(run_tree->root);
+    file_unref(run_tree->tmp);
+    file_unref(run_tree->top);
+    free(run_tree);
+}
+
+/* Without the lock: the last reference of a volume may have work to do. */
+static void plan_free(struct plan *plan) {
+    while (plan->idle) {
+        struct run_tree *run_tree = plan->idle;
+        plan->idle = run_tree->next;
+        run_tree_free(run_tree);
+    }
+    for (size_t i = 0; i < plan->mount_count; i++) {
+        free(plan->mounts[i].path);
+        file_unref(plan->mounts[i].root);
+    }
+    free(plan->mounts);
+    file_unref(plan->root);
+    for (size_t i = 0; i < plan->layer_count; i++) {
+        file_unref(plan->layers[i]);
+    }
+    for (size_t i = 0; i < plan->written_count; i++) {
+        volume_unref(plan->written[i]);
+    }
+    free(plan->written);
+    free(plan);
+}
+
+/* With the lock. Returns the plan if it has to be freed, without the lock. */
+static MUST_USE struct plan *plan_unref(struct plan *plan) {
+    return --plan->references == 0 ? plan : NULL;
+}
+
+static MUST_USE struct plan *uncache(struct tree *tree, struct plan *plan) {
+    map_remove(&tree->plans, &plan->node);
+    list_remove(&plan->age);
+    plan->is_cached = false;
+    return plan_unref(plan);
+}
+
+/* With the lock: takes the oldest plan out if there are too many, or if its time is over. */
+static MUST_USE struct plan *expire_one(struct tree *tree, uint64_t now_ns) {
+    if (list_is_empty(&tree->plans_by_age)) {
+        return NULL;
+    }
+    struct plan *oldest = CONTAINER_OF(tree->plans_by_age.next, struct plan, age);
+    bool is_old = now_ns - MIN(oldest->used_ns, now_ns) > PLAN_AGE_MAX_NS;
+    return is_old || tree->plans.count > PLANS_MAX ? uncache(tree, oldest) : NULL;
+}
+
+static void touch(struct tree *tree, struct plan *plan, uint64_t now_ns) {
+    plan->used_ns = now_ns;
+    list_remove(&plan->age);
+    list_append(&tree->plans_by_age, &plan->age);
+}
+
+static struct plan *find_plan(struct tree *tree, const struct plan_key *key) {
+    struct map_node *node = map_find(&tree->plans, MAP_KEY(*key));
+    return node ? CONTAINER_OF(node, struct plan, node) : NULL;
+}
+
+static enum err make_key(const struct run *run, struct plan_key *ret_key, struct buf *message) {
+    struct str mode = run_root_mode(run);
+    if (mode.length > MODE_MAX) {
+        return buf_fail(message, ERR_INVAL, "root= is keep, fresh, ro, or the name of a volume");
+    }
+    struct plan_key key; /* compared as bytes, so padding counts */
+    memset(&key, 0, sizeof(key));
+    key.app_id = run_app(run)->id;
+    key.version = run_version(run)->number;
+    memcpy(key.mode, mode.data, mode.length);
+    *ret_key = key;
+    return ERR_OK;
+}
+
+/* ---- one run's tree ---- */
+
+static enum err mount_all(struct tree *tree, const struct plan *plan, struct run_tree *run_tree,
+                          struct buf *message) {
+    const struct {
+        struct str path;
+        struct file *root;
+    } ours[] = {
+        {STR("/cloud"), tree->cloud},     {STR("/dev"), tree->devices},
+        {STR("/env"), tree->environment}, {STR("/proc"), tree->processes},
+        {STR("/tmp"), run_tree->tmp},
+    };
+    enum err err = ERR_OK;
+    for (size_t i = 0; !err && i < ARRAY_LENGTH(ours); i++) {
+        if (ours[i].root) {
+            err = ns_mount(run_tree->ns, ours[i].path, ours[i].root);
+        }
+    }
+    for (size_t i = 0; !err && i < plan->mount_count; i++) {
+        err = ns_mount(run_tree->ns, str_of(plan->mounts[i].path), plan->mounts[i].root);
+        if (err) {
+            (void)buf_fail(message, err, "nothing can be mounted at %s: %s", plan->mounts[i].path,
+                           err_text(err));
+        }
+    }
+    return err;
+}
+
+/* What the run sees at its root. */
+static enum err make_root(const struct plan *plan, const struct run_limits *limits,
+                          struct run_tree *run_tree) {
+    if (plan->root) {
+        run_tree->root = file_ref(plan->root);
+        return ERR_OK;
+    }
+    /* It is memory, however large the app's disk may be. */
+    struct memory_options options = {
+        .bytes_max = MIN(limits->disk_bytes ? limits->disk_bytes : UINT64_MAX, limits->tmp_bytes),
+        .inodes_max = TMP_INODES_MAX,
+    };
+    enum err err = memory_new(&options, &run_tree->top);
+    if (err) {
+        return err;
+    }
+    struct file *layers[1 + ARRAY_LENGTH(plan->layers)] = {run_tree->top};
+    memcpy(&layers[1], plan->layers, plan->layer_count * sizeof(layers[0]));
+    return union_new(layers, 1 + plan->layer_count, true, &run_tree->root);
+}
+
+static enum err run_tree_new(struct tree *tree, struct plan *plan, const struct run_limits *limits,
+                             struct run_tree **ret_tree, struct buf *message) {
+    struct run_tree *run_tree = calloc(1, sizeof(*run_tree));
+    if (!run_tree) {
+        return ERR_NOMEM;
+    }
+    run_tree->plan = plan;
+    run_tree->tmp_bytes = limits->tmp_bytes;
+    struct memory_options tmp = {.bytes_max = limits->tmp_bytes, .inodes_max = TMP_INODES_MAX};
+    enum err err = memory_new(&tmp, &run_tree->tmp);
+    if (!err) {
+        err = make_root(plan, limits, run_tree);
+    }
+    if (!err) {
+        err = ns_new(run_tree->root, &run_tree->ns);
+    }
+    if (!err) {
+        err = mount_all(tree, plan, run_tree, message);
+    }
+    if (err) {
+        run_tree_free(run_tree);
+        return err;
+    }
+    *ret_tree = run_tree;
+    return ERR_OK;
+}
+
+static bool is_untouched(struct file *memory) {
+    struct memory_usage usage = memory_usage(memory);
+    return usage.inodes == 0 && usage.bytes == 0;
+}
+
+static void give_back(struct tree *tree, struct run_tree *run_tree) {
+    struct plan *plan = run_tree->plan;
+    bool as_new = !run_tree->top && is_untouched(run_tree->tmp);
+    struct plan *expired = NULL;
+    pthread_mutex_lock(&tree->lock);
+    bool reused = as_new && plan->is_cached && plan->idle_count < IDLE_MAX;
+    if (reused) {
+        run_tree->next = plan->idle;
+        plan->idle = run_tree;
+        plan->idle_count++;
+    }
+    struct plan *dead = plan_unref(plan);
+    expired = expire_one(tree, clock_monotonic_ns());
+    pthread_mutex_unlock(&tree->lock);
+    if (!reused) {
+        run_tree_free(run_tree);
+    }
+    if (dead) {
+        plan_free(dead);
+    }
+    if (expired) {
+        plan_free(expired);
+    }
+}
+
+/* ---- building a plan: opens the volumes, one after the other ---- */
+
+struct build {
+    struct tree *tree;
+    struct op child;
+    struct plan *plan; /* not in the table yet */
+    size_t step;       /* 0: the writable volume, 1: the layer, then the mounts */
+    struct file *writable, *layer;
+};
+
+static void build_drop(struct op *op) {
+    struct build *build = op->state;
+    op_done(&build->child);
+    file_unref(build->writable);
+    file_unref(build->layer);
+    if (build->plan) {
+        plan_free(build->plan);
+    }
+    free(build);
+}
+
+static enum err build_begin(struct tree *tree, struct op *op, const struct run *run,
+                            const struct plan_key *key) {
+    const struct app *app = run_app(run);
+    struct build *build = calloc(1, sizeof(*build));
+    struct plan *plan = calloc(1, sizeof(*plan));
+    if (build && plan) {
+        plan->mounts = calloc(app->mount_count + 1, sizeof(plan->mounts[0]));
+        plan->written = calloc(app->mount_count + 1, sizeof(struct volume *));
+    }
+    if (!build || !plan || !plan->mounts || !plan->written) {
+        free(build);
+        if (plan) {
+            plan_free(plan);
+        }
+        return ERR_NOMEM;
+    }
+    plan->key = *key;
+    plan->generation = app->generation;
+    plan->references = 1;
+    list_init(&plan->age);
+    build->tree = tree;
+    build->plan = plan;
+    op_init_child(&build->child, op);
+    op_set_state(op, build, build_drop);
+    return ERR_OK;
+}
+
+/* Takes over the volume: its root goes to `*ret_root`, and if runs can write to it, it is noted for
+ * the commit. */
+static enum err take_volume(struct plan *plan, struct volume *volume, bool read_only,
+                            struct file **ret_root) {
+    enum err err = dev_volume_root(volume, read_only, ret_root);
+    if (!err && !read_only) {
+        plan->written[plan->written_count++] = volume;
+    } else {
+        volume_unref(volume);
+    }
+    return err;
+}
+
+static enum err open_writable(struct build *build, struct run *run, struct buf *message) {
+    const char *mode = build->plan->key.mode;
+    bool is_fresh = strcmp(mode, "fresh") == 0;
+    bool read_only = is_fresh || strcmp(mode, "ro") == 0;
+    struct volume *volume;
+    enum err err;
+    if (read_only || strcmp(mode, "keep") == 0) {
+        err = catalog_app_volume(&build->child, build->tree->catalog, (struct app *)run_app(run),
+                                 &volume, message);
+    } else {
+        err = catalog_named_volume(&build->child, build->tree->catalog, str_of(mode), true, &volume,
+                                   message);
+    }
+    return err ? err : take_volume(build->plan, volume, read_only, &build->writable);
+}
+
+static enum err open_layer(struct build *build, struct run *run, struct buf *message) {
+    if (!run_version(run)->layer_id) {
+        return ERR_OK;
+    }
+    struct volume *volume;
+    enum err err = catalog_volume(&build->child, build->tree->catalog, run_version(run)->layer_id,
+                                  true, &volume, message);
+    return err ? err : take_volume(build->plan, volume, true, &build->layer);
+}
+
+static enum err open_mount(struct build *build, const struct app_mount *mount,
+                           struct buf *message) {
+    struct plan *plan = build->plan;
+    struct volume *volume;
+    enum err err = catalog_named_volume(&build->child, build->tree->catalog, str_of(mount->volume),
+                                        true, &volume, message);
+    if (err) {
+        return err;
+    }
+    struct file *root;
+    err = take_volume(plan, volume, mount->read_only, &root);
+    if (err) {
+        return err;
+    }
+    char *path = strdup(mount->path);
+    if (!path) {
+        file_unref(root);
+        return ERR_NOMEM;
+    }
+    plan->mounts[plan->mount_count].path = path;
+    plan->mounts[plan->mount_count++].root = root;
+    return ERR_OK;
+}
+
+/* All volumes are open: what do runs see? */
+static enum err build_root(struct build *build) {
+    struct plan *plan = build->plan;
+    struct file *layers[2] = {build->writable, build->layer};
+    size_t count = build->layer ? 2 : 1;
+    if (strcmp(plan->key.mode, "fresh") == 0) {
+        memcpy(plan->layers, layers, sizeof(layers));
+        plan->layer_count = count;
+        build->writable = build->layer = NULL;
+        return ERR_OK;
+    }
+    if (count == 1) {
+        plan->root = STEAL(build->writable);
+        return ERR_OK;
+    }
+    bool writable = strcmp(plan->key.mode, "ro") != 0;
+    return union_new(layers, count, writable, &plan->root);
+}
+
+static enum err build_step(struct build *build, struct run *run, struct buf *message) {
+    const struct app *app = run_app(run);
+    enum err err = ERR_OK;
+    for (; !err && build->step < 2 + app->mount_count; build->step += err ? 0 : 1) {
+        switch (build->step) {
+        case 0:
+            err = open_writable(build, run, message);
+            break;
+        case 1:
+            err = open_layer(build, run, message);
+            break;
+        default:
+            err = open_mount(build, &app->mounts[build->step - 2], message);
+            break;
+        }
+    }
+    return err ? err : build_root(build);
+}
+
+/* Puts the plan in the table, in place of one of an older configuration. A reference for the
+ * caller. */
+static enum err publish(struct tree *tree, struct plan *plan) {
+    struct plan *replaced = NULL;
+    pthread_mutex_lock(&tree->lock);
+    struct plan *old = find_plan(tree, &plan->key);
+    if (old) {
+        replaced = uncache(tree, old);
+    }
+    enum err err = map_insert(&tree->plans, &plan->node, MAP_KEY(plan->key));
+    if (!err) {
+        plan->is_cached = true;
+        plan->references++;
+        touch(tree, plan, clock_monotonic_ns());
+    }
+    pthread_mutex_unlock(&tree->lock);
+    if (replaced) {
+        plan_free(replaced);
+    }
+    return err;
+}
+
+/* ---- the hooks ---- */
+
+/* A plan that is there (a reference) and, if one is idle, a tree of it. */
+static struct plan *take_plan(struct tree *tree, const struct plan_key *key, const struct run *run,
+                              struct run_tree **ret_tree) {
+    struct plan *expired = NULL;
+    uint64_t now_ns = clock_monotonic_ns();
+    pthread_mutex_lock(&tree->lock);
+    struct plan *plan = find_plan(tree, key);
+    if (plan && plan->generation != run_app(run)->generation) {
+        plan = NULL;
+    }
+    if (plan) {
+        plan->references++;
+        touch(tree, plan, now_ns);
+        if (plan->idle && plan->idle->tmp_bytes == run_limits(run)->tmp_bytes) {
+            *ret_tree = plan->idle;
+            plan->idle = plan->idle->next;
+            plan->idle_count--;
+        }
+    } else {
+        expired = expire_one(tree, now_ns);
+    }
+    pthread_mutex_unlock(&tree->lock);
+    if (expired) {
+        plan_free(expired);
+    }
+    return plan;
+}
+
+static void drop_plan(struct tree *tree, struct plan *plan) {
+    pthread_mutex_lock(&tree->lock);
+    plan = plan_unref(plan);
+    pthread_mutex_unlock(&tree->lock);
+    if (plan) {
+        plan_free(plan);
+    }
+}
+
+static enum err make_tree(void *context, struct op *op, struct run *run, struct ns **ret_ns,
+                          void **ret_tree, struct buf *message) {
+    struct tree *tree = context;
+    struct run_tree *run_tree = NULL;
+    struct plan *plan;
+    enum err err;
+    if (!op->state) {
+        struct plan_key key;
+        err = make_key(run, &key, message);
+        if (err) {
+            return err;
+        }
+        plan = take_plan(tree, &key, run, &run_tree);
+        if (!plan) {
+            err = build_begin(tree, op, run, &key);
+            if (err) {
+                return err;
+            }
+        }
+    }
+    if (op->state) {
+        struct build *build = op->state;
+        err = build_step(build, run, message);
+        if (err == ERR_PENDING) {
+            return err;
+        }
+        plan = err ? NULL : STEAL(build->plan);
+        err = op_finish(op, err);
+        if (!err) {
+            err = publish(tree, plan);
+        }
+        if (err) {
+            if (plan) {
+                plan_free(plan);
+            }
+            return err;
+        }
+    }
+    if (!run_tree) {
+        err = run_tree_new(tree, plan, run_limits(run), &run_tree, message);
+        if (err) {
+            drop_plan(tree, plan);
+            return err;
+        }
+    }
+    *ret_ns = ns_ref(run_tree->ns);
+    *ret_tree = run_tree;
+    return ERR_OK;
+}
+
+/* Several volumes are committed one after the other. */
+struct commit {
+    struct op child;
+    size_t next;
+};
+
+static void commit_drop(struct op *op) {
+    struct commit *commit = op->state;
+    op_done(&commit->child);
+    free(commit);
+}
+
+static enum err commit_tree(void *context, struct op *op, void *of_run) {
+    (void)context;
+    const struct plan *plan = ((struct run_tree *)of_run)->plan;
+    struct commit *commit = op->state;
+    if (!commit) {
+        bool is_dirty = false;
+        for (size_t i = 0; i < plan->written_count; i++) {
+            is_dirty |= volume_is_dirty(plan->written[i]);
+        }
+        if (!is_dirty) {
+            return ERR_OK;
+        }
+        commit = calloc(1, sizeof(*commit));
+        if (!commit) {
+            return ERR_NOMEM;
+        }
+        op_init_child(&commit->child, op);
+        op_set_state(op, commit, commit_drop);
+    }
+    enum err err = ERR_OK;
+    for (; !err && commit->next < plan->written_count; commit->next += err ? 0 : 1) {
+        err = volume_sync(&commit->child, plan->written[commit->next]);
+    }
+    return err == ERR_PENDING ? err : op_finish(op, err);
+}
+
+static bool tree_is_kept(void *context, void *of_run) {
+    (void)context;
+    const struct run_tree *run_tree = of_run;
+    return run_tree->top && !is_untouched(run_tree->top);
+}
+
+static struct file *tree_root(void *context, void *of_run) {
+    (void)context;
+    return file_ref(((struct run_tree *)of_run)->root);
+}
+
+static void tree_done(void *context, void *of_run) {
+    give_back(context, of_run);
+}
+
+struct run_hooks tree_hooks(struct tree *tree) {
+    return (struct run_hooks){.context = tree,
+                              .make_tree = make_tree,
+                              .commit_tree = commit_tree,
+                              .tree_is_kept = tree_is_kept,
+                              .tree_root = tree_root,
+                              .tree_done = tree_done};
+}
+
+/* ---- the whole ---- */
+
+enum err tree_new(const struct tree_options *options, struct tree **ret_tree) {
+    struct tree *tree = calloc(1, sizeof(*tree));
+    if (!tree) {
+        return ERR_NOMEM;
+    }
+    tree->catalog = options->catalog;
+    struct app_limits quota = {.disk_bytes = options->disk_bytes,
+                               .disk_inodes = options->disk_inodes};
+    catalog_set_defaults(tree->catalog, &quota);
+    pthread_mutex_init(&tree->lock, NULL);
+    list_init(&tree->plans_by_age);
+    *ret_tree = tree;
+    return ERR_OK;
+}
+
+enum err tree_set_cloud(struct tree *tree, struct runs *runs, struct file *cloud) {
+    tree->cloud = cloud ? file_ref(cloud) : NULL;
+    enum err err = dev_devices_new(runs, &tree->devices);
+    if (!err) {
+        err = dev_env_new(runs, &tree->environment);
+    }
+    if (!err) {
+        err = dev_proc_new(runs, &tree->processes);
+    }
+    return err;
+}
+
+void tree_forget(struct tree *tree, int64_t app_id) {
+    struct plan *dead = NULL;
+    do {
+        dead = NULL;
+        pthread_mutex_lock(&tree->lock);
+        LIST_FOR_EACH (node, &tree->plans_by_age) {
+            struct plan *plan = CONTAINER_OF(node, struct plan, age);
+            if (app_id == 0 || plan->key.app_id == app_id) {
+                plan->references++;
+                (void)!uncache(tree, plan);
+                dead = plan;
+                break;
+            }
+        }
+        struct plan *last = dead ? plan_unref(dead) : NULL;
+        pthread_mutex_unlock(&tree->lock);
+        if (last) {
+            plan_free(last);
+        }
+    } while (dead);
+}
+
+void tree_free(struct tree *tree) {
+    if (!tree) {
+        return;
+    }
+    tree_forget(tree, 0);
+    map_done(&tree->plans);
+    file_unref(tree->cloud);
+    file_unref(tree->devices);
+    file_unref(tree->environment);
+    file_unref(tree->processes);
+    pthread_mutex_destroy(&tree->lock);
+    free(tree);
+}
