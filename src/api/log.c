@@ -239,6 +239,11 @@ static void app_log_start(struct request *request) {
     log->offset = from;
     enum err err = applog_get(request->api->logs, app_id, &log->log);
     char end_text[24];
+    if (!err && from > applog_end_offset(log->log)) {
+        request_fail_status(request, 416, "the log ends at %" PRIu64,
+                            applog_end_offset(log->log));
+        return;
+    }
     if (!err) {
         /* Where the next reading may begin, for those who come back. */
         snprintf(end_text, sizeof end_text, "%" PRIu64, applog_end_offset(log->log));
