@@ -5,7 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define PIECE_BYTES (16 * KIB)
+#define PIECE_BYTES (8 * KIB)
 
 enum stage {
     STAGE_OUTPUT,      /* text and events: chunks as they come */
