@@ -33,6 +33,7 @@ wasm_config_t *engine_config_new(void) {
     wasmtime_config_wasm_memory64_set(config, false);
     wasmtime_config_wasm_function_references_set(config, false);
     wasmtime_config_wasm_gc_set(config, false);
+    wasmtime_config_gc_support_set(config, false); /* function references need none */
     wasmtime_config_wasm_exceptions_set(config, false);
     wasmtime_config_wasm_stack_switching_set(config, false);
     wasmtime_config_wasm_wide_arithmetic_set(config, false);

@@ -21,7 +21,10 @@ struct engine_options {
     uint64_t keep_resident_bytes; /* of a slot's memory that stays resident after a run */
     uint64_t tick_ns;             /* of the epoch; 0 = 1 ms */
 };
-/* Starts the ticker. The message of a failure goes to `message`. */
+/* Starts the ticker, a thread that sleeps while no sandbox runs. Makes the handlers of SIGSEGV,
+ * SIGILL, SIGFPE and SIGBUS the engine's: nobody may change them afterwards. INVAL, or NOMEM where
+ * the machine lacks address space or memory mappings for so many sandboxes; `message` says which
+ * setting helps. */
 MUST_USE enum err engine_new(const struct engine_options *options, struct engine **ret_engine,
                              struct buf *message);
 void engine_free(struct engine *engine);
@@ -49,7 +52,8 @@ MUST_USE enum err engine_inspect(struct str module, uint64_t memory_max_bytes,
 
 /* Compiling is done by this program itself as a child process: `0asm compile-module IN OUT`. Main
  * calls this for that command; it prints the reason of a failure on standard error and returns the
- * exit status. IN may be text (`(module …`). */
+ * exit status. IN may be text (`(module`). Behind the code it writes the table of source lines (see
+ * lines.h). Lowers its own priority: the process should do nothing else afterwards. */
 int engine_compile_main(const char *module_path, const char *compiled_path);
 
 struct compile_limits {
@@ -68,7 +72,9 @@ MUST_USE enum err engine_compile(struct engine *engine, struct op *op,
 void engine_set_compiler_path(const char *path);
 
 /* Maps compiled code. STALE if the file is missing, altered (its hash differs from `sha256`), or of
- * another engine: compile again. Blocking: call it on a worker. */
+ * another engine: compile again. 2BIG if it needs more than a sandbox has (tables, globals), NOEXEC
+ * if its imports can't be linked. The file is mapped, not copied: replace it by renaming, never
+ * write into it. Blocking: call it on a worker. */
 MUST_USE enum err program_load(struct engine *engine, const char *compiled_path,
                                const uint8_t sha256[32], struct program **ret_program,
                                struct buf *message);
@@ -98,7 +104,8 @@ struct sandbox_options {
 };
 MUST_USE enum err sandbox_new(struct program *program, const struct sandbox_options *options,
                               struct sandbox **ret_sandbox, struct buf *message);
-/* Deletes the pending call (unwinding its fiber) and then the store. */
+/* Deletes the pending call (unwinding its fiber) and then the store. Pages of a stack deeper than
+ * 64 KiB are given back to the system. Accepts NULL. */
 void sandbox_free(struct sandbox *sandbox);
 /* Runs the guest until it yields, calls, returns or traps. */
 enum sandbox_state sandbox_step(struct sandbox *sandbox);
@@ -107,7 +114,9 @@ enum sandbox_state sandbox_step(struct sandbox *sandbox);
 void sandbox_finish_call(struct sandbox *sandbox, enum err result);
 uint64_t sandbox_memory_bytes(const struct sandbox *sandbox); /* now */
 uint64_t sandbox_memory_peak_bytes(const struct sandbox *sandbox);
-/* A growth that the limit refused has happened: a failure right after it is one of memory. */
+/* Whether a failure is probably one of memory. The engine does not tell when it refuses a growth,
+ * so this looks at what is left below the limit: less than an eighth of what is used (at least 1,
+ * at most 64 MiB). A guest that has asked for much more at once than is left is not recognised. */
 bool sandbox_memory_was_refused(const struct sandbox *sandbox);
 /* After SANDBOX_TRAPPED: the reason and the guest's backtrace, several lines, appended. */
 void sandbox_failure(const struct sandbox *sandbox, struct buf *text);

@@ -251,14 +251,14 @@ static void failures_have_reason_and_backtrace(void **state) {
 static void unknown_imports_trap_when_called(void **state) {
     (void)state;
     struct program *program =
-        load("(module (import \"env\" \"magic\" (func $magic (param i64 externref) (result f32)))"
+        load("(module (import \"env\" \"magic\" (func $magic (param i64 funcref) (result f32)))"
              " (import \"" WASI "\" \"fd_write\" (func $wrong (param i64)))"
              " (import \"wasi_unstable\" \"fd_seek\""
              "   (func $seek (param i32 i64 i32 i32) (result i32)))"
              " (import \"wasi_unstable\" \"sched_yield\" (func $yield (result i32)))"
              " (func (export \"_start\")"
              "   (if (call $yield) (then unreachable))"
-             "   (drop (call $magic (i64.const 1) (ref.null extern)))))");
+             "   (drop (call $magic (i64.const 1) (ref.null func)))))");
     struct double_run run = {0};
     cleanup_buf struct buf failure = {0};
     assert_int_equal(run_once(program, &run, &failure), SANDBOX_TRAPPED);
@@ -355,7 +355,7 @@ static const char library[] =
     " (func (export \"mixed\") (param i64 f32 f64) (result f64 f32 i64)"
     "   (local.get 2) (local.get 1) (local.get 0))"
     " (func (export \"none\")) (func (export \"vector\") (param v128))"
-    " (func (export \"reference\") (param (ref null extern)) (result funcref) (ref.null func)))";
+    " (func (export \"reference\") (param funcref) (result funcref) (ref.null func)))";
 
 static enum err call(struct program *program, const char *name, const char *const *arguments,
                      struct buf *results) {

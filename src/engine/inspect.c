@@ -9,18 +9,15 @@
 #include "engine/wasm_reader.h"
 
 enum {
-    TYPES_MAX = 1000000,
-    PARAMETERS_MAX = 1000,
     FUNCTIONS_MAX = 1000000,
     IMPORTS_MAX = 100000,
-    EXPORTS_MAX = 100000,
     GLOBALS_MAX = 100000,
     DATA_SEGMENTS_MAX = 100000,
     ELEMENT_SEGMENTS_MAX = 1000000,
     LOCALS_MAX = 50000,
     FUNCTION_BYTES_MAX = 7654321,
     PAGE_BYTES = 65536,
-    NAMES_LISTED = 20, /* unknown imports and exports that a report spells out */
+    NAMES_LISTED = 20, /* unknown imports that a report spells out */
     NAME_BYTES_LISTED = 100,
 };
 
@@ -45,161 +42,17 @@ static const char *const section_names[SECTION_COUNT] = {
     "custom", "type",  "import",  "function", "table", "memory",     "global",
     "export", "start", "element", "code",     "data",  "data count", "tag"};
 
-struct inspection {
-    struct str module;
-    uint64_t memory_max_bytes;
-    struct buf *message;
-    struct module_report report;
-    struct inspect_imports imports;
-    /* Where each type, each imported and each own function's type number begins; the numbers are
-     * read again when they are needed, so that nothing is allocated for what a module declares. */
-    struct str types, functions;
-    uint32_t type_count, function_count, imported_function_count;
-    struct str import_section;
-    uint32_t memory_count, table_count;
-    bool has_start;
-};
-
-static enum err too_many(struct inspection *inspection, const char *what, uint64_t count,
-                         uint64_t limit) {
-    return buf_fail(inspection->message, ERR_2BIG, "the module has %llu %s; the limit is %llu",
-                    (unsigned long long)count, what, (unsigned long long)limit);
-}
-
-static enum err damaged(struct inspection *inspection, const char *where) {
-    return buf_fail(inspection->message, ERR_NOEXEC,
-                    "the module is damaged in its %s section (was the upload cut off, or sent with "
-                    "curl -d instead of --data-binary?)",
-                    where);
-}
-
 static enum err unsupported(struct inspection *inspection, const char *what) {
     return buf_fail(inspection->message, ERR_NOEXEC, "the module uses %s, which is not supported",
                     what);
 }
 
-/* --- types --- */
-
-static bool skip_value_type(struct wasm_reader *reader) {
-    uint8_t kind = wasm_byte(reader);
-    if (kind == 0x63 || kind == 0x64) { /* (ref null? HEAP) */
-        wasm_signed(reader);
-    }
-    return !reader->failed;
-}
-
-/* Reads past one function type; ERR_NOEXEC for any other form of type. */
-static enum err skip_type(struct inspection *inspection, struct wasm_reader *reader) {
-    uint8_t form = wasm_byte(reader);
-    if (form != 0x60) {
-        if (form == 0x4e || form == 0x4f || form == 0x50 || form == 0x5e || form == 0x5f) {
-            return buf_fail(inspection->message, ERR_NOEXEC,
-                            "the module uses garbage-collected types (WasmGC), as Kotlin, Dart and "
-                            "Java compilers do for browsers, which is not supported");
-        }
-        return damaged(inspection, "type");
-    }
-    for (unsigned list = 0; list < 2; list++) {
-        uint32_t count = wasm_u32(reader);
-        if (count > PARAMETERS_MAX) {
-            return too_many(inspection, "parameters or results of one function", count,
-                            PARAMETERS_MAX);
-        }
-        for (uint32_t i = 0; i < count && !reader->failed; i++) {
-            skip_value_type(reader);
-        }
-    }
-    return reader->failed ? damaged(inspection, "type") : ERR_OK;
-}
-
-static enum err read_types(struct inspection *inspection, struct wasm_reader *reader) {
-    inspection->type_count = wasm_u32(reader);
-    if (inspection->type_count > TYPES_MAX) {
-        return too_many(inspection, "types", inspection->type_count, TYPES_MAX);
-    }
-    inspection->types = (struct str){(const char *)reader->position, wasm_left(reader)};
-    for (uint32_t i = 0; i < inspection->type_count; i++) {
-        enum err err = skip_type(inspection, reader);
-        if (err) {
-            return err;
-        }
-    }
-    return ERR_OK;
-}
-
-/* An index of the types' beginnings, made once they are all read. */
-struct type_index {
-    const uint8_t **starts;
-};
-
-static enum err index_types(struct inspection *inspection, struct type_index *ret_index) {
-    /* The count is true: each type took at least three bytes of the upload. */
-    const uint8_t **starts = calloc((size_t)inspection->type_count + 1, sizeof(*starts));
-    if (!starts) {
-        return buf_fail(inspection->message, ERR_NOMEM, "out of memory");
-    }
-    struct wasm_reader reader = wasm_reader_of(inspection->types);
-    for (uint32_t i = 0; i < inspection->type_count; i++) {
-        starts[i] = reader.position;
-        enum err err = skip_type(inspection, &reader);
-        if (err) {
-            free(starts);
-            return err;
-        }
-    }
-    ret_index->starts = starts;
-    return ERR_OK;
-}
-
-static struct wasm_reader type_at(const struct inspection *inspection,
-                                  const struct type_index *index, uint32_t number) {
-    const uint8_t *end = (const uint8_t *)inspection->types.data + inspection->types.length;
-    const uint8_t *start = number < inspection->type_count ? index->starts[number] : end;
-    return (struct wasm_reader){start, end, false};
-}
-
-/* Whether a type's next list is what the letters say (i = i32, I = i64). */
-static bool list_is(struct wasm_reader *reader, const char *letters) {
-    uint32_t count = wasm_u32(reader);
-    bool same = count == strlen(letters);
-    for (uint32_t i = 0; i < count && !reader->failed; i++) {
-        const uint8_t *position = reader->position;
-        skip_value_type(reader);
-        same = same && !reader->failed && *position == (letters[i] == 'I' ? 0x7e : 0x7f);
-    }
-    return same && !reader->failed;
-}
-
-static bool type_is(const struct inspection *inspection, const struct type_index *index,
-                    uint32_t number, const char *parameters, const char *results) {
-    struct wasm_reader reader = type_at(inspection, index, number);
-    return wasm_byte(&reader) == 0x60 && list_is(&reader, parameters) && list_is(&reader, results);
-}
-
 /* --- limits of memories and tables --- */
 
-struct limits {
-    uint8_t flags;
-    uint64_t minimum, maximum;
-};
-
-static struct limits read_limits(struct wasm_reader *reader) {
-    struct limits limits = {.flags = wasm_byte(reader), .maximum = UINT64_MAX};
-    unsigned bits = limits.flags & 4 ? 64 : 32;
-    limits.minimum = wasm_unsigned(reader, bits);
-    if (limits.flags & 1) {
-        limits.maximum = wasm_unsigned(reader, bits);
-    }
-    if (limits.flags > 7) {
-        wasm_fail(reader);
-    }
-    return limits;
-}
-
 static enum err check_memory(struct inspection *inspection, struct wasm_reader *reader) {
-    struct limits limits = read_limits(reader);
+    struct limits limits = inspect_read_limits(reader);
     if (reader->failed) {
-        return damaged(inspection, "memory");
+        return inspect_damaged(inspection, "memory");
     }
     if (limits.flags & 2) {
         inspection->imports.threads = true;
@@ -214,7 +67,7 @@ static enum err check_memory(struct inspection *inspection, struct wasm_reader *
         return unsupported(inspection, "several memories");
     }
     if (limits.minimum > 65536) {
-        return damaged(inspection, "memory");
+        return inspect_damaged(inspection, "memory");
     }
     inspection->report.memory_minimum_bytes = limits.minimum * PAGE_BYTES;
     if (inspection->report.memory_minimum_bytes > inspection->memory_max_bytes) {
@@ -227,16 +80,17 @@ static enum err check_memory(struct inspection *inspection, struct wasm_reader *
 }
 
 static enum err check_table(struct inspection *inspection, struct wasm_reader *reader) {
-    skip_value_type(reader);
-    struct limits limits = read_limits(reader);
+    inspect_skip_value_type(reader);
+    struct limits limits = inspect_read_limits(reader);
     if (reader->failed) {
-        return damaged(inspection, "table");
+        return inspect_damaged(inspection, "table");
     }
     if (++inspection->table_count > TABLES_MAX) {
-        return too_many(inspection, "tables", inspection->table_count, TABLES_MAX);
+        return inspect_too_many(inspection, "tables", inspection->table_count, TABLES_MAX);
     }
     if (limits.minimum > TABLE_ELEMENTS_MAX) {
-        return too_many(inspection, "elements in a table", limits.minimum, TABLE_ELEMENTS_MAX);
+        return inspect_too_many(inspection, "elements in a table", limits.minimum,
+                                TABLE_ELEMENTS_MAX);
     }
     return ERR_OK;
 }
@@ -268,8 +122,8 @@ static enum err note_function_import(struct inspection *inspection, const struct
         inspection->imports.wasi++;
     }
     inspect_note_import(&inspection->imports, module, name);
-    if (function &&
-        type_is(inspection, index, type, function->parameters, function->has_result ? "i" : "")) {
+    if (function && inspect_type_is(inspection, index, type, function->parameters,
+                                    function->has_result ? "i" : "")) {
         return ERR_OK;
     }
     struct module_report *report = &inspection->report;
@@ -284,11 +138,11 @@ static enum err read_imports(struct inspection *inspection, struct wasm_reader *
                              const struct type_index *index) {
     uint32_t count = wasm_u32(reader);
     if (count > IMPORTS_MAX) {
-        return too_many(inspection, "imports", count, IMPORTS_MAX);
+        return inspect_too_many(inspection, "imports", count, IMPORTS_MAX);
     }
     cleanup_buf struct buf refused = {0};
     for (uint32_t i = 0; i < count; i++) {
-        struct str module = wasm_name(reader), name = wasm_name(reader);
+        struct str module = wasm_vector(reader), name = wasm_vector(reader);
         uint8_t kind = wasm_byte(reader);
         const char *what = NULL;
         enum err err = ERR_OK;
@@ -310,7 +164,7 @@ static enum err read_imports(struct inspection *inspection, struct wasm_reader *
         case 3:
             what = "a global";
             inspect_note_import(&inspection->imports, module, name);
-            skip_value_type(reader);
+            inspect_skip_value_type(reader);
             wasm_byte(reader);
             break;
         case 4:
@@ -319,10 +173,10 @@ static enum err read_imports(struct inspection *inspection, struct wasm_reader *
             wasm_u32(reader);
             break;
         default:
-            return damaged(inspection, "import");
+            return inspect_damaged(inspection, "import");
         }
         if (!err && reader->failed) {
-            err = damaged(inspection, "import");
+            err = inspect_damaged(inspection, "import");
         }
         if (!err && what && refused.length == 0) {
             err = buf_printf(&refused, "%s, ", what);
@@ -345,147 +199,12 @@ static enum err read_imports(struct inspection *inspection, struct wasm_reader *
     return err;
 }
 
-/* --- exports --- */
-
-static const char *value_type_name(uint8_t kind) {
-    switch (kind) {
-    case 0x7f:
-        return "i32";
-    case 0x7e:
-        return "i64";
-    case 0x7d:
-        return "f32";
-    case 0x7c:
-        return "f64";
-    case 0x7b:
-        return "v128";
-    default:
-        return "ref";
-    }
-}
-
-static enum err append_list(struct buf *text, struct wasm_reader *reader) {
-    uint32_t count = wasm_u32(reader);
-    enum err err = ERR_OK;
-    for (uint32_t i = 0; i < count && !err && !reader->failed; i++) {
-        const uint8_t *position = reader->position;
-        if (!skip_value_type(reader)) {
-            break;
-        }
-        if (i < 16) {
-            err = buf_printf(text, "%s%s", i ? " " : "", value_type_name(*position));
-        } else if (i == 16) {
-            err = buf_append_str(text, STR(" ..."));
-        }
-    }
-    return err;
-}
-
-static enum err append_signature(struct inspection *inspection, const struct type_index *index,
-                                 struct str name, uint32_t type) {
-    struct buf *text = &inspection->report.exports;
-    struct wasm_reader reader = type_at(inspection, index, type);
-    wasm_byte(&reader);
-    enum err err = buf_printf(text, STR_FORMAT "(", STR_ARGS(name));
-    err = err ? err : append_list(text, &reader);
-    err = err ? err : buf_append_str(text, STR(") -> "));
-    size_t before = text->length;
-    err = err ? err : append_list(text, &reader);
-    if (!err && text->length == before) {
-        err = buf_append_str(text, STR("nothing"));
-    }
-    return err ? err : buf_append_byte(text, '\n');
-}
-
-static bool is_printable(struct str name) {
-    for (size_t i = 0; i < name.length; i++) {
-        if ((uint8_t)name.data[i] < 0x20 || (uint8_t)name.data[i] == 0x7f) {
-            return false;
-        }
-    }
-    return name.length > 0 && name.length <= NAME_BYTES_LISTED && str_is_utf8(name);
-}
-
-/* The type numbers of all functions, imported ones first. */
-static enum err index_functions(struct inspection *inspection, uint32_t **ret_types) {
-    uint64_t count = (uint64_t)inspection->imported_function_count + inspection->function_count;
-    uint32_t *types = calloc((size_t)count + 1, sizeof(*types));
-    if (!types) {
-        return buf_fail(inspection->message, ERR_NOMEM, "out of memory");
-    }
-    size_t next = 0;
-    struct wasm_reader reader = wasm_reader_of(inspection->import_section);
-    uint32_t import_count = wasm_u32(&reader);
-    for (uint32_t i = 0; i < import_count && next < inspection->imported_function_count; i++) {
-        wasm_name(&reader);
-        wasm_name(&reader);
-        switch (wasm_byte(&reader)) {
-        case 0:
-            types[next++] = wasm_u32(&reader);
-            break;
-        case 1:
-            skip_value_type(&reader);
-            read_limits(&reader);
-            break;
-        case 2:
-            read_limits(&reader);
-            break;
-        case 3:
-            skip_value_type(&reader);
-            wasm_byte(&reader);
-            break;
-        default:
-            wasm_byte(&reader);
-            wasm_u32(&reader);
-        }
-    }
-    reader = wasm_reader_of(inspection->functions);
-    for (uint32_t i = 0; i < inspection->function_count; i++) {
-        types[next++] = wasm_u32(&reader);
-    }
-    *ret_types = types;
-    return ERR_OK;
-}
-
-static enum err read_exports(struct inspection *inspection, struct wasm_reader *reader,
-                             const struct type_index *index) {
-    uint32_t count = wasm_u32(reader);
-    if (count > EXPORTS_MAX) {
-        return too_many(inspection, "exports", count, EXPORTS_MAX);
-    }
-    uint32_t *types = NULL;
-    enum err err = index_functions(inspection, &types);
-    if (err) {
-        return err;
-    }
-    uint32_t function_limit = inspection->imported_function_count + inspection->function_count;
-    unsigned listed = 0;
-    for (uint32_t i = 0; i < count && !err; i++) {
-        struct str name = wasm_name(reader);
-        uint8_t kind = wasm_byte(reader);
-        uint32_t number = wasm_u32(reader);
-        if (reader->failed || kind > 4 || (kind == 0 && number >= function_limit)) {
-            err = damaged(inspection, "export");
-        } else if (kind == 0) {
-            if (str_equal_text(name, "_start")) {
-                inspection->has_start = type_is(inspection, index, types[number], "", "");
-            } else if (!str_equal_text(name, "_initialize") && is_printable(name) &&
-                       listed < 10 * NAMES_LISTED) {
-                listed++;
-                err = append_signature(inspection, index, name, types[number]);
-            }
-        }
-    }
-    free(types);
-    return err;
-}
-
 /* --- the rest --- */
 
 static enum err read_functions(struct inspection *inspection, struct wasm_reader *reader) {
     inspection->function_count = wasm_u32(reader);
     if (inspection->function_count > FUNCTIONS_MAX) {
-        return too_many(inspection, "functions", inspection->function_count, FUNCTIONS_MAX);
+        return inspect_too_many(inspection, "functions", inspection->function_count, FUNCTIONS_MAX);
     }
     inspection->functions = (struct str){(const char *)reader->position, wasm_left(reader)};
     for (uint32_t i = 0; i < inspection->function_count && !reader->failed; i++) {
@@ -493,31 +212,33 @@ static enum err read_functions(struct inspection *inspection, struct wasm_reader
             wasm_fail(reader);
         }
     }
-    return reader->failed ? damaged(inspection, "function") : ERR_OK;
+    return reader->failed ? inspect_damaged(inspection, "function") : ERR_OK;
 }
 
 static enum err read_code(struct inspection *inspection, struct wasm_reader *reader) {
     uint32_t count = wasm_u32(reader);
     if (reader->failed || count != inspection->function_count) {
-        return damaged(inspection, "code");
+        return inspect_damaged(inspection, "code");
     }
     for (uint32_t i = 0; i < count; i++) {
-        struct str body = wasm_name(reader);
+        struct str body = wasm_vector(reader);
         struct wasm_reader locals = wasm_reader_of(body);
         uint32_t groups = wasm_u32(&locals);
         uint64_t total = 0;
         for (uint32_t group = 0; group < groups && !locals.failed; group++) {
             total += wasm_u32(&locals);
-            skip_value_type(&locals);
+            inspect_skip_value_type(&locals);
         }
         if (reader->failed || locals.failed) {
-            return damaged(inspection, "code");
+            return inspect_damaged(inspection, "code");
         }
         if (total > LOCALS_MAX) {
-            return too_many(inspection, "local variables in one function", total, LOCALS_MAX);
+            return inspect_too_many(inspection, "local variables in one function", total,
+                                    LOCALS_MAX);
         }
         if (body.length > FUNCTION_BYTES_MAX) {
-            return too_many(inspection, "bytes in one function", body.length, FUNCTION_BYTES_MAX);
+            return inspect_too_many(inspection, "bytes in one function", body.length,
+                                    FUNCTION_BYTES_MAX);
         }
     }
     return ERR_OK;
@@ -526,13 +247,13 @@ static enum err read_code(struct inspection *inspection, struct wasm_reader *rea
 static enum err read_counted(struct inspection *inspection, struct wasm_reader *reader,
                              const char *what, uint32_t limit) {
     uint32_t count = wasm_u32(reader);
-    return count > limit ? too_many(inspection, what, count, limit) : ERR_OK;
+    return count > limit ? inspect_too_many(inspection, what, count, limit) : ERR_OK;
 }
 
 static enum err read_custom(struct inspection *inspection, struct wasm_reader *reader) {
-    struct str name = wasm_name(reader);
+    struct str name = wasm_vector(reader);
     if (reader->failed) {
-        return damaged(inspection, "custom");
+        return inspect_damaged(inspection, "custom");
     }
     if (str_equal_text(name, "linking") || str_starts(name, STR("reloc."))) {
         return buf_fail(inspection->message, ERR_NOEXEC,
@@ -554,13 +275,7 @@ static enum err read_section(struct inspection *inspection, uint8_t id, struct s
     case SECTION_CUSTOM:
         return read_custom(inspection, &reader);
     case SECTION_TYPE:
-        err = read_types(inspection, &reader);
-        if (!err) {
-            free(index->starts);
-            index->starts = NULL;
-            err = index_types(inspection, index);
-        }
-        return err;
+        return inspect_types(inspection, &reader, index);
     case SECTION_IMPORT:
         inspection->import_section = content;
         return read_imports(inspection, &reader, index);
@@ -584,7 +299,7 @@ static enum err read_section(struct inspection *inspection, uint8_t id, struct s
     case SECTION_GLOBAL:
         return read_counted(inspection, &reader, "globals", GLOBALS_MAX);
     case SECTION_EXPORT:
-        return read_exports(inspection, &reader, index);
+        return inspect_exports(inspection, &reader, index);
     case SECTION_ELEMENT:
         return read_counted(inspection, &reader, "element segments", ELEMENT_SEGMENTS_MAX);
     case SECTION_CODE:

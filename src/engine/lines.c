@@ -416,13 +416,13 @@ enum err lines_make(struct str module, struct buf *table) {
     wasm_bytes(&reader, 8);
     while (wasm_left(&reader) > 0 && !reader.failed) {
         uint8_t id = wasm_byte(&reader);
-        struct str content = wasm_name(&reader);
+        struct str content = wasm_vector(&reader);
         if (id == 10) {
             maker.code_offset = (uint64_t)(content.data - module.data);
             maker.code_end = maker.code_offset + content.length;
         } else if (id == 0) {
             struct wasm_reader custom = wasm_reader_of(content);
-            struct str name = wasm_name(&custom);
+            struct str name = wasm_vector(&custom);
             struct str data = {(const char *)custom.position, wasm_left(&custom)};
             if (str_equal_text(name, ".debug_line")) {
                 lines = data;

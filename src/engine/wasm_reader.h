@@ -78,7 +78,8 @@ static inline struct str wasm_bytes(struct wasm_reader *reader, uint64_t length)
     reader->position += length;
     return bytes;
 }
-static inline struct str wasm_name(struct wasm_reader *reader) {
+/* Bytes after their length: names, contents of sections, bodies. */
+static inline struct str wasm_vector(struct wasm_reader *reader) {
     return wasm_bytes(reader, wasm_u32(reader));
 }
 /* Fixed-size little-endian numbers of 1 to 8 bytes (DWARF's). */
