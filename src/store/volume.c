@@ -111,12 +111,16 @@ struct volume *volume_ref(struct volume *volume) {
     return volume;
 }
 
+bool volume_is_shared(const struct volume *volume) {
+    return atomic_load_explicit(&volume->references, memory_order_acquire) != 1;
+}
+
 void volume_unref(struct volume *volume) {
     if (!volume || atomic_fetch_sub_explicit(&volume->references, 1, memory_order_acq_rel) != 1) {
         return;
     }
     volume_pool_cancel(volume);
-    enum err err = volume_commit(volume);
+    enum err err = volume_commit(volume, true);
     if (err != ERR_OK) {
         /* Nobody is left who could be told. */
         log_error("%s: what was changed last is lost: %s", volume->path, err_text(err));
@@ -215,6 +219,7 @@ enum err volume_leave(struct op *op, struct volume *volume, enum err result) {
 void volume_mark_dirty(struct volume *volume) {
     if (!atomic_load_explicit(&volume->dirty, memory_order_relaxed)) {
         atomic_store(&volume->dirty, true);
+        volume->dirty_since_ns = clock_monotonic_ns();
         volume_pool_submit_later(volume);
     }
 }
