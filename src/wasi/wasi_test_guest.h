@@ -1,0 +1,318 @@
+/* What the tests and the fuzzer of src/wasi share: a guest with a memory of its own, on a namespace
+ * of real memory file systems, and a device whose files do what a test wants.
+ *
+ * The guest's memory is allocated to its exact size, so that the address sanitizer sees every byte
+ * beyond it. */
+#pragma once
+
+#include "base/log.h"
+#include "ns/memory.h"
+#include "wasi/wasi_internal.h"
+
+/* A file of the test device. */
+struct test_file {
+    struct file file; /* first */
+    struct op_queue queue;
+    struct buf input;       /* what reads give */
+    bool input_ended;       /* then the end; else they wait */
+    size_t read_max;        /* bytes a read gives at most; 0 = no limit */
+    struct buf output;      /* what was written */
+    size_t room;            /* bytes that can be written before writes wait */
+    enum err next_error;    /* of the next read or write, once */
+    unsigned reads, writes; /* calls that moved something or ended */
+    unsigned syncs, closes;
+    unsigned shutdown_flags;
+    uint64_t unread_bytes;
+    bool has_connection; /* accept gives one */
+};
+
+static inline struct test_file *test_file_of(struct file *file) {
+    return CONTAINER_OF(file, struct test_file, file);
+}
+
+static inline enum err test_file_wait(struct op *op, struct test_file *test_file) {
+    if (op->nonblocking)
+        return op_finish(op, ERR_AGAIN);
+    enum err err = op_queue_wait(&test_file->queue, op);
+    return err ? err : ERR_PENDING;
+}
+
+static inline enum err test_file_take_error(struct test_file *test_file) {
+    enum err err = test_file->next_error;
+    test_file->next_error = ERR_OK;
+    return err;
+}
+
+static inline enum err test_file_read(struct op *op, struct file *file, void *data, size_t length,
+                                      uint64_t offset, size_t *ret_read) {
+    (void)offset;
+    struct test_file *test_file = test_file_of(file);
+    enum err err = test_file_take_error(test_file);
+    if (err)
+        return op_finish(op, err);
+    if (test_file->input.length == 0 && !test_file->input_ended)
+        return test_file_wait(op, test_file);
+    size_t count = MIN(length, test_file->input.length);
+    if (test_file->read_max)
+        count = MIN(count, test_file->read_max);
+    if (count > 0)
+        memcpy(data, test_file->input.data, count);
+    buf_consume(&test_file->input, count);
+    test_file->reads++;
+    *ret_read = count;
+    return op_finish(op, ERR_OK);
+}
+
+static inline enum err test_file_write(struct op *op, struct file *file, const void *data,
+                                       size_t length, uint64_t offset, size_t *ret_written) {
+    (void)offset;
+    struct test_file *test_file = test_file_of(file);
+    enum err err = test_file_take_error(test_file);
+    if (err)
+        return op_finish(op, err);
+    if (test_file->room == 0)
+        return test_file_wait(op, test_file);
+    size_t count = MIN(length, test_file->room);
+    err = buf_append(&test_file->output, data, count);
+    if (err)
+        return op_finish(op, err);
+    test_file->room -= count;
+    test_file->writes++;
+    *ret_written = count;
+    return op_finish(op, ERR_OK);
+}
+
+static inline enum err test_file_poll(struct op *op, struct file *file, unsigned wanted,
+                                      unsigned *ret_ready, uint64_t *ret_bytes) {
+    struct test_file *test_file = test_file_of(file);
+    enum err err = test_file_take_error(test_file);
+    if (err)
+        return op_finish(op, err);
+    unsigned ready = 0;
+    uint64_t bytes = 0;
+    if (wanted & POLL_READABLE && (test_file->input.length > 0 || test_file->input_ended)) {
+        ready |= POLL_READABLE;
+        bytes = test_file->input.length;
+        if (bytes == 0)
+            ready |= POLL_HANGUP;
+    }
+    if (wanted & POLL_WRITABLE && test_file->room > 0) {
+        ready |= POLL_WRITABLE;
+        bytes = test_file->room;
+    }
+    if (!ready && !op->nonblocking)
+        return test_file_wait(op, test_file);
+    *ret_ready = ready;
+    *ret_bytes = bytes;
+    return op_finish(op, ERR_OK);
+}
+
+static inline enum err test_file_sync(struct op *op, struct file *file) {
+    (void)op;
+    test_file_of(file)->syncs++;
+    return ERR_OK;
+}
+
+static inline enum err test_file_unread(struct op *op, struct file *file, uint64_t distance_bytes) {
+    (void)op;
+    if (distance_bytes > 100)
+        return ERR_SPIPE;
+    test_file_of(file)->unread_bytes += distance_bytes;
+    return ERR_OK;
+}
+
+static inline enum err test_file_shutdown(struct op *op, struct file *file,
+                                          unsigned shutdown_flags) {
+    (void)op;
+    test_file_of(file)->shutdown_flags |= shutdown_flags;
+    return ERR_OK;
+}
+
+static inline enum err test_file_accept(struct op *op, struct file *file,
+                                        struct file **ret_connection);
+
+static inline void test_file_closed(struct file *file, unsigned open_flags) {
+    (void)open_flags;
+    test_file_of(file)->closes++;
+}
+
+static inline void test_file_release(struct file *file) {
+    struct test_file *test_file = test_file_of(file);
+    op_queue_done(&test_file->queue);
+    buf_done(&test_file->input);
+    buf_done(&test_file->output);
+    free(test_file);
+}
+
+static const struct dev test_file_dev = {
+    .name = "test",
+    .read = test_file_read,
+    .write = test_file_write,
+    .poll = test_file_poll,
+    .sync = test_file_sync,
+    .unread = test_file_unread,
+    .closed = test_file_closed,
+    .release = test_file_release,
+};
+static const struct dev test_socket_dev = {
+    .name = "test socket",
+    .read = test_file_read,
+    .write = test_file_write,
+    .poll = test_file_poll,
+    .accept = test_file_accept,
+    .shutdown = test_file_shutdown,
+    .closed = test_file_closed,
+    .release = test_file_release,
+};
+
+static inline struct test_file *test_file_new(const struct dev *dev, enum file_type type,
+                                              unsigned traits) {
+    struct test_file *test_file = calloc(1, sizeof(*test_file));
+    INVARIANT(test_file && op_queue_init(&test_file->queue) == ERR_OK);
+    file_init(&test_file->file, dev, dev_next_number(), 1, type, traits);
+    test_file->room = SIZE_MAX;
+    return test_file;
+}
+
+static inline enum err test_file_accept(struct op *op, struct file *file,
+                                        struct file **ret_connection) {
+    struct test_file *listener = test_file_of(file);
+    if (!listener->has_connection)
+        return test_file_wait(op, listener);
+    listener->has_connection = false;
+    *ret_connection = &test_file_new(&test_socket_dev, FILE_SOCKET_STREAM, 0)->file;
+    return op_finish(op, ERR_OK);
+}
+
+/* Something happened: whoever waits looks again. */
+static inline void test_file_wake(struct test_file *test_file) {
+    op_queue_wake_all(&test_file->queue);
+}
+static inline void test_file_feed(struct test_file *test_file, const char *text) {
+    INVARIANT(buf_append_str(&test_file->input, str_of(text)) == ERR_OK);
+    test_file_wake(test_file);
+}
+
+/* Where in the guest's memory the tests put things. */
+enum {
+    GUEST_BYTES = 256 * 1024,
+    AT_RESULT = 16,        /* out-pointers */
+    AT_RESULT_2 = 24,      /* */
+    AT_PATH = 1024,        /* the path of a call */
+    AT_PATH_2 = 1024 * 16, /* its second one */
+    AT_IOVECS = 1024 * 32,
+    AT_STRUCT = 1024 * 64, /* structures, subscriptions */
+    AT_EVENTS = 1024 * 96,
+    AT_DATA = 1024 * 128, /* 128 KiB of room */
+};
+
+enum { FD_STDIN, FD_STDOUT, FD_STDERR, FD_ROOT };
+
+struct fixture {
+    struct guest guest; /* first */
+    uint8_t *memory;
+    size_t memory_bytes;
+    struct loop *loop;
+    struct who who;
+    struct ns *ns;
+    struct file *root, *other; /* two memory file systems, at / and at /other */
+    struct wasi_strings arguments, environment;
+    struct test_file *in, *out, *err; /* the standard streams */
+    struct wasi wasi;
+    bool is_woken;
+};
+
+static inline uint8_t *fixture_memory(struct guest *guest, size_t *ret_length_bytes) {
+    struct fixture *fixture = CONTAINER_OF(guest, struct fixture, guest);
+    *ret_length_bytes = fixture->memory_bytes;
+    return fixture->memory;
+}
+
+static inline void fixture_wake(struct op *op) {
+    CONTAINER_OF(CONTAINER_OF(op, struct wasi, op), struct fixture, wasi)->is_woken = true;
+}
+
+static inline struct fixture *fixture_new(const struct wasi_limits *limits, size_t memory_bytes) {
+    struct fixture *f = calloc(1, sizeof(*f));
+    INVARIANT(f);
+    f->guest.memory = fixture_memory;
+    f->memory_bytes = memory_bytes;
+    f->memory = malloc(memory_bytes);
+    INVARIANT(f->memory || memory_bytes == 0);
+    memset(f->memory, 0, memory_bytes);
+    f->who = (struct who){.run_id = 1, .app_id = 1, .owner_id = 1};
+    const struct memory_options options = {.bytes_max = 64 * MIB, .inodes_max = 10000};
+    INVARIANT(loop_new(0, &f->loop) == ERR_OK);
+    INVARIANT(memory_new(&options, &f->root) == ERR_OK);
+    INVARIANT(memory_new(&options, &f->other) == ERR_OK);
+    INVARIANT(ns_new(f->root, &f->ns) == ERR_OK);
+    INVARIANT(ns_mount(f->ns, STR("/other"), f->other) == ERR_OK);
+    INVARIANT(wasi_strings_add(&f->arguments, STR("program")) == ERR_OK);
+    INVARIANT(wasi_strings_add(&f->arguments, STR("")) == ERR_OK);
+    INVARIANT(wasi_strings_add(&f->arguments, STR("two words")) == ERR_OK);
+    INVARIANT(wasi_strings_add(&f->environment, STR("PWD=/")) == ERR_OK);
+    INVARIANT(wasi_init(&f->wasi, f->loop, &f->guest, f->ns, &f->arguments, &f->environment, limits,
+                        &f->who, fixture_wake) == ERR_OK);
+    f->in = test_file_new(&test_file_dev, FILE_UNKNOWN, 0);
+    f->out = test_file_new(&test_file_dev, FILE_CHARACTER_DEVICE, FILE_TERMINAL);
+    f->err = test_file_new(&test_file_dev, FILE_CHARACTER_DEVICE, FILE_TERMINAL);
+    INVARIANT(wasi_add_stream(&f->wasi, file_ref(&f->in->file), OPEN_READ) == ERR_OK);
+    INVARIANT(wasi_add_stream(&f->wasi, file_ref(&f->out->file), OPEN_WRITE) == ERR_OK);
+    INVARIANT(wasi_add_stream(&f->wasi, file_ref(&f->err->file), OPEN_WRITE) == ERR_OK);
+    INVARIANT(wasi_add_preopen(&f->wasi) == ERR_OK);
+    return f;
+}
+
+static inline void fixture_free(struct fixture *f) {
+    wasi_done(&f->wasi);
+    file_unref(&f->in->file);
+    file_unref(&f->out->file);
+    file_unref(&f->err->file);
+    ns_unref(f->ns);
+    file_unref(f->root);
+    file_unref(f->other);
+    wasi_strings_done(&f->arguments);
+    wasi_strings_done(&f->environment);
+    loop_free(f->loop);
+    free(f->memory);
+    free(f);
+}
+
+static inline const struct wasi_function *function_named(const char *name) {
+    for (size_t i = 0; i < WASI_FUNCTION_COUNT; i++) {
+        if (strcmp(wasi_functions[i].name, name) == 0)
+            return &wasi_functions[i];
+    }
+    log_fatal("no function %s", name);
+}
+
+/* Begins a polled call and takes one step. */
+static inline enum err fixture_begin(struct fixture *f, const struct wasi_function *function,
+                                     const uint64_t *arguments) {
+    f->is_woken = false;
+    wasi_call_begin(&f->wasi, function, arguments);
+    return wasi_call_step(&f->wasi);
+}
+
+/* Goes on with the pending call; ERR_PENDING if nothing wakes it without outside help. */
+static inline enum err fixture_go_on(struct fixture *f) {
+    for (;;) {
+        while (!f->is_woken && loop_turn(f->loop))
+            ;
+        if (!f->is_woken)
+            return ERR_PENDING;
+        f->is_woken = false;
+        enum err err = wasi_call_step(&f->wasi);
+        if (err != ERR_PENDING)
+            return err;
+    }
+}
+
+/* A whole call; ERR_PENDING if it waits for something. */
+static inline enum err fixture_call(struct fixture *f, const struct wasi_function *function,
+                                    const uint64_t *arguments) {
+    if (function->kind == WASI_IMMEDIATE)
+        return wasi_call_immediate(&f->wasi, function, arguments);
+    enum err err = fixture_begin(f, function, arguments);
+    return err == ERR_PENDING ? fixture_go_on(f) : err;
+}
