@@ -1,7 +1,7 @@
 /* Writing what is dirty to the database, and the work that comes after it. */
 #include "store/volume_internal.h"
 
-#include "base/log.h"
+#include "base/clock.h"
 
 #include <stdlib.h>
 
@@ -110,8 +110,8 @@ static enum err write_all(struct volume *volume) {
     return err == ERR_OK ? volume_run(volume, volume_statement(volume, STATEMENT_COMMIT)) : err;
 }
 
-/* All is on disk: what was dirty is a mere cache now. With the mutex held. */
-static void settle(struct volume *volume) {
+/* All is written: what was dirty is a mere cache now. With the mutex held. */
+static void settle(struct volume *volume, bool durable) {
     while (!list_is_empty(&volume->garbage)) {
         struct list *link = volume->garbage.next;
         list_remove(link);
@@ -153,10 +153,10 @@ static void settle(struct volume *volume) {
     volume->has_tables = true;
     volume->created = false;
     volume->commits++;
-    atomic_store(&volume->dirty, false);
+    atomic_store(&volume->dirty, !durable);
 }
 
-enum err volume_commit(struct volume *volume) {
+enum err volume_commit(struct volume *volume, bool durable) {
     if (!atomic_load(&volume->dirty)) {
         return ERR_OK;
     }
@@ -166,7 +166,10 @@ enum err volume_commit(struct volume *volume) {
         err = ERR_EXIST;
     }
     if (err == ERR_OK) {
-        err = write_all(volume);
+        err = volume_database_set_durable(volume, durable);
+    }
+    if (err == ERR_OK) {
+        err = write_all(volume); /* at least one row, so there is something to sync */
     }
     if (err != ERR_OK) {
         volume_rollback(volume);
@@ -174,7 +177,7 @@ enum err volume_commit(struct volume *volume) {
         return err;
     }
     pthread_mutex_lock(&volume->mutex);
-    settle(volume);
+    settle(volume, durable);
     volume->commit_error = ERR_OK;
     volume_cache_trim(volume);
     pthread_mutex_unlock(&volume->mutex);
@@ -215,15 +218,22 @@ static enum err reap(struct volume *volume) {
     return err;
 }
 
-bool volume_work(struct volume *volume) {
+/* The commit that somebody waits for, or that is due, is durable; one that only makes room need not
+ * be. Waiters are told. */
+static enum err commit_for_waiters(struct volume *volume) {
     pthread_mutex_lock(&volume->mutex);
     volume->busy = true;
+    bool durable = !list_is_empty(&volume->waiters) ||
+                   clock_monotonic_ns() - volume->dirty_since_ns >= VOLUME_COMMIT_DELAY_NS;
     pthread_mutex_unlock(&volume->mutex);
-
-    enum err err = volume_commit(volume);
-
+    enum err err = volume_commit(volume, durable);
     pthread_mutex_lock(&volume->mutex);
     /* Nothing can have changed since `busy` was set, so whoever came meanwhile is served too. */
+    if (err == ERR_OK && !durable && !list_is_empty(&volume->waiters)) {
+        pthread_mutex_unlock(&volume->mutex);
+        err = volume_commit(volume, true);
+        pthread_mutex_lock(&volume->mutex);
+    }
     bool waited = !list_is_empty(&volume->waiters);
     while (!list_is_empty(&volume->waiters)) {
         struct volume_waiter *waiter =
@@ -236,7 +246,11 @@ bool volume_work(struct volume *volume) {
     if (waited) {
         op_queue_wake_all(&volume->synced);
     }
+    return err;
+}
 
+bool volume_work(struct volume *volume) {
+    enum err err = commit_for_waiters(volume);
     if (err == ERR_OK && volume->has_garbage) {
         err = reap(volume);
     }

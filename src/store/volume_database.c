@@ -185,7 +185,8 @@ static enum err open_connection(struct volume *volume, bool create, struct buf *
     }
     harden(volume->database);
     err = execute(volume, "PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY;"
-                          "PRAGMA cell_size_check = ON; PRAGMA cache_size = -" PAGE_CACHE_KIB);
+                          "PRAGMA cell_size_check = ON; PRAGMA secure_delete = OFF;"
+                          "PRAGMA cache_size = -" PAGE_CACHE_KIB);
     if (err == ERR_OK && !immutable) {
         char sql[256];
         (void)snprintf(sql, sizeof(sql),
@@ -194,6 +195,7 @@ static enum err open_connection(struct volume *volume, bool create, struct buf *
                        "PRAGMA journal_size_limit = 33554432",
                        VOLUME_PAGE_BYTES);
         err = execute(volume, sql);
+        volume->is_durable = true;
         (void)sqlite3_wal_hook(volume->database, wal_grew, volume);
     }
     if (err == ERR_BUSY) {
@@ -365,6 +367,16 @@ enum err volume_database_open(struct volume *volume, bool create, struct buf *me
     if (err != ERR_OK) {
         close_connection(volume);
     }
+    return err;
+}
+
+enum err volume_database_set_durable(struct volume *volume, bool durable) {
+    if (volume->is_durable == durable) {
+        return ERR_OK;
+    }
+    enum err err =
+        execute(volume, durable ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL");
+    volume->is_durable = err == ERR_OK ? durable : volume->is_durable;
     return err;
 }
 

@@ -131,11 +131,13 @@ struct volume {
     int wal_frames;    /* in the write-ahead log after the last commit */
     sqlite3_stmt *statements[STATEMENT_COUNT];
 
-    atomic_bool dirty;     /* changed by the owner with the mutex held; read by anybody */
-    enum err commit_error; /* of the last commit */
-    bool created;          /* has had no commit yet: the tables are to be made */
-    uint64_t commits;      /* that changed something: a long listing begins anew */
-    uint64_t next_number;  /* of an inode or data */
+    atomic_bool dirty;       /* changed by the owner with the mutex held; read by anybody */
+    enum err commit_error;   /* of the last commit */
+    uint64_t dirty_since_ns; /* monotonic */
+    bool is_durable;         /* commits sync: PRAGMA synchronous is FULL */
+    bool created;            /* has had no commit yet: the tables are to be made */
+    uint64_t commits;        /* that changed something: a long listing begins anew */
+    uint64_t next_number;    /* of an inode or data */
     atomic_uint_fast64_t used_bytes, used_inodes, bytes_max, inodes_max;
 
     struct table inodes, entries, chunks;
@@ -230,6 +232,8 @@ void volume_bind_bytes(sqlite3_stmt *statement, int index, const void *data, siz
 static inline uint64_t volume_column(sqlite3_stmt *statement, int index) {
     return (uint64_t)sqlite3_column_int64(statement, index);
 }
+/* Whether the next commits sync the write-ahead log. */
+MUST_USE enum err volume_database_set_durable(struct volume *volume, bool durable);
 /* Creates the tables, in the transaction that is open. */
 MUST_USE enum err volume_database_make_tables(struct volume *volume);
 /* Moves the write-ahead log into the database. A failure leaves it: the next opening reads it. */
@@ -238,6 +242,9 @@ static inline uint64_t volume_chunk_key(uint64_t data, uint64_t index) {
     return data << VOLUME_INDEX_BITS | index;
 }
 
+/* What was changed is on disk after this. */
+#define VOLUME_COMMIT_DELAY_NS NS_PER_S
+
 /* volume_commit.c. */
 struct volume_waiter {
     struct list link; /* volume->waiters, until it is done */
@@ -245,8 +252,10 @@ struct volume_waiter {
     bool done;
     enum err err;
 };
-/* Writes what is dirty. Owner, without the mutex; blocking. */
-MUST_USE enum err volume_commit(struct volume *volume);
+/* Writes what is dirty. `durable`: it is on disk when this returns; else the operating system has
+ * it, whole or not at all should the machine fail, and the volume stays dirty. Owner, without the
+ * mutex; blocking. */
+MUST_USE enum err volume_commit(struct volume *volume, bool durable);
 /* A turn of a worker: commit, garbage, checkpoint. True: there is more to do at once. */
 bool volume_work(struct volume *volume);
 

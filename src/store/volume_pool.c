@@ -1,6 +1,5 @@
 /* The threads that commit volumes: a few for the whole process, started when there is work and kept
- * for good. A volume is with one of them at a time. Each dirty volume has a deadline; since all
- * have the same delay, the list of them is in the order of their deadlines. */
+ * for good. A volume is with one of them at a time. Each dirty volume has a deadline. */
 #include "store/volume_internal.h"
 
 #include "base/clock.h"
@@ -12,8 +11,8 @@
 /* Many volumes may wait for the disk at the same time. */
 #define THREADS_MAX 8
 #define THREAD_STACK_BYTES (512 * KIB)
-/* What was changed is on disk after this. */
-#define COMMIT_DELAY_NS NS_PER_S
+/* Garbage is removed a piece at a time with a pause, in which others get at the volume. */
+#define REAP_PAUSE_NS (10 * NS_PER_MS)
 
 static struct {
     pthread_mutex_t mutex; /* guards all of this, and the pool_ members of volumes */
@@ -74,14 +73,22 @@ static void rest(void) {
     pool.idle--;
 }
 
-static void put(struct volume *volume, enum volume_pool_state state) {
-    volume->pool_state = state;
-    if (state == POOL_READY) {
-        list_append(&pool.ready, &volume->pool_link);
-    } else if (state == POOL_TIMED) {
-        volume->pool_deadline_ns = clock_monotonic_ns() + COMMIT_DELAY_NS;
-        list_append(&pool.timed, &volume->pool_link);
+static void put_ready(struct volume *volume) {
+    volume->pool_state = POOL_READY;
+    list_append(&pool.ready, &volume->pool_link);
+}
+
+static void put_timed(struct volume *volume, uint64_t delay_ns) {
+    volume->pool_state = POOL_TIMED;
+    volume->pool_deadline_ns = clock_monotonic_ns() + delay_ns;
+    /* Most have the greatest delay there is, so the place is nearly always the end. */
+    struct list *place = &pool.timed;
+    while (place->previous != &pool.timed &&
+           CONTAINER_OF(place->previous, struct volume, pool_link)->pool_deadline_ns >
+               volume->pool_deadline_ns) {
+        place = place->previous;
     }
+    list_insert_before(place, &volume->pool_link);
 }
 
 static void *work(void *argument);
@@ -132,8 +139,15 @@ static void *work(void *argument) {
         pthread_mutex_unlock(&pool.mutex);
         bool more = volume_work(volume);
         pthread_mutex_lock(&pool.mutex);
-        bool again = more || volume->pool_state == POOL_WORKING_AGAIN;
-        put(volume, again ? POOL_READY : volume_is_dirty(volume) ? POOL_TIMED : POOL_NONE);
+        if (volume->pool_state == POOL_WORKING_AGAIN) {
+            put_ready(volume);
+        } else if (more) {
+            put_timed(volume, REAP_PAUSE_NS);
+        } else if (volume_is_dirty(volume)) {
+            put_timed(volume, VOLUME_COMMIT_DELAY_NS);
+        } else {
+            volume->pool_state = POOL_NONE;
+        }
         pthread_cond_broadcast(&pool.finished);
     }
     return NULL;
@@ -146,7 +160,7 @@ void volume_pool_submit(struct volume *volume) {
         volume->pool_state = POOL_WORKING_AGAIN;
     } else if (volume->pool_state == POOL_NONE || volume->pool_state == POOL_TIMED) {
         list_remove(&volume->pool_link);
-        put(volume, POOL_READY);
+        put_ready(volume);
         call_thread();
     }
     pthread_mutex_unlock(&pool.mutex);
@@ -157,7 +171,7 @@ void volume_pool_submit_later(struct volume *volume) {
     pthread_mutex_lock(&pool.mutex);
     /* A worker that has it looks whether it is dirty when it is done. */
     if (volume->pool_state == POOL_NONE) {
-        put(volume, POOL_TIMED);
+        put_timed(volume, VOLUME_COMMIT_DELAY_NS);
         if (!pool.has_keeper) {
             call_thread();
         }
