@@ -274,6 +274,43 @@ static void altered_code_is_never_loaded(void **state) {
     assert_true(message.length > 0);
 }
 
+static void what_a_slot_can_not_hold_is_too_big(void **state) {
+    (void)state;
+    double_restore_handlers();
+    cleanup_buf struct buf text = {0};
+    assert_int_equal(buf_append_str(&text, STR("(module (func (export \"_start\"))")), ERR_OK);
+    for (unsigned i = 0; i < 90000; i++) {
+        assert_int_equal(buf_append_str(&text, STR("(global (mut i64) (i64.const 1))")), ERR_OK);
+    }
+    assert_int_equal(buf_append_byte(&text, ')'), ERR_OK);
+    struct program *program;
+    cleanup_buf struct buf message = {0};
+    assert_int_equal(double_load_text(engine, directory, buf_text(&text), &program, &message),
+                     ERR_2BIG);
+    assert_true(message.length > 0);
+}
+
+static void impossible_engines_are_refused(void **state) {
+    (void)state;
+    static const struct {
+        struct engine_options options;
+        enum err expected;
+    } cases[] = {
+        {{.sandboxes_max = 0, .memory_max_bytes = MIB}, ERR_INVAL},
+        {{.sandboxes_max = 1, .memory_max_bytes = 5 * GIB}, ERR_INVAL},
+        {{.sandboxes_max = 1, .memory_max_bytes = 0}, ERR_INVAL},
+        {{.sandboxes_max = UINT32_MAX, .memory_max_bytes = MIB}, ERR_INVAL},
+        {{.sandboxes_max = 100000, .memory_max_bytes = MIB}, ERR_NOMEM},
+    };
+    for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
+        struct engine *none = NULL;
+        cleanup_buf struct buf message = {0};
+        assert_int_equal(engine_new(&cases[i].options, &none, &message), cases[i].expected);
+        assert_null(none);
+        assert_true(message.length > 0);
+    }
+}
+
 static void key_is_a_directory_name(void **state) {
     (void)state;
     const char *key = engine_key();
@@ -417,6 +454,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test(memory_limit_ends_the_child),
         cmocka_unit_test(compilations_wait_for_their_turn),
         cmocka_unit_test(altered_code_is_never_loaded),
+        cmocka_unit_test(what_a_slot_can_not_hold_is_too_big),
+        cmocka_unit_test(impossible_engines_are_refused),
         cmocka_unit_test(key_is_a_directory_name),
         cmocka_unit_test(c_program_runs),
         cmocka_unit_test(backtraces_name_source_lines),
