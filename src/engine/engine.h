@@ -44,7 +44,7 @@ struct module_report {
 void module_report_done(struct module_report *report);
 /* Checks an upload by its structure: header, sections, imports, exports, declared memory and
  * tables. NOEXEC with a sentence that says what it is instead and how to get it right (a component,
- * wasm-bindgen, wasip2, an ELF file, a gzip, HTML, a truncated module …); 2BIG where a limit is
+ * wasm-bindgen, wasip2, an ELF file, a gzip, HTML, a truncated module); 2BIG where a limit is
  * exceeded. Linear in the size, never allocates what the module declares. Thread: any (a worker).
  */
 MUST_USE enum err engine_inspect(struct str module, uint64_t memory_max_bytes,

@@ -139,7 +139,7 @@ void sandbox_failure(const struct sandbox *sandbox, struct buf *text) {
     if (sandbox->trap && wasmtime_trap_code(sandbox->trap, &code) && code < ARRAY_LENGTH(reasons) &&
         reasons[code]) {
         err = buf_append_str(text, str_of(reasons[code]));
-        /* "memory fault at wasm address 0x… in linear memory of size 0x…" */
+        /* "memory fault at wasm address X in linear memory of size Y" */
         const char *fault = memmem(whole.data, whole.length, "memory fault at wasm address ", 29);
         if (!err && fault) {
             const char *address = fault + 29;

@@ -51,7 +51,7 @@ static bool begins_with_ignoring_case(struct str text, const char *beginning) {
     return text.length >= length && strncasecmp(text.data, beginning, length) == 0;
 }
 
-/* After spaces, and comments of the text format (";; to the end of line", "(; … ;)"). */
+/* After spaces, and comments of the text format (";; to the end of line", "(; inside ;)"). */
 static struct str skip_blank(struct str text) {
     if (text.length >= 3 && memcmp(text.data, "\xef\xbb\xbf", 3) == 0) {
         text.data += 3; /* a byte order mark */

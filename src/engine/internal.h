@@ -11,8 +11,8 @@
 #include <wasmtime.h>
 
 enum {
-    ASYNC_STACK_BYTES = 2 << 20,     /* a fiber's stack … */
-    WASM_STACK_BYTES = 512 << 10,    /* … of which the guest has this; the rest is for the host */
+    ASYNC_STACK_BYTES = 2 << 20,     /* a fiber's stack */
+    WASM_STACK_BYTES = 512 << 10,    /* of it the guest's; the rest is for the host */
     STACK_RESIDENT_BYTES = 64 << 10, /* deeper pages of a stack are given back after a run */
     TABLE_ELEMENTS_MAX = 128 << 10,  /* of each table; CPython has about 10,000 */
     TABLES_MAX = 4,                  /* a module */
