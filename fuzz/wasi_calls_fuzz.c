@@ -2,9 +2,9 @@
  * namespace and memory file systems. Nothing beyond the guest's memory may be touched, no call may
  * end the process, and every call must end, wait, or be given up cleanly.
  *
- * The input is a program: a byte selects a function or a command, then come its arguments, each
- * with a byte that says how it is written (small, near the end of the memory, a multiple of 64, or
- * raw). */
+ * The input is a program: its first byte says whether the file systems wait; then a byte selects a
+ * function or a command, then come its arguments, each with a byte that says how it is written
+ * (small, near the end of the memory, a multiple of 64, or raw). */
 #include "wasi/wasi_test_guest.h"
 
 enum { FUZZ_MEMORY_BYTES = 16 * 1024, FUZZ_CALLS_MAX = 200 };
@@ -91,7 +91,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     limits.open_files = 32;
     limits.piece_bytes = 4096;
     limits.listing_bytes = 20000;
-    struct fixture *f = fixture_new(&limits, FUZZ_MEMORY_BYTES);
+    bool slow = next_byte(&input) & 1;
+    struct fixture *f = fixture_make(&limits, FUZZ_MEMORY_BYTES, slow);
     prepare(f);
     for (unsigned i = 0; i < FUZZ_CALLS_MAX && input.left > 0; i++) {
         uint8_t command = next_byte(&input) % (WASI_FUNCTION_COUNT + 4);

@@ -310,6 +310,15 @@ int main(void) {
         FIXTURE_TEST(test_set_size),
         FIXTURE_TEST(test_set_times),
         FIXTURE_TEST(test_advise_and_allocate),
+        SLOW_TEST(test_rights_of_files),
+        SLOW_TEST(test_preopen),
+        SLOW_TEST(test_seek),
+        SLOW_TEST(test_renumber),
+        SLOW_TEST(test_table_is_full),
+        SLOW_TEST(test_filestat),
+        SLOW_TEST(test_set_size),
+        SLOW_TEST(test_set_times),
+        SLOW_TEST(test_advise_and_allocate),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -310,6 +310,11 @@ int main(void) {
         FIXTURE_TEST(test_sum_beyond_u32),
         FIXTURE_TEST(test_overlapping_buffers),
         FIXTURE_TEST(test_memory_grows_between_steps),
+        SLOW_TEST(test_write_and_read),
+        SLOW_TEST(test_position_and_offset),
+        SLOW_TEST(test_append),
+        SLOW_TEST(test_sync_flags),
+        SLOW_TEST(test_rights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

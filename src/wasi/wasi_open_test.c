@@ -223,7 +223,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         FIXTURE_TEST(test_create), FIXTURE_TEST(test_directories), FIXTURE_TEST(test_truncate),
         FIXTURE_TEST(test_access), FIXTURE_TEST(test_links),       FIXTURE_TEST(test_paths),
-        FIXTURE_TEST(test_flags),
+        FIXTURE_TEST(test_flags),  SLOW_TEST(test_create),         SLOW_TEST(test_directories),
+        SLOW_TEST(test_truncate),  SLOW_TEST(test_access),         SLOW_TEST(test_links),
+        SLOW_TEST(test_paths),     SLOW_TEST(test_flags),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -275,10 +275,21 @@ static void test_both_paths_overlap(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        FIXTURE_TEST(test_directories), FIXTURE_TEST(test_unlink),
-        FIXTURE_TEST(test_rename),      FIXTURE_TEST(test_link),
-        FIXTURE_TEST(test_read_only),   FIXTURE_TEST(test_symlink_and_readlink),
-        FIXTURE_TEST(test_filestat),    FIXTURE_TEST(test_both_paths_overlap),
+        FIXTURE_TEST(test_directories),
+        FIXTURE_TEST(test_unlink),
+        FIXTURE_TEST(test_rename),
+        FIXTURE_TEST(test_link),
+        FIXTURE_TEST(test_read_only),
+        FIXTURE_TEST(test_symlink_and_readlink),
+        FIXTURE_TEST(test_filestat),
+        FIXTURE_TEST(test_both_paths_overlap),
+        SLOW_TEST(test_directories),
+        SLOW_TEST(test_unlink),
+        SLOW_TEST(test_rename),
+        SLOW_TEST(test_link),
+        SLOW_TEST(test_symlink_and_readlink),
+        SLOW_TEST(test_filestat),
+        SLOW_TEST(test_both_paths_overlap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

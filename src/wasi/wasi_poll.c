@@ -77,6 +77,11 @@ static void read_clock(struct poll_item *item, const uint8_t *subscription) {
     }
 }
 
+/* Files on a disk. Devices may have an offset and still let readers wait. */
+static bool is_always_ready(const struct file *file) {
+    return file->type == FILE_REGULAR && file->traits & FILE_SEEKABLE;
+}
+
 static void read_descriptor(struct poll_state *state, struct poll_item *item,
                             const uint8_t *subscription) {
     item->descriptor = layout_get_u32(subscription + SUBSCRIPTION_FD);
@@ -89,7 +94,7 @@ static void read_descriptor(struct poll_state *state, struct poll_item *item,
         item_fails(item, err);
         return;
     }
-    if (fd->place.file->traits & FILE_SEEKABLE && item->tag == EVENTTYPE_FD_WRITE) {
+    if (is_always_ready(fd->place.file) && item->tag == EVENTTYPE_FD_WRITE) {
         item->state = ITEM_READY;
         return;
     }
@@ -137,8 +142,8 @@ static enum err poll_begin(struct wasi *wasi, const uint64_t *arguments,
     return ERR_OK;
 }
 
-/* Files with an offset are always ready; how much can be read is known from their size. */
-static enum err poll_seekable(struct poll_item *item, struct fd *fd) {
+/* How much can be read of a file is known from its size. */
+static enum err poll_file(struct poll_item *item, struct fd *fd) {
     struct file_stat stat;
     enum err err = file_stat(&item->op, fd->place.file, &stat);
     if (err)
@@ -151,10 +156,10 @@ static enum err poll_seekable(struct poll_item *item, struct fd *fd) {
 static void poll_descriptor(struct poll_state *state, struct poll_item *item) {
     struct fd *fd;
     enum err err = wasi_get_fd(state->wasi, item->descriptor, &fd);
-    bool seekable = !err && fd->place.file->traits & FILE_SEEKABLE;
+    bool always = !err && is_always_ready(fd->place.file);
     unsigned ready = 0;
-    if (seekable) {
-        err = poll_seekable(item, fd);
+    if (always) {
+        err = poll_file(item, fd);
         ready = POLL_READABLE;
     } else if (!err) {
         item->op.nonblocking = state->at_once;
@@ -167,7 +172,7 @@ static void poll_descriptor(struct poll_state *state, struct poll_item *item) {
         }
     }
     if (err == ERR_PENDING) {
-        item->state = seekable ? ITEM_BOUNDED : ITEM_WAITING;
+        item->state = always ? ITEM_BOUNDED : ITEM_WAITING;
     } else if (err) {
         item_fails(item, err);
     } else if (ready) {

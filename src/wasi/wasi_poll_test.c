@@ -185,6 +185,18 @@ static void test_files(void **state) {
     expect_event(f, 1, 2, ERR_OK, EVENTTYPE_FD_WRITE, 0, 0);
 }
 
+/* A device that has an offset may still have nothing to read. */
+static void test_device_with_offset(void **state) {
+    struct fixture *f = *state;
+    struct test_file *file = test_file_new(&test_file_dev, FILE_CHARACTER_DEVICE, FILE_SEEKABLE);
+    uint32_t fd = must_add(f, file, OPEN_READ | OPEN_WRITE);
+    put_fd(f, 0, 1, EVENTTYPE_FD_READ, fd);
+    assert_int_equal(poll(f, 1), ERR_PENDING);
+    test_file_feed(file, "abc");
+    assert_int_equal(fixture_go_on(f), ERR_OK);
+    expect_event(f, 0, 1, ERR_OK, EVENTTYPE_FD_READ, 3, 0);
+}
+
 static void test_hostile(void **state) {
     struct fixture *f = *state;
     put_clock(f, 0, 1, CLOCKID_MONOTONIC, 0, 0);
@@ -229,8 +241,10 @@ int main(void) {
         FIXTURE_TEST(test_same_descriptor_twice),
         FIXTURE_TEST(test_trouble_is_in_the_event),
         FIXTURE_TEST(test_files),
+        FIXTURE_TEST(test_device_with_offset),
         FIXTURE_TEST(test_hostile),
         FIXTURE_TEST(test_killed_while_it_waits),
+        SLOW_TEST(test_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

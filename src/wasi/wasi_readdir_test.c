@@ -185,6 +185,8 @@ int main(void) {
         FIXTURE_TEST(test_empty_and_one),    FIXTURE_TEST(test_many),
         FIXTURE_TEST(test_buffer_is_filled), FIXTURE_TEST(test_mounts_and_links_are_listed),
         FIXTURE_TEST(test_errors),           cmocka_unit_test(test_snapshots_are_limited),
+        SLOW_TEST(test_empty_and_one),       SLOW_TEST(test_many),
+        SLOW_TEST(test_buffer_is_filled),    SLOW_TEST(test_mounts_and_links_are_listed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

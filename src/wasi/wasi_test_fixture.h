@@ -17,7 +17,14 @@ static inline int fixture_teardown(void **state) {
     fixture_free(*state);
     return 0;
 }
+static inline int fixture_setup_slow(void **state) {
+    *state = fixture_make(&wasi_limits_default, GUEST_BYTES, true);
+    return 0;
+}
 #define FIXTURE_TEST(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
+/* The same test where every operation of a file system waits once. */
+#define SLOW_TEST(test)                                                                            \
+    { #test " (slow)", test, fixture_setup_slow, fixture_teardown, NULL }
 
 #define CALL(f, name, ...)                                                                         \
     fixture_call(f, function_named(#name), (const uint64_t[]){__VA_ARGS__ __VA_OPT__(, ) 0})

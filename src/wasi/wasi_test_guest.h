@@ -193,6 +193,144 @@ static inline void test_file_feed(struct test_file *test_file, const char *text)
     test_file_wake(test_file);
 }
 
+/* A device that passes everything on to another one, but lets each operation wait for a turn of the
+ * loop first: so that every call is seen to go on where it stood. */
+struct slow_file {
+    struct file file; /* first */
+    struct file *inner;
+};
+
+static const struct dev slow_dev;
+
+static inline struct file *slow_inner(struct file *file) {
+    return CONTAINER_OF(file, struct slow_file, file)->inner;
+}
+
+/* Takes over the reference of `inner`. */
+static inline struct file *slow_file_new(struct file *inner) {
+    struct slow_file *slow = calloc(1, sizeof(*slow));
+    INVARIANT(slow);
+    file_init(&slow->file, &slow_dev, inner->device, inner->inode, inner->type, inner->traits);
+    slow->inner = inner;
+    return &slow->file;
+}
+
+static inline void slow_drop_state(struct op *op) {
+    (void)op;
+}
+
+/* True once for each operation. */
+static inline bool slow_waits(struct op *op) {
+    static char mark;
+    if (op->state)
+        return op_finish(op, ERR_OK) != ERR_OK;
+    op_set_state(op, &mark, slow_drop_state);
+    op_wake(op);
+    return true;
+}
+
+static inline enum err slow_result(enum err err, struct file **file) {
+    if (!err)
+        *file = slow_file_new(*file);
+    return err;
+}
+
+static inline enum err slow_walk(struct op *op, struct file *directory, const struct str *names,
+                                 size_t count, size_t *ret_walked, struct file **ret_file) {
+    if (slow_waits(op))
+        return ERR_PENDING;
+    return slow_result(file_walk(op, slow_inner(directory), names, count, ret_walked, ret_file),
+                       ret_file);
+}
+static inline enum err slow_open(struct op *op, struct file *file, unsigned open_flags,
+                                 struct file **ret_file) {
+    if (slow_waits(op))
+        return ERR_PENDING;
+    return slow_result(file_open(op, slow_inner(file), open_flags, ret_file), ret_file);
+}
+static inline enum err slow_create(struct op *op, struct file *directory, struct str name,
+                                   enum file_type type, struct file **ret_file) {
+    if (slow_waits(op))
+        return ERR_PENDING;
+    return slow_result(file_create(op, slow_inner(directory), name, type, ret_file), ret_file);
+}
+static inline enum err slow_symlink(struct op *op, struct file *directory, struct str name,
+                                    struct str target) {
+    return slow_waits(op) ? ERR_PENDING : file_symlink(op, slow_inner(directory), name, target);
+}
+static inline enum err slow_link(struct op *op, struct file *file, struct file *directory,
+                                 struct str name) {
+    return slow_waits(op) ? ERR_PENDING
+                          : file_link(op, slow_inner(file), slow_inner(directory), name);
+}
+static inline enum err slow_readlink(struct op *op, struct file *file, struct buf *ret_target) {
+    return slow_waits(op) ? ERR_PENDING : file_readlink(op, slow_inner(file), ret_target);
+}
+static inline enum err slow_remove(struct op *op, struct file *directory, struct str name,
+                                   bool directory_wanted) {
+    return slow_waits(op) ? ERR_PENDING
+                          : file_remove(op, slow_inner(directory), name, directory_wanted);
+}
+static inline enum err slow_rename(struct op *op, struct file *old_directory, struct str old_name,
+                                   struct file *new_directory, struct str new_name) {
+    return slow_waits(op) ? ERR_PENDING
+                          : file_rename(op, slow_inner(old_directory), old_name,
+                                        slow_inner(new_directory), new_name);
+}
+static inline enum err slow_read(struct op *op, struct file *file, void *data, size_t length,
+                                 uint64_t offset, size_t *ret_read) {
+    return slow_waits(op) ? ERR_PENDING
+                          : file_read(op, slow_inner(file), data, length, offset, ret_read);
+}
+static inline enum err slow_write(struct op *op, struct file *file, const void *data, size_t length,
+                                  uint64_t offset, size_t *ret_written) {
+    return slow_waits(op) ? ERR_PENDING
+                          : file_write(op, slow_inner(file), data, length, offset, ret_written);
+}
+static inline enum err slow_readdir(struct op *op, struct file *directory,
+                                    struct dir_list *ret_list) {
+    return slow_waits(op) ? ERR_PENDING : file_readdir(op, slow_inner(directory), ret_list);
+}
+static inline enum err slow_stat(struct op *op, struct file *file, struct file_stat *ret_stat) {
+    return slow_waits(op) ? ERR_PENDING : file_stat(op, slow_inner(file), ret_stat);
+}
+static inline enum err slow_set_size(struct op *op, struct file *file, uint64_t size_bytes) {
+    return slow_waits(op) ? ERR_PENDING : file_set_size(op, slow_inner(file), size_bytes);
+}
+static inline enum err slow_set_times(struct op *op, struct file *file, uint64_t accessed_ns,
+                                      uint64_t modified_ns, unsigned set_times_flags) {
+    return slow_waits(op)
+               ? ERR_PENDING
+               : file_set_times(op, slow_inner(file), accessed_ns, modified_ns, set_times_flags);
+}
+static inline enum err slow_sync(struct op *op, struct file *file) {
+    return slow_waits(op) ? ERR_PENDING : file_sync(op, slow_inner(file));
+}
+static inline void slow_release(struct file *file) {
+    file_unref(slow_inner(file));
+    free(CONTAINER_OF(file, struct slow_file, file));
+}
+
+static const struct dev slow_dev = {
+    .name = "slow",
+    .walk = slow_walk,
+    .open = slow_open,
+    .create = slow_create,
+    .symlink = slow_symlink,
+    .link = slow_link,
+    .readlink = slow_readlink,
+    .remove = slow_remove,
+    .rename = slow_rename,
+    .read = slow_read,
+    .write = slow_write,
+    .readdir = slow_readdir,
+    .stat = slow_stat,
+    .set_size = slow_set_size,
+    .set_times = slow_set_times,
+    .sync = slow_sync,
+    .release = slow_release,
+};
+
 /* Where in the guest's memory the tests put things. */
 enum {
     GUEST_BYTES = 256 * 1024,
@@ -232,7 +370,9 @@ static inline void fixture_wake(struct op *op) {
     CONTAINER_OF(CONTAINER_OF(op, struct wasi, op), struct fixture, wasi)->is_woken = true;
 }
 
-static inline struct fixture *fixture_new(const struct wasi_limits *limits, size_t memory_bytes) {
+/* `slow`: the file systems wait as slow_dev does. */
+static inline struct fixture *fixture_make(const struct wasi_limits *limits, size_t memory_bytes,
+                                           bool slow) {
     struct fixture *f = calloc(1, sizeof(*f));
     INVARIANT(f);
     f->guest.memory = fixture_memory;
@@ -245,6 +385,10 @@ static inline struct fixture *fixture_new(const struct wasi_limits *limits, size
     INVARIANT(loop_new(0, &f->loop) == ERR_OK);
     INVARIANT(memory_new(&options, &f->root) == ERR_OK);
     INVARIANT(memory_new(&options, &f->other) == ERR_OK);
+    if (slow) {
+        f->root = slow_file_new(f->root);
+        f->other = slow_file_new(f->other);
+    }
     INVARIANT(ns_new(f->root, &f->ns) == ERR_OK);
     INVARIANT(ns_mount(f->ns, STR("/other"), f->other) == ERR_OK);
     INVARIANT(wasi_strings_add(&f->arguments, STR("program")) == ERR_OK);
@@ -261,6 +405,10 @@ static inline struct fixture *fixture_new(const struct wasi_limits *limits, size
     INVARIANT(wasi_add_stream(&f->wasi, file_ref(&f->err->file), OPEN_WRITE) == ERR_OK);
     INVARIANT(wasi_add_preopen(&f->wasi) == ERR_OK);
     return f;
+}
+
+static inline struct fixture *fixture_new(const struct wasi_limits *limits, size_t memory_bytes) {
+    return fixture_make(limits, memory_bytes, false);
 }
 
 static inline void fixture_free(struct fixture *f) {
