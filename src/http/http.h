@@ -8,13 +8,22 @@
  *   begin → (body)* → body_end → http_respond_…  → (pull)* → end
  *
  * libmicrohttpd can't answer before the body has ended: http_respond_… may be called at any time,
- * even in `begin`; the rest of the body is then read and dropped (at most `drain` bytes, then the
- * connection is closed) and the answer goes out. `end` comes exactly once for every `begin`,
- * whether the exchange was finished or the client vanished (also noticed while waiting: the socket
- * is watched).
+ * even in `begin`; the rest of the body is then read and dropped and the answer goes out. More than
+ * 16 MiB are not dropped: an answer in `begin` to a longer body, or to a client that waits for 100
+ * Continue, goes out at once and closes the connection; elsewhere the connection is cut. `end`
+ * comes exactly once for every `begin`, whether the exchange was finished or the client vanished.
+ *
+ * A client that closes its sending side (`nc -N`) while the application works is taken for gone
+ * after some 20 ms: nothing tells it from one that has left. Answers before that reach it.
+ *
+ * A request that is answered in the turn of the loop in which it came, or in the next two, costs no
+ * system call beyond its read and its write; a response with http_respond is one write. One that
+ * waits longer is suspended, and the socket watched. Resuming costs libmicrohttpd a walk over all
+ * suspended connections of the server, once a turn.
  *
  * The gate (RFC 9112, notes at http_gate.h) refuses with 400 and `Connection: close` before
- * `begin`. Every response gets: Date, `X-Content-Type-Options: nosniff`; HEAD gets no body.
+ * `begin`. After a chunked request the connection is closed. Every response gets: Date,
+ * `X-Content-Type-Options: nosniff`; HEAD gets no body. Memory: http_exchange.h.
  *
  * Thread: the loop's. Layer: loop. */
 #pragma once
@@ -33,7 +42,8 @@ struct http_application {
      * http_body_resume. Not called after a response was given. */
     size_t (*body)(void *context, struct http_exchange *exchange, const uint8_t *data,
                    size_t length);
-    /* The body is complete (also called, at once, when there is none). */
+    /* The body is complete (also called, at once, when there is none). Not called after a response
+     * was given. */
     void (*body_end)(void *context, struct http_exchange *exchange);
     /* The exchange is over; `completed` is false if the client vanished or was cut off. The
      * exchange is invalid afterwards. */
@@ -44,13 +54,13 @@ struct http_options {
     const char *address;      /* "127.0.0.1", "::1", "0.0.0.0" … */
     uint16_t port;            /* 0: any; the first server's port is then asked of http_port */
     uint32_t connections_max; /* of this loop */
-    uint32_t connections_per_address_max; /* 0 = no limit (loopback needs many) */
+    uint32_t connections_per_address_max; /* of this loop; 0 = no limit (loopback needs many) */
     uint64_t head_timeout_ns;      /* for the complete head, and for idle keep-alive connections */
     uint64_t body_rate_timeout_ns; /* a body of which nothing arrives for so long ends, as does a
                                       response of which nothing is taken; not while the application
                                       makes it wait */
     uint64_t body_rate_minimum;    /* bytes a second on average, after the first timeout */
-    size_t head_bytes_max;         /* 431 beyond */
+    size_t head_bytes_max;         /* 431 beyond, 414 for the target; from 1 KiB to 65,535 */
 };
 
 MUST_USE enum err http_server_new(struct loop *loop, const struct http_options *options,
@@ -88,10 +98,11 @@ bool http_client_is_loopback(const struct http_exchange *exchange);
 void http_body_resume(struct http_exchange *exchange);
 
 /* The response. Headers first, then one of http_respond_…, once. Names and values are checked:
- * control characters make it fail with INVAL. */
+ * control characters make it fail with INVAL, as do Content-Length and Transfer-Encoding, which are
+ * not the application's. An empty value is left out (libmicrohttpd can't send it). */
 MUST_USE enum err http_add_header(struct http_exchange *exchange, const char *name,
                                   const char *value);
-/* The body is copied. */
+/* The body is copied. Status: 200 to 599. Where memory fails, the connection is cut. */
 void http_respond(struct http_exchange *exchange, int status, const char *content_type,
                   const void *body, size_t length);
 #define HTTP_LENGTH_UNKNOWN UINT64_MAX
@@ -103,7 +114,9 @@ enum http_pull_result {
 };
 typedef enum http_pull_result http_pull(void *argument, void *buffer, size_t size,
                                         size_t *ret_length);
-/* A body that is pulled. Chunked if `length` is unknown. */
+/* A body that is pulled. Chunked if `length` is unknown; in HTTP/1.0 it ends with the connection.
+ * `pull` comes from a turn of the loop, never from within a call of the application's; not at all
+ * for HEAD. Ending before `length` cuts the connection. */
 void http_respond_stream(struct http_exchange *exchange, int status, const char *content_type,
                          uint64_t length, http_pull *pull, void *argument);
 /* From within `pull`, before it returns HTTP_PULL_END; only with an unknown length. */

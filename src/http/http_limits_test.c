@@ -1,0 +1,341 @@
+/* What the HTTP server refuses, cuts off and survives; and its start and its end. */
+#include "http/http_server_testing.h"
+static void test_gate(void **state) {
+    (void)state;
+    start(&usual);
+    static const char *const refused[] = {
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\nHost: a\n\n",
+        "GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nX: b\r\n c\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+        "GET /a b HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /\r\n\r\n",
+        "GET\r\n\r\n",
+        "GET / HTTP/1.3\r\nHost: a\r\n\r\n",
+        "GET /?a=b HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 0\r\n\r\nabc",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3, 3\r\n\r\nabc",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked \r\n\r\n0\r\n\r\n",
+    };
+    for (size_t i = 0; i < ARRAY_LENGTH(refused); i++) {
+        size_t length = strlen(refused[i]);
+        for (size_t split = 1; split <= length; split++) {
+            int client = client_new();
+            client_send(client, refused[i], split);
+            for (int turn = 0; turn < 4; turn++) {
+                loop_turn(test.loop);
+            }
+            client_send(client, refused[i] + split, length - split);
+            SEND(client, "GET /behind HTTP/1.1\r\nHost: a\r\n\r\n");
+            cleanup_buf struct buf text = {0};
+            assert_false(client_read(client, &text, "", 0));
+            close(client);
+            bool is_refused = strstr(buf_text(&text), "HTTP/1.1 400 ") ||
+                              strstr(buf_text(&text), "HTTP/1.1 505 ") || text.length == 0;
+            if (!is_refused || strstr(buf_text(&text), "/behind") || test.begun != 0) {
+                fail_msg("let in, split at %zu: %s -> %s", split, refused[i], buf_text(&text));
+            }
+        }
+    }
+    settle();
+    stop();
+}
+
+static void test_large_heads(void **state) {
+    (void)state;
+    start(&usual);
+    for (int kind = 0; kind < 4; kind++) {
+        cleanup_buf struct buf text = {0};
+        assert_int_equal(buf_append_str(&text, STR("GET /")), ERR_OK);
+        if (kind == 1) { /* a target of 60 KiB */
+            for (int i = 0; i < 60 * 1024; i++) {
+                assert_int_equal(buf_append_byte(&text, 'a'), ERR_OK);
+            }
+        } else if (kind == 2) { /* one of 12,000 pairs, which fits */
+            assert_int_equal(buf_append_byte(&text, '?'), ERR_OK);
+            for (int i = 0; i < 12000; i++) {
+                assert_int_equal(buf_append(&text, "a&", 2), ERR_OK);
+            }
+        }
+        assert_int_equal(buf_append_str(&text, STR(" HTTP/1.1\r\nHost: a\r\n")), ERR_OK);
+        for (int i = 0; i < 2000 && (kind == 0 || (kind == 3 && i < 95)); i++) {
+            assert_int_equal(buf_printf(&text, "X-%d: %0*d\r\n", i, kind == 3 ? 300 : 40, i),
+                             ERR_OK);
+        }
+        assert_int_equal(buf_append(&text, "\r\n", 2), ERR_OK);
+        int client = client_new();
+        client_send(client, text.data, text.length);
+        cleanup_buf struct buf reply = {0};
+        if (kind < 2) {
+            assert_false(client_read(client, &reply, "", 0));
+            /* What is unread when the server closes may cost the answer; never is it let in. */
+            assert_true(reply.length == 0 || strstr(buf_text(&reply), "HTTP/1.1 431 ") ||
+                        strstr(buf_text(&reply), "HTTP/1.1 414 "));
+        } else {
+            assert_true(client_read(client, &reply, "]", 1));
+        }
+        close(client);
+    }
+    assert_int_equal(test.begun, 2);
+    settle();
+    stop();
+}
+
+/* A client that goes away while the application works, or while its body waits. */
+static void test_client_gone(void **state) {
+    (void)state;
+    start(&usual);
+    int client = client_new();
+    SEND(client, "GET /never HTTP/1.1\r\nHost: a\r\n\r\n");
+    wait_for_begun(1);
+    assert_int_equal(http_server_exchanges(test.server), 1);
+    close(client);
+    settle();
+    assert_int_equal(test.ended, 1);
+    client = client_new();
+    SEND(client, "PUT /stuck HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc");
+    wait_for_begun(2);
+    close(client);
+    settle();
+    assert_int_equal(test.ended, 2);
+    /* In the middle of a body that is being read, and of a response that is being sent. */
+    client = client_new();
+    SEND(client, "PUT /e HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc");
+    wait_for_begun(3);
+    close(client);
+    settle();
+    client = client_new();
+    SEND(client, "GET /flood HTTP/1.1\r\nHost: a\r\n\r\n");
+    wait_for_begun(4);
+    close(client);
+    settle();
+    assert_int_equal(test.ended, 4);
+    assert_int_equal(test.completed, 0);
+    stop();
+}
+
+static void test_body_cut_off_anywhere(void **state) {
+    (void)state;
+    start(&usual);
+    static const char *const requests[] = {
+        "PUT /e?q HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n0123456789",
+        "PUT /e HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    };
+    for (size_t i = 0; i < ARRAY_LENGTH(requests); i++) {
+        for (size_t length = 0; length < strlen(requests[i]); length++) {
+            int client = client_new();
+            client_send(client, requests[i], length);
+            be_patient();
+            while (http_server_connections(test.server) == 0) {
+                step();
+            }
+            close(client);
+            settle();
+        }
+    }
+    assert_int_equal(test.completed, 0);
+    stop();
+}
+
+static void test_deadlines(void **state) {
+    (void)state;
+    struct http_options options = usual;
+    options.head_timeout_ns = 30 * NS_PER_MS;
+    options.body_rate_timeout_ns = 30 * NS_PER_MS;
+    start(&options);
+    int idle = client_new();
+    int slow_head = client_new();
+    SEND(slow_head, "GET / HTTP/1.1\r\nHo");
+    int slow_body = client_new();
+    SEND(slow_body, "PUT /e HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n012");
+    int slow_reader = client_new();
+    SEND(slow_reader, "GET /flood HTTP/1.1\r\nHost: a\r\n\r\n");
+    int waiting = client_new();
+    SEND(waiting, "GET /never HTTP/1.1\r\nHost: a\r\n\r\n");
+    wait_for_begun(3);
+    be_patient();
+    while (http_server_connections(test.server) != 1) {
+        step(); /* a byte at a time does not help the head */
+        (void)!send(slow_head, "s", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+    /* Who waits for the application has no deadline here. */
+    assert_non_null(test.waiting);
+    assert_int_equal(test.ended, 2);
+    answer(test.waiting);
+    cleanup_buf struct buf text = {0};
+    assert_true(client_read(waiting, &text, "[GET /never ]", 1));
+    settle(); /* idle afterwards, it is closed */
+    close(idle);
+    close(slow_head);
+    close(slow_body);
+    close(slow_reader);
+    close(waiting);
+    assert_int_equal(test.completed, 1);
+    stop();
+}
+
+/* Faster than the timeout, slower than the least rate. */
+static void test_drip(void **state) {
+    (void)state;
+    struct http_options options = usual;
+    options.body_rate_timeout_ns = 30 * NS_PER_MS;
+    options.body_rate_minimum = 1000000;
+    start(&options);
+    int client = client_new();
+    SEND(client, "PUT /e HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n");
+    wait_for_begun(1);
+    be_patient();
+    uint64_t next_ns = 0;
+    while (http_server_connections(test.server) != 0) {
+        step();
+        uint64_t now_ns = clock_monotonic_ns();
+        if (now_ns >= next_ns) {
+            next_ns = now_ns + NS_PER_MS;
+            (void)!send(client, "x", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+        }
+    }
+    close(client);
+    assert_int_equal(test.ended, 1);
+    stop();
+}
+
+static void test_connection_limits(void **state) {
+    (void)state;
+    struct http_options options = usual;
+    options.connections_per_address_max = 2;
+    start(&options);
+    int clients[2] = {client_new(), client_new()};
+    be_patient();
+    while (http_server_connections(test.server) != 2) {
+        step();
+    }
+    int third = client_new();
+    cleanup_buf struct buf text = {0};
+    assert_false(client_read(third, &text, "", 0));
+    assert_int_equal(text.length, 0);
+    close(third);
+    SEND(clients[1], "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_true(client_read(clients[1], &text, "]", 1));
+    close(clients[0]);
+    close(clients[1]);
+    stop();
+}
+
+static void test_quiesce(void **state) {
+    (void)state;
+    start(&usual);
+    int client = client_new();
+    SEND(client, "GET /never HTTP/1.1\r\nHost: a\r\n\r\n");
+    wait_for_begun(1);
+    http_server_quiesce(test.server);
+    http_server_quiesce(test.server);
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons(http_port(test.server)),
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int late = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(late, (struct sockaddr *)&address, sizeof address), -1);
+    close(late);
+    answer(test.waiting);
+    cleanup_buf struct buf text = {0};
+    assert_false(client_read(client, &text, "", 0));
+    assert_contains(&text, "\r\nConnection: close\r\n");
+    assert_contains(&text, "[GET /never ]");
+    close(client);
+    stop();
+}
+
+/* Freed with exchanges in every state; each is told its end. */
+static void test_free_under_load(void **state) {
+    (void)state;
+    start(&usual);
+    static const char *const requests[] = {
+        "GET /never HTTP/1.1\r\nHost: a\r\n\r\n",
+        "PUT /stuck HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc",
+        "PUT /e HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc",
+        "GET /flood HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /stream HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHos",
+        "",
+    };
+    int clients[ARRAY_LENGTH(requests)];
+    for (size_t i = 0; i < ARRAY_LENGTH(requests); i++) {
+        clients[i] = client_new();
+        client_send(clients[i], requests[i], strlen(requests[i]));
+    }
+    wait_for_begun(5);
+    for (int i = 0; i < 10; i++) {
+        loop_turn(test.loop);
+    }
+    stop(); /* asserts that all have ended */
+    for (size_t i = 0; i < ARRAY_LENGTH(requests); i++) {
+        close(clients[i]);
+    }
+}
+
+static void test_two_servers_on_one_loop(void **state) {
+    (void)state;
+    start(&usual);
+    const struct http_application application = {
+        .begin = begin, .body = body, .body_end = body_end, .end = end};
+    struct http_server *first = test.server;
+    struct http_server *second = NULL;
+    assert_int_equal(http_server_new(test.loop, &usual, &application, &second, NULL), ERR_OK);
+    assert_int_not_equal(http_port(first), http_port(second));
+    for (int i = 0; i < 2; i++) {
+        test.server = i ? first : second;
+        int client = client_new();
+        SEND(client, "GET /task HTTP/1.1\r\nHost: a\r\n\r\n");
+        cleanup_buf struct buf text = {0};
+        assert_true(client_read(client, &text, "]", 1));
+        close(client);
+        if (i == 0) {
+            http_server_free(second); /* the first goes on */
+        }
+    }
+    stop();
+}
+
+static void test_options(void **state) {
+    (void)state;
+    const struct http_application application = {
+        .begin = begin, .body = body, .body_end = body_end, .end = end};
+    struct loop *loop;
+    assert_int_equal(loop_new(0, &loop), ERR_OK);
+    struct http_server *server = NULL;
+    cleanup_buf struct buf message = {0};
+    struct http_options options = usual;
+    options.address = "not an address";
+    assert_int_equal(http_server_new(loop, &options, &application, &server, &message), ERR_INVAL);
+    assert_contains(&message, "not an address");
+    options = usual;
+    options.address = "203.0.113.1"; /* of nobody */
+    assert_int_equal(http_server_new(loop, &options, &application, &server, &message),
+                     ERR_ADDRNOTAVAIL);
+    options = usual;
+    options.head_bytes_max = 70000;
+    assert_int_equal(http_server_new(loop, &options, &application, &server, &message), ERR_INVAL);
+    assert_null(server);
+    loop_free(loop);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(test_gate),
+        TEST(test_large_heads),
+        TEST(test_client_gone),
+        TEST(test_body_cut_off_anywhere),
+        TEST(test_deadlines),
+        TEST(test_drip),
+        TEST(test_connection_limits),
+        TEST(test_quiesce),
+        TEST(test_free_under_load),
+        TEST(test_two_servers_on_one_loop),
+        TEST(test_options),
+    };
+    return cmocka_run_group_tests(tests, open_first_loop, NULL);
+}
