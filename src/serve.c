@@ -117,7 +117,7 @@ static void prepare_process(const struct server *server) {
             log_warning("the limit of open files stays low: %s", strerror(errno));
         }
     }
-    char workers[16];
+    char workers[24];
     snprintf(workers, sizeof workers, "%zu", MAX(4, server->thread_count * 2));
     setenv("UV_THREADPOOL_SIZE", workers, 0);
 }

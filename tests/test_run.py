@@ -1,0 +1,286 @@
+"""POST /run: arguments, environment, standard input, the forms of the answer, ends of all kinds."""
+
+import json
+import threading
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def probe(server, guests):
+    server.client.create("probe", guests.c("probe"))
+    return server.client
+
+
+def test_output_and_trailers(probe):
+    response = probe.run("probe", "args", "a b", "ü")
+    assert response.status == 200
+    assert response.text == "probe\nargs\na b\nü\n"
+    assert int(response.headers["run-id"]) > 0
+    assert response.trailers["run-exit"] == "0"
+    assert response.trailers["run-reason"] == "exit"
+    assert int(response.trailers["run-peak-bytes"]) >= 65536
+
+
+def test_ids_grow(probe):
+    first = int(probe.run("probe").headers["run-id"])
+    second = int(probe.run("probe").headers["run-id"])
+    assert second > first
+
+
+def test_environment(probe):
+    text = probe.run("probe", "env", env=["A=1", "B=x=y"]).text
+    assert "A=1\n" in text and "B=x=y\n" in text
+
+
+def test_standard_input(probe):
+    data = bytes(range(256)) * 5000
+    response = probe.run("probe", "echo", stdin=data)
+    assert response.body == data
+
+
+def test_large_input_while_output_waits(probe):
+    # More than any buffer holds: the guest's output is spooled while the body still comes in.
+    data = b"0123456789abcdef" * (1 << 20)
+    response = probe.run("probe", "echo", stdin=data)
+    assert len(response.body) == len(data)
+    assert response.body == data
+
+
+def test_exit_status(probe):
+    response = probe.run("probe", "exit", "7")
+    assert response.trailers["run-exit"] == "7"
+    assert response.trailers["run-reason"] == "exit"
+
+
+def test_trap_shows_where(probe):
+    response = probe.run("probe", "trap")
+    assert response.trailers["run-reason"] == "trap"
+    assert "unreachable" in response.text
+    assert "crash_here" in response.text or "main" in response.text
+
+
+def test_order_of_both_streams(probe):
+    response = probe.run("probe", "lines", "50")
+    assert response.text == "".join(f"out {i}\nerr {i}\n" for i in range(50))
+
+
+def test_stderr_off(probe):
+    response = probe.run("probe", "lines", "3", stderr="off")
+    assert response.text == "out 0\nout 1\nout 2\n"
+
+
+def test_events(probe):
+    response = probe.run("probe", "lines", "2", headers={"Accept": "application/x-ndjson"})
+    events = response.lines()
+    assert [(e["stream"], e["data"]) for e in events[:-1]] == [
+        ("stdout", "out 0\n"), ("stderr", "err 0\n"), ("stdout", "out 1\n"), ("stderr", "err 1\n")]
+    assert all(e["t"] > 1.6e9 for e in events[:-1])
+    assert events[-1]["exit"] == 0 and events[-1]["reason"] == "exit"
+
+
+def test_events_with_bytes(probe):
+    response = probe.run("probe", "bytes", headers={"Accept": "application/x-ndjson"})
+    assert response.lines()[0]["data64"] == "//4AAQ=="
+
+
+def test_json_result(probe):
+    result = probe.run_json("probe", "lines", "2")
+    assert result["stdout"] == "out 0\nout 1\n"
+    assert result["stderr"] == "err 0\nerr 1\n"
+    assert result["exit"] == 0 and result["reason"] == "exit"
+    assert result["id"] > 0 and result["cpu_us"] >= 0 and result["peak_bytes"] > 0
+
+
+def test_json_result_with_bytes(probe):
+    result = probe.run_json("probe", "bytes")
+    assert result["stdout64"] == "//4AAQ=="
+
+
+@pytest.mark.parametrize("options,reason", [
+    ({"cpu": "50ms"}, "cpu"),
+    ({"wall": "100ms"}, "wall"),
+])
+def test_endless_loop_ends(probe, options, reason):
+    result = probe.run_json("probe", "spin", **options)
+    assert result["reason"] == reason
+    assert reason in result["stderr"] or "limit" in result["stderr"]
+
+
+def test_wall_limit_while_waiting(probe):
+    result = probe.run_json("probe", "sleep", "60000", wall="50ms")
+    assert result["reason"] == "wall"
+    assert result["stdout"] == "sleeping\n"
+
+
+def test_output_limit(probe):
+    response = probe.run("probe", "flood", str(10 << 20), output="1MiB")
+    assert response.trailers["run-reason"] == "output"
+    assert len(response.body) >= 1 << 20
+    assert len(response.body) < (1 << 20) + 4096
+
+
+def test_memory_limit(probe):
+    result = probe.run_json("probe", "eat", str(100 << 20), memory="16MiB")
+    assert result["exit"] == 3 or result["reason"] == "memory"
+    assert result["peak_bytes"] <= 16 << 20
+
+
+def test_large_output(probe):
+    response = probe.run("probe", "flood", str(40 << 20))
+    assert len(response.body) == 40 << 20
+    assert response.trailers["run-exit"] == "0"
+
+
+def test_slow_reader_makes_the_guest_wait(probe, server):
+    before = server.resident_bytes()
+    connection, stream = probe.open("POST", "/run?name=probe&arg=flood&arg=60000000")
+    head = stream.readline()
+    assert b"200" in head
+    assert server.resident_bytes() - before < 40 << 20
+    total = sum(len(line) for line in iter(lambda: stream.read(1 << 20), b""))
+    assert total >= 60000000
+    connection.close()
+
+
+def test_output_comes_line_by_line(probe):
+    connection, stream = probe.open("POST", "/run?name=probe&arg=sleep&arg=300000")
+    while stream.readline() not in (b"\r\n",):
+        pass
+    stream.readline()  # the chunk's size
+    assert stream.readline() == b"sleeping\n"  # while it still sleeps
+    connection.close()
+
+
+def test_a_client_that_leaves_ends_its_run(probe, eventually):
+    connection, stream = probe.open("POST", "/run?name=probe&arg=sleep&arg=600000")
+    head = {}
+    while True:
+        line = stream.readline()
+        if line == b"\r\n":
+            break
+        name, _, value = line.decode().partition(":")
+        head[name.lower()] = value.strip()
+    identifier = head["run-id"]
+    stream.close()
+    connection.close()
+    status = eventually(lambda: (lambda text: text if "ended" in text else None)(
+        probe.get(f"/proc/{identifier}/status").text))
+    assert "client" in status
+
+
+def test_detached(probe, eventually):
+    response = probe.run("probe", "lines", "3", detach="")
+    assert response.status == 202
+    identifier = response.text.strip()
+    assert response.headers["location"] == f"/proc/{identifier}"
+    probe.get(f"/proc/{identifier}/wait")
+    assert probe.get(f"/proc/{identifier}/stdout").text == "out 0\nout 1\nout 2\n"
+    assert probe.get(f"/proc/{identifier}/stderr").text == "err 0\nerr 1\nerr 2\n"
+
+
+def test_dialogue_over_stdin_and_stdout(probe):
+    identifier = probe.post("/run?name=probe&arg=wait&detach&stdin=open").text.strip()
+    connection, stream = probe.open("GET", f"/proc/{identifier}/stdout")
+    while stream.readline() != b"\r\n":
+        pass
+    stream.readline()
+    assert stream.readline() == b"waiting\n"
+    assert probe.put(f"/proc/{identifier}/stdin", b"A").status in (200, 201, 204)
+    rest = stream.read()
+    assert b"got 65\n" in rest
+    connection.close()
+
+
+def test_closing_standard_input(probe):
+    identifier = probe.post("/run?name=probe&arg=wait&detach&stdin=open").text.strip()
+    assert probe.delete(f"/proc/{identifier}/stdin").status == 204
+    assert "got -1" in probe.get(f"/proc/{identifier}/stdout").text
+
+
+def test_kill(probe, eventually):
+    identifier = probe.run("probe", "spin", detach="").text.strip()
+    assert probe.put(f"/proc/{identifier}/ctl", b"kill\n").status in (200, 201, 204)
+    probe.get(f"/proc/{identifier}/wait")
+    assert "killed" in probe.get(f"/proc/{identifier}/status").text
+
+
+def test_delete_ends_a_run(probe):
+    identifier = probe.run("probe", "sleep", "600000", detach="").text.strip()
+    assert probe.delete(f"/proc/{identifier}").status == 204
+    probe.get(f"/proc/{identifier}/wait")
+    assert "killed" in probe.get(f"/proc/{identifier}/status").text
+
+
+def test_pause_and_resume(probe, eventually):
+    identifier = probe.run("probe", "spin", detach="", cpu="300ms").text.strip()
+    assert probe.put(f"/proc/{identifier}/ctl", b"pause\n").status in (200, 201, 204)
+    eventually(lambda: "paused" in probe.get(f"/proc/{identifier}/status").text)
+    first = probe.get(f"/proc/{identifier}/usage").text
+    assert probe.get(f"/proc/{identifier}/usage").text.splitlines()[0] == first.splitlines()[0]
+    assert probe.put(f"/proc/{identifier}/ctl", b"resume\n").status in (200, 201, 204)
+    probe.get(f"/proc/{identifier}/wait")
+    assert "cpu" in probe.get(f"/proc/{identifier}/status").text
+
+
+def test_unknown_control_verb(probe):
+    identifier = probe.run("probe", "sleep", "600000", detach="").text.strip()
+    response = probe.put(f"/proc/{identifier}/ctl", b"explode\n")
+    assert response.status == 400
+    probe.delete(f"/proc/{identifier}")
+
+
+def test_log_of_a_run_by_offset(probe):
+    identifier = probe.run("probe", "lines", "2").headers["run-id"]
+    whole = probe.get(f"/proc/{identifier}/log").text
+    assert whole == "out 0\nerr 0\nout 1\nerr 1\n"
+    assert probe.get(f"/proc/{identifier}/log?from=6").text == whole[6:]
+
+
+def test_files_persist(probe):
+    assert probe.run("probe", "put", "/note", "kept").trailers["run-exit"] == "0"
+    assert probe.run("probe", "get", "/note").text == "kept"
+    assert probe.get("/apps/probe/files/note").text == "kept"
+
+
+def test_tmp_does_not_persist(probe):
+    assert probe.run("probe", "put", "/tmp/note", "gone").trailers["run-exit"] == "0"
+    assert probe.run("probe", "get", "/tmp/note").trailers["run-exit"] == "1"
+
+
+def test_many_at_once(probe):
+    results = []
+
+    def work(number):
+        response = probe.run("probe", "args", str(number))
+        results.append((number, response.text))
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(64)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == [(i, f"probe\nargs\n{i}\n") for i in range(64)]
+
+
+@pytest.mark.parametrize("query,status,words", [
+    ({}, 400, "name"),
+    ({"name": "nobody"}, 404, "no app named 'nobody'"),
+    ({"name": "probe", "mem": "1MiB"}, 400, "did you mean"),
+    ({"name": "probe", "memory": "lots"}, 400, "memory"),
+    ({"name": "probe", "env": "novalue"}, 400, "KEY=VALUE"),
+    ({"name": "probe", "keep": "x"}, 400, "keep"),
+    ({"name": "probe", "call": "nothing"}, 200, "nothing"),
+])
+def test_bad_requests(probe, query, status, words):
+    response = probe.post("/run", query=query)
+    assert response.status == status, response
+    assert words in response.text
+
+
+def test_problem_json(probe):
+    response = probe.post("/run", query={"name": "nobody"}, headers={"Accept": "application/json"})
+    assert response.status == 404
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = json.loads(response.text)
+    assert problem["status"] == 404 and "nobody" in problem["detail"]
