@@ -12,5 +12,5 @@ extern const struct request_handler app_log_handler; /* log.c */
 extern const struct request_handler run_log_handler, run_stdout_handler,
     run_stderr_handler; /* log.c */
 /* tree.c: the tree door, a handler a verb. */
-extern const struct request_handler tree_get_handler, tree_put_handler, tree_post_handler,
-    tree_delete_handler, tree_move_handler;
+extern const struct request_handler tree_get_handler, tree_put_handler, tree_delete_handler,
+    tree_move_handler;

@@ -14,8 +14,6 @@ const struct route routes[] = {
      "GET /apps[/NAME[/...]]", "the apps; one app; its files, env, args, config, module, versions, log"},
     {"PUT", "/apps*", &tree_put_handler, ROLE_CONTROL,
      "PUT /apps/NAME/...", "write a file whole; PUT .../files/?unpack takes a tar"},
-    {"POST", "/apps*", &tree_post_handler, ROLE_CONTROL,
-     "POST /apps/NAME/call", "ask a transaction file: the body is the question, the answer its answer"},
     {"DELETE", "/apps*", &tree_delete_handler, ROLE_CONTROL,
      "DELETE /apps/NAME[/...]", "remove an app, or a file or directory of it"},
     {"MOVE", "/apps*", &tree_move_handler, ROLE_CONTROL,
