@@ -204,11 +204,10 @@ static enum err start_runs(struct server *server, struct buf *message) {
     if (!err) {
         err = ns_new(server->api.root, &server->api.tree);
     }
-    if (err) {
-        return buf_fail(message, err, "the tree can't be made: %s", err_text(err));
+    if (!err) {
+        err = tree_set_cloud(server->tree, server->api.runs, server->api.root);
     }
-    tree_set_cloud(server->tree, server->api.runs, server->api.root);
-    return ERR_OK;
+    return err ? buf_fail(message, err, "the tree can't be made: %s", err_text(err)) : ERR_OK;
 }
 
 static enum err start_http(struct server *server, struct buf *message) {

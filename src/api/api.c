@@ -259,6 +259,7 @@ static void begin(void *context, struct http_exchange *exchange) {
     request->refused = true; /* until a handler has it */
     request->who = (struct who){.owner_id = 1, .may_control = true};
     op_init(&request->op, request->loop, &request->who, request_woken);
+    request->op.message = &request->message;
     http_exchange_set_user(exchange, request);
     atomic_fetch_add_explicit(&api->requests, 1, memory_order_relaxed);
 

@@ -79,6 +79,7 @@ void op_init_child(struct op *child, struct op *parent) {
     op_init(child, parent->loop, parent->who, NULL);
     child->parent = parent;
     child->nonblocking = parent->nonblocking;
+    child->message = parent->message;
 }
 
 static void drop_state(struct op *op) {

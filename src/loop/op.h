@@ -16,6 +16,7 @@
  * Thread: an op belongs to one loop. Layer: base and loop. */
 #pragma once
 
+#include "base/buf.h"
 #include "loop/loop.h"
 
 /* On whose behalf an operation is done. Devices look here for rights, never at where it came from.
@@ -34,6 +35,8 @@ struct op {
     void (*wake)(
         struct op *op); /* on the loop's thread, from its ready queue, never from inside a call */
     const struct who *who; /* borrowed; not NULL */
+    struct buf *message;   /* borrowed; where a device may put a sentence for humans that says why
+                              an operation failed; NULL: nobody would read it */
     bool nonblocking;      /* AGAIN in place of ERR_PENDING where there is no end in sight (an
                               empty pipe); work that is bounded (a disk) is still PENDING */
     /* the device's, while PENDING: */
@@ -45,7 +48,8 @@ struct op {
 };
 
 void op_init(struct op *op, struct loop *loop, const struct who *who, void (*wake)(struct op *op));
-/* A child wakes its parent, acts for the same `who`, and is nonblocking if the parent is. */
+/* A child wakes its parent, acts for the same `who` with the same `message`, and is nonblocking if
+ * the parent is. */
 void op_init_child(struct op *child, struct op *parent);
 /* Gives up whatever is pending; the op can then be used anew. Harmless when nothing is. */
 void op_abandon(struct op *op);

@@ -147,6 +147,10 @@ MUST_USE enum err catalog_app_volume(struct op *op, struct catalog *catalog, str
 MUST_USE enum err catalog_named_volume(struct op *op, struct catalog *catalog, struct str name,
                                        bool create, struct volume **ret_volume,
                                        struct buf *message);
+/* Calls `each` for the name of every shared volume, in no order, with '_' for '-' as names are
+ * compared. It must not call the catalog. */
+void catalog_each_volume_name(struct catalog *catalog,
+                              void (*each)(void *argument, const char *name), void *argument);
 
 /* Paths, appended to `ret_path`. */
 MUST_USE enum err catalog_module_path(struct catalog *catalog, const uint8_t sha256[SHA256_SIZE],

@@ -349,6 +349,16 @@ enum err catalog_named_volume(struct op *op, struct catalog *catalog, struct str
     return get_volume(op, catalog, &wanted, ret_volume, message);
 }
 
+void catalog_each_volume_name(struct catalog *catalog,
+                              void (*each)(void *argument, const char *name), void *argument) {
+    catalog_lock(&catalog->volumes_mutex);
+    for (struct map_node *node = map_next(&catalog->volume_names, NULL); node;
+         node = map_next(&catalog->volume_names, node)) {
+        each(argument, CONTAINER_OF(node, struct volume_name, node)->key);
+    }
+    catalog_unlock(&catalog->volumes_mutex);
+}
+
 /* Opening and closing of the catalog */
 
 enum err catalog_volumes_load(struct catalog *catalog, struct buf *message) {

@@ -1,0 +1,732 @@
+#include "base/map.h"
+#include "dev/apps_internal.h"
+
+#include <inttypes.h>
+
+enum { ROOT_INODE = 1, ROWS_INODE = 64 };
+
+static const struct dev app_dev, environment_dev, versions_dev, version_dev;
+
+/* ---- what an app's directory holds, and a version's ---- */
+
+static const struct apps_row app_rows[] = {
+    {"args", &apps_text_dev, apps_text_args, FILE_REGULAR, FILE_SEEKABLE, false},
+    {"config", &apps_text_dev, apps_text_config, FILE_REGULAR, FILE_SEEKABLE, false},
+    {"env", &environment_dev, NULL, FILE_DIRECTORY, 0, false},
+    {"files", NULL, NULL, FILE_DIRECTORY, 0, false},
+    {"info", &apps_text_dev, apps_text_info, FILE_REGULAR, FILE_SEEKABLE | FILE_READ_ONLY, true},
+    {"log", &apps_log_dev, NULL, FILE_REGULAR, FILE_SEEKABLE | FILE_READ_ONLY, false},
+    {"module", &apps_module_dev, NULL, FILE_REGULAR, FILE_SEEKABLE | FILE_READ_ONLY, false},
+    {"versions", &versions_dev, NULL, FILE_DIRECTORY, 0, false},
+};
+static const struct apps_row version_rows[] = {
+    {"info", &apps_text_dev, apps_text_version_info, FILE_REGULAR, FILE_SEEKABLE | FILE_READ_ONLY,
+     false},
+    {"module", &apps_module_dev, NULL, FILE_REGULAR, FILE_SEEKABLE | FILE_READ_ONLY, false},
+};
+static const struct apps_row variable_row = {"env",        &apps_text_dev, apps_text_variable,
+                                             FILE_REGULAR, FILE_SEEKABLE,  false};
+static const struct apps_row version_row = {"version", &version_dev, NULL, FILE_DIRECTORY,
+                                            0,         false};
+
+static const struct apps_row *find_row(const struct apps_row *rows, size_t count, struct str name) {
+    for (size_t i = 0; i < count; i++) {
+        if (str_equal_text(name, rows[i].name)) {
+            return &rows[i];
+        }
+    }
+    return NULL;
+}
+
+/* ---- who may do what ---- */
+
+static bool may_see(const struct who *who, const struct app *app) {
+    return app->owner_id == who->owner_id;
+}
+static enum err may_read(const struct who *who, const struct app *app, const struct apps_row *row) {
+    return who->may_control || who->app_id == app->id || row->for_all ? ERR_OK : ERR_ACCES;
+}
+
+/* ---- nodes ---- */
+
+/* Entries of an app's directory have numbers of their own; what lies below has hashed ones, with
+ * the highest bit set. */
+static uint64_t inode_of_row(const struct app *app, const struct apps_row *row) {
+    return (uint64_t)app->id * ROWS_INODE + (row ? 1 + (uint64_t)(row - app_rows) : 0);
+}
+static uint64_t inode_below(const struct app *app, const char *kind, struct str name) {
+    struct {
+        int64_t app_id;
+        uint64_t kind, name;
+    } key = {app->id, map_hash(kind, strlen(kind)), map_hash(name.data, name.length)};
+    return map_hash(&key, sizeof(key)) | UINT64_C(1) << 63;
+}
+static uint64_t inode_of_version(const struct app *app, uint32_t number, const char *kind) {
+    return inode_below(app, kind, (struct str){(const char *)&number, sizeof(number)});
+}
+
+static enum err node_new(struct apps *apps, struct app *app, const struct apps_row *row,
+                         uint64_t inode, struct apps_file **ret_node) {
+    struct apps_file *node = calloc(1, sizeof(*node));
+    if (!node) {
+        return ERR_NOMEM;
+    }
+    file_init(&node->file, row ? row->dev : &app_dev, apps->file.device, inode,
+              row ? row->type : FILE_DIRECTORY, row ? row->traits : 0);
+    file_ref(&apps->file);
+    node->apps = apps;
+    node->app = app_ref(app);
+    node->row = row;
+    *ret_node = node;
+    return ERR_OK;
+}
+
+void apps_release(struct file *file) {
+    struct apps_file *node = apps_file_of(file);
+    app_versions_free(node->version, 1);
+    free(node->key);
+    app_unref(node->app);
+    file_unref(&node->apps->file);
+    free(node);
+}
+
+static enum err variable_new(struct apps *apps, struct app *app, struct str key,
+                             struct file **ret_file) {
+    struct apps_file *node;
+    enum err err = node_new(apps, app, &variable_row, inode_below(app, "env", key), &node);
+    if (err) {
+        return err;
+    }
+    node->key = strndup(key.data, key.length);
+    if (!node->key) {
+        file_unref(&node->file);
+        return ERR_NOMEM;
+    }
+    *ret_file = &node->file;
+    return ERR_OK;
+}
+
+static enum err copy_version(const struct app_version *version, struct app_version **ret_copy) {
+    struct app_version *copy = malloc(sizeof(*copy));
+    if (!copy) {
+        return ERR_NOMEM;
+    }
+    *copy = *version;
+    copy->unknown_imports = NULL;
+    if (version->unknown_imports) {
+        copy->unknown_imports = strdup(version->unknown_imports);
+        if (!copy->unknown_imports) {
+            free(copy);
+            return ERR_NOMEM;
+        }
+    }
+    *ret_copy = copy;
+    return ERR_OK;
+}
+
+static enum err version_new(struct apps *apps, struct app *app, const struct app_version *version,
+                            const struct apps_row *row, struct file **ret_file) {
+    struct apps_file *node;
+    enum err err =
+        node_new(apps, app, row, inode_of_version(app, version->number, row->name), &node);
+    if (!err) {
+        err = copy_version(version, &node->version);
+        if (err) {
+            file_unref(&node->file);
+        }
+    }
+    if (!err) {
+        *ret_file = &node->file;
+    }
+    return err;
+}
+
+/* ---- walking ---- */
+
+/* A walk that may have to wait: for a version's row, or in the files. The app is the one that it
+ * began with, whatever happens to the name meanwhile. */
+struct walk {
+    struct op child;
+    struct app *app; /* a reference */
+    struct apps_opening opening;
+    struct file *files;          /* a reference, once they are open */
+    struct app_version *version; /* owned, once it is known */
+};
+
+static void drop_walk(struct op *op) {
+    struct walk *walk = op->state;
+    op_done(&walk->child);
+    apps_opening_done(&walk->opening);
+    file_unref(walk->files);
+    app_versions_free(walk->version, 1);
+    app_unref(walk->app);
+    free(walk);
+}
+
+static enum err walk_begin(struct op *op, struct app *app, struct walk **ret_walk) {
+    if (!op->state) {
+        struct walk *walk = calloc(1, sizeof(*walk));
+        if (!walk) {
+            return ERR_NOMEM;
+        }
+        op_init_child(&walk->child, op);
+        walk->app = app_ref(app);
+        op_set_state(op, walk, drop_walk);
+    }
+    *ret_walk = op->state;
+    return ERR_OK;
+}
+
+/* `names` is what lies below files. */
+static enum err walk_files(struct walk *walk, struct apps *apps, const struct str *names,
+                           size_t count, size_t *ret_walked, struct file **ret_file) {
+    enum err err = ERR_OK;
+    if (!walk->files) {
+        err = apps_files_root(&walk->child, &walk->opening, apps, walk->app, &walk->files);
+        if (err) {
+            return err;
+        }
+    }
+    size_t walked = 0;
+    struct file *file = NULL;
+    err =
+        count > 0 ? file_walk(&walk->child, walk->files, names, count, &walked, &file) : ERR_NOENT;
+    if (err == ERR_NOENT) {
+        file = file_ref(walk->files);
+        walked = 0;
+        err = ERR_OK;
+    }
+    if (!err) {
+        *ret_walked = 1 + walked;
+        *ret_file = file;
+    }
+    return err;
+}
+
+static enum err walk_version(struct apps *apps, struct app *app, const struct app_version *version,
+                             const struct str *names, size_t count, size_t *ret_walked,
+                             struct file **ret_file) {
+    const struct apps_row *row =
+        count > 0 ? find_row(version_rows, ARRAY_LENGTH(version_rows), names[0]) : NULL;
+    enum err err = version_new(apps, app, version, row ? row : &version_row, ret_file);
+    if (!err) {
+        *ret_walked = row ? 1 : 0;
+    }
+    return err;
+}
+
+/* A version's number has one spelling. */
+static uint32_t parse_number(struct str name) {
+    uint64_t number = 0;
+    if (str_to_u64(name, &number) != ERR_OK || name.data[0] == '0' || number > UINT32_MAX) {
+        return 0;
+    }
+    return (uint32_t)number;
+}
+
+/* `names` begins with the version's number. NOENT if there is none of it. */
+static enum err walk_versions(struct walk *walk, struct apps *apps, const struct str *names,
+                              size_t count, size_t *ret_walked, struct file **ret_file) {
+    enum err err = catalog_version(&walk->child, apps->catalog, walk->app, parse_number(names[0]),
+                                   &walk->version);
+    size_t walked;
+    if (!err) {
+        err = walk_version(apps, walk->app, walk->version, names + 1, count - 1, &walked, ret_file);
+    }
+    if (!err) {
+        *ret_walked = 1 + walked;
+    }
+    return err;
+}
+
+static enum err row_new(struct apps *apps, struct app *app, const struct apps_row *row,
+                        struct file **ret_file) {
+    struct apps_file *node;
+    enum err err = node_new(apps, app, row, inode_of_row(app, row), &node);
+    if (!err) {
+        *ret_file = &node->file;
+    }
+    return err;
+}
+
+/* On below an app's directory. */
+static enum err walk_app(struct op *op, struct apps *apps, struct app *app, const struct str *names,
+                         size_t count, size_t *ret_walked, struct file **ret_file) {
+    const struct apps_row *row = find_row(app_rows, ARRAY_LENGTH(app_rows), names[0]);
+    enum err err = row ? may_read(op->who, app, row) : ERR_NOENT;
+    if (err) {
+        return op_finish(op, err);
+    }
+    size_t walked = 0;
+    struct walk *walk;
+    if (!row->dev || (row->dev == &versions_dev && count > 1)) {
+        err = walk_begin(op, app, &walk);
+        if (!err && !row->dev) {
+            err = walk_files(walk, apps, names + 1, count - 1, ret_walked, ret_file);
+            return err == ERR_PENDING ? err : op_finish(op, err);
+        }
+        if (!err) {
+            err = walk_versions(walk, apps, names + 1, count - 1, &walked, ret_file);
+        }
+        if (err == ERR_PENDING) {
+            return err;
+        }
+    } else if (row->dev == &environment_dev && count > 1) {
+        struct str value;
+        err = apps_find_variable(app, names[1], &value)
+                  ? variable_new(apps, app, names[1], ret_file)
+                  : ERR_NOENT;
+        walked = 1;
+    } else {
+        err = ERR_NOENT; /* nothing lies below */
+    }
+    if (err == ERR_NOENT) {
+        walked = 0;
+        err = row_new(apps, app, row, ret_file);
+    }
+    if (!err) {
+        *ret_walked = 1 + walked;
+    }
+    return op_finish(op, err);
+}
+
+/* ---- an app's directory ---- */
+
+static enum err app_walk(struct op *op, struct file *directory, const struct str *names,
+                         size_t count, size_t *ret_walked, struct file **ret_file) {
+    struct apps_file *node = apps_file_of(directory);
+    return walk_app(op, node->apps, node->app, names, count, ret_walked, ret_file);
+}
+
+static enum err app_readdir(struct op *op, struct file *directory, struct dir_list *ret_list) {
+    struct app *app = apps_file_of(directory)->app;
+    enum err err = ERR_OK;
+    for (size_t i = 0; !err && i < ARRAY_LENGTH(app_rows); i++) {
+        if (may_read(op->who, app, &app_rows[i]) == ERR_OK) {
+            err = dir_list_add(ret_list, str_of(app_rows[i].name), inode_of_row(app, &app_rows[i]),
+                               app_rows[i].type);
+        }
+    }
+    return err;
+}
+
+static enum err directory_stat(struct op *op, struct file *file, struct file_stat *ret_stat) {
+    (void)op;
+    const struct apps_file *node = apps_file_of(file);
+    uint64_t time_ns = node->version ? node->version->created_ns : node->app->changed_ns;
+    *ret_stat = (struct file_stat){.device = file->device,
+                                   .inode = file->inode,
+                                   .type = file->type,
+                                   .links = 1,
+                                   .accessed_ns = time_ns,
+                                   .modified_ns = time_ns,
+                                   .changed_ns = time_ns};
+    return ERR_OK;
+}
+
+static const struct dev app_dev = {
+    .name = "apps",
+    .walk = app_walk,
+    .readdir = app_readdir,
+    .stat = directory_stat,
+    .release = apps_release,
+};
+
+/* ---- env ---- */
+
+static enum err environment_walk(struct op *op, struct file *directory, const struct str *names,
+                                 size_t count, size_t *ret_walked, struct file **ret_file) {
+    (void)op, (void)count;
+    struct apps_file *node = apps_file_of(directory);
+    struct str value;
+    if (!apps_find_variable(node->app, names[0], &value)) {
+        return ERR_NOENT;
+    }
+    enum err err = variable_new(node->apps, node->app, names[0], ret_file);
+    if (!err) {
+        *ret_walked = 1;
+    }
+    return err;
+}
+
+/* The variable comes to be when what is written to the file is synced. */
+static enum err environment_create(struct op *op, struct file *directory, struct str name,
+                                   enum file_type type, struct file **ret_file) {
+    struct apps_file *node = apps_file_of(directory);
+    struct str value;
+    if (!op->who->may_control) {
+        return ERR_ACCES;
+    }
+    if (type != FILE_REGULAR || memchr(name.data, '=', name.length)) {
+        return buf_fail(op->message, ERR_INVAL,
+                        "env/ holds variables, a file each; a name has no "
+                        "'='");
+    }
+    if (apps_find_variable(node->app, name, &value)) {
+        return ERR_EXIST;
+    }
+    return variable_new(node->apps, node->app, name, ret_file);
+}
+
+static enum err environment_remove(struct op *op, struct file *directory, struct str name,
+                                   bool directory_wanted) {
+    if (!op->who->may_control) {
+        return ERR_ACCES;
+    }
+    if (directory_wanted) {
+        return ERR_NOTDIR;
+    }
+    char key[256];
+    if (name.length >= sizeof(key)) {
+        return ERR_NOENT;
+    }
+    memcpy(key, name.data, name.length);
+    key[name.length] = 0;
+    return apps_apply(op, apps_file_of(directory), apps_remove_variable, key);
+}
+
+static enum err environment_readdir(struct op *op, struct file *directory,
+                                    struct dir_list *ret_list) {
+    (void)op;
+    const struct app *app = apps_file_of(directory)->app;
+    enum err err = ERR_OK;
+    for (char **variable = app->environment; !err && variable && *variable; variable++) {
+        struct str value = str_of(*variable);
+        struct str key = str_cut(&value, '=');
+        bool is_file_name = key.length > 0 && key.length <= 255 &&
+                            !memchr(key.data, '/', key.length) && !str_equal_text(key, ".") &&
+                            !str_equal_text(key, "..");
+        if (is_file_name) {
+            err = dir_list_add(ret_list, key, inode_below(app, "env", key), FILE_REGULAR);
+        }
+    }
+    return err;
+}
+
+static const struct dev environment_dev = {
+    .name = "apps",
+    .walk = environment_walk,
+    .create = environment_create,
+    .remove = environment_remove,
+    .readdir = environment_readdir,
+    .stat = directory_stat,
+    .release = apps_release,
+};
+
+/* ---- versions ---- */
+
+static enum err versions_walk(struct op *op, struct file *directory, const struct str *names,
+                              size_t count, size_t *ret_walked, struct file **ret_file) {
+    struct apps_file *node = apps_file_of(directory);
+    struct walk *walk;
+    enum err err = walk_begin(op, node->app, &walk);
+    if (!err) {
+        err = walk_versions(walk, node->apps, names, count, ret_walked, ret_file);
+    }
+    return err == ERR_PENDING ? err : op_finish(op, err);
+}
+
+static enum err versions_readdir(struct op *op, struct file *directory, struct dir_list *ret_list) {
+    struct apps_file *node = apps_file_of(directory);
+    struct app_version *versions = NULL;
+    size_t count = 0;
+    enum err err = catalog_versions(op, node->apps->catalog, node->app, &versions, &count);
+    if (err) {
+        return err;
+    }
+    for (size_t i = 0; !err && i < count; i++) {
+        char name[16];
+        int length = snprintf(name, sizeof(name), "%" PRIu32, versions[i].number);
+        err = dir_list_add(ret_list, (struct str){name, (size_t)length},
+                           inode_of_version(node->app, versions[i].number, version_row.name),
+                           FILE_DIRECTORY);
+    }
+    app_versions_free(versions, count);
+    return err;
+}
+
+static const struct dev versions_dev = {
+    .name = "apps",
+    .walk = versions_walk,
+    .readdir = versions_readdir,
+    .stat = directory_stat,
+    .release = apps_release,
+};
+
+static enum err version_walk(struct op *op, struct file *directory, const struct str *names,
+                             size_t count, size_t *ret_walked, struct file **ret_file) {
+    (void)op, (void)count;
+    struct apps_file *node = apps_file_of(directory);
+    const struct apps_row *row = find_row(version_rows, ARRAY_LENGTH(version_rows), names[0]);
+    if (!row) {
+        return ERR_NOENT;
+    }
+    enum err err = version_new(node->apps, node->app, node->version, row, ret_file);
+    if (!err) {
+        *ret_walked = 1;
+    }
+    return err;
+}
+
+static enum err version_readdir(struct op *op, struct file *directory, struct dir_list *ret_list) {
+    (void)op;
+    const struct apps_file *node = apps_file_of(directory);
+    enum err err = ERR_OK;
+    for (size_t i = 0; !err && i < ARRAY_LENGTH(version_rows); i++) {
+        err = dir_list_add(ret_list, str_of(version_rows[i].name),
+                           inode_of_version(node->app, node->version->number, version_rows[i].name),
+                           version_rows[i].type);
+    }
+    return err;
+}
+
+static const struct dev version_dev = {
+    .name = "apps",
+    .walk = version_walk,
+    .readdir = version_readdir,
+    .stat = directory_stat,
+    .release = apps_release,
+};
+
+/* ---- the root ---- */
+
+static struct apps *apps_of(struct file *file) {
+    return CONTAINER_OF(file, struct apps, file);
+}
+
+static enum err find_app(const struct who *who, struct apps *apps, struct str name,
+                         struct app **ret_app) {
+    struct app *app;
+    bool is_self = who->app_id != 0 && str_equal_text(name, "self");
+    enum err err = is_self ? catalog_find_id(apps->catalog, who->app_id, &app)
+                           : catalog_find(apps->catalog, name, &app);
+    if (err) {
+        return ERR_NOENT;
+    }
+    if (!may_see(who, app)) {
+        app_unref(app);
+        return ERR_NOENT;
+    }
+    *ret_app = app;
+    return ERR_OK;
+}
+
+static enum err root_walk(struct op *op, struct file *directory, const struct str *names,
+                          size_t count, size_t *ret_walked, struct file **ret_file) {
+    struct apps *apps = apps_of(directory);
+    struct app *app;
+    if (op->state) {
+        app = app_ref(((struct walk *)op->state)->app);
+    } else {
+        enum err err = find_app(op->who, apps, names[0], &app);
+        if (err) {
+            return err;
+        }
+    }
+    size_t walked = 0;
+    enum err err =
+        count > 1 ? walk_app(op, apps, app, names + 1, count - 1, &walked, ret_file) : ERR_NOENT;
+    if (err == ERR_NOENT) {
+        walked = 0;
+        err = row_new(apps, app, NULL, ret_file);
+    }
+    app_unref(app);
+    if (!err) {
+        *ret_walked = 1 + walked;
+    }
+    return err;
+}
+
+struct list_context {
+    const struct who *who;
+    struct dir_list *list;
+    enum err err;
+};
+
+static void list_app(void *argument, struct app *app) {
+    struct list_context *context = argument;
+    if (!context->err && may_see(context->who, app)) {
+        context->err =
+            dir_list_add(context->list, str_of(app->name), inode_of_row(app, NULL), FILE_DIRECTORY);
+    }
+}
+
+static enum err root_readdir(struct op *op, struct file *directory, struct dir_list *ret_list) {
+    struct apps *apps = apps_of(directory);
+    struct list_context context = {.who = op->who, .list = ret_list};
+    catalog_each(apps->catalog, list_app, &context);
+    struct app *app;
+    if (!context.err && op->who->app_id &&
+        catalog_find_id(apps->catalog, op->who->app_id, &app) == ERR_OK) {
+        context.err = dir_list_add(ret_list, STR("self"), inode_of_row(app, NULL), FILE_DIRECTORY);
+        app_unref(app);
+    }
+    return context.err;
+}
+
+static enum err root_rename(struct op *op, struct file *old_directory, struct str old_name,
+                            struct file *new_directory, struct str new_name) {
+    if (!op->who->may_control) {
+        return op_finish(op, ERR_ACCES);
+    }
+    if (old_directory != new_directory) {
+        return op_finish(op, ERR_XDEV);
+    }
+    return catalog_rename(op, apps_of(old_directory)->catalog, old_name, new_name);
+}
+
+/* Removing an app goes on to its end when its op is given up, so that no log is left behind. */
+struct removal {
+    struct op op;
+    struct op *owner; /* NULL after it was given up */
+    struct who who;   /* a copy: the owner's may go first */
+    struct apps *apps;
+    int64_t app_id;
+    char name[APP_NAME_MAX + 1];
+    bool is_starting, is_finished;
+    enum err result;
+};
+
+struct log_removal {
+    struct op_work base; /* first */
+    struct applog_set *logs;
+    int64_t app_id;
+};
+
+static void removal_free(struct removal *removal) {
+    op_done(&removal->op);
+    file_unref(&removal->apps->file);
+    free(removal);
+}
+
+static void run_log_removal(struct op_work *work) {
+    struct log_removal *removal = (struct log_removal *)work;
+    applog_remove(removal->logs, removal->app_id);
+}
+
+static void release_log_removal(struct op_work *work) {
+    free(work);
+}
+
+static enum err remove_log(struct op *op, struct applog_set *logs, int64_t app_id) {
+    struct log_removal *work = op->state;
+    if (!work) {
+        work = calloc(1, sizeof(*work));
+        if (!work) {
+            return ERR_NOMEM;
+        }
+        work->base.run = run_log_removal;
+        work->base.release = release_log_removal;
+        work->logs = logs;
+        work->app_id = app_id;
+        return op_work_start(op, &work->base);
+    }
+    return work->base.finished ? op_finish(op, ERR_OK) : ERR_PENDING;
+}
+
+static void removal_step(struct op *op) {
+    struct removal *removal = CONTAINER_OF(op, struct removal, op);
+    struct apps *apps = removal->apps;
+    enum err err = ERR_OK;
+    if (removal->result == ERR_PENDING) {
+        err = catalog_remove(op, apps->catalog, str_of(removal->name));
+        if (err == ERR_PENDING) {
+            return;
+        }
+        removal->result = err;
+        apps_files_forget(apps, removal->app_id);
+    }
+    if (!removal->result && apps->logs &&
+        remove_log(op, apps->logs, removal->app_id) == ERR_PENDING) {
+        return;
+    }
+    removal->is_finished = true;
+    if (!removal->owner) {
+        removal_free(removal);
+    } else if (!removal->is_starting) {
+        op_wake(removal->owner);
+    }
+}
+
+static void drop_removal(struct op *op) {
+    struct removal *removal = op->state;
+    removal->owner = NULL;
+    if (removal->is_finished) {
+        removal_free(removal);
+    }
+}
+
+static enum err removal_new(struct op *op, struct apps *apps, struct str name) {
+    struct app *app;
+    enum err err = find_app(op->who, apps, name, &app);
+    if (err) {
+        return err;
+    }
+    struct removal *removal = calloc(1, sizeof(*removal));
+    if (!removal) {
+        app_unref(app);
+        return ERR_NOMEM;
+    }
+    removal->who = *op->who;
+    removal->app_id = app->id;
+    removal->result = ERR_PENDING;
+    memcpy(removal->name, app->name, sizeof(removal->name));
+    app_unref(app);
+    file_ref(&apps->file);
+    removal->apps = apps;
+    removal->owner = op;
+    op_init(&removal->op, op->loop, &removal->who, removal_step);
+    op_set_state(op, removal, drop_removal);
+    removal->is_starting = true;
+    removal_step(&removal->op);
+    removal->is_starting = false;
+    return ERR_OK;
+}
+
+static enum err root_remove(struct op *op, struct file *directory, struct str name,
+                            bool directory_wanted) {
+    if (!op->who->may_control) {
+        return op_finish(op, ERR_ACCES);
+    }
+    if (!op->state) {
+        enum err err = directory_wanted ? removal_new(op, apps_of(directory), name) : ERR_ISDIR;
+        if (err) {
+            return err;
+        }
+    }
+    struct removal *removal = op->state;
+    return removal->is_finished ? op_finish(op, removal->result) : ERR_PENDING;
+}
+
+static void root_release(struct file *file) {
+    struct apps *apps = apps_of(file);
+    apps_files_forget(apps, 0);
+    pthread_mutex_destroy(&apps->mutex);
+    free(apps);
+}
+
+static const struct dev root_dev = {
+    .name = "apps",
+    .walk = root_walk,
+    .remove = root_remove,
+    .rename = root_rename,
+    .readdir = root_readdir,
+    .release = root_release,
+};
+
+enum err dev_apps_new(struct catalog *catalog, struct applog_set *logs, struct file **ret_root) {
+    struct apps *apps = calloc(1, sizeof(*apps));
+    if (!apps) {
+        return ERR_NOMEM;
+    }
+    int result = pthread_mutex_init(&apps->mutex, NULL);
+    if (result) {
+        free(apps);
+        return err_from_errno(result);
+    }
+    file_init(&apps->file, &root_dev, dev_next_number(), ROOT_INODE, FILE_DIRECTORY, 0);
+    apps->catalog = catalog;
+    apps->logs = logs;
+    *ret_root = &apps->file;
+    return ERR_OK;
+}

@@ -1,0 +1,21 @@
+/* /apps: the apps, their settings, files, logs and versions (docs/tree/apps.md).
+ *
+ * The control door sees and changes those of its owner. A guest sees them listed and what each is
+ * (info); of its own app, which is also called `self`, it reads everything, and has the files as
+ * at its root.
+ *
+ * A directory or file is what it was when it was walked to: a snapshot of the app. What is opened
+ * for writing (args, env/KEY, config) is gathered and applied whole by sync; what was not synced is
+ * dropped.
+ *
+ * Thread: any loop's. Layer: ns, store. */
+#pragma once
+
+#include "ns/dev.h"
+#include "store/applog.h"
+#include "store/catalog.h"
+
+/* A reference for the caller. What is handed in is borrowed: it outlives every file. `logs` may be
+ * NULL: then logs are empty. */
+MUST_USE enum err dev_apps_new(struct catalog *catalog, struct applog_set *logs,
+                               struct file **ret_root);

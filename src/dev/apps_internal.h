@@ -1,0 +1,94 @@
+/* What the files of /apps share: apps.c has the root and finds what lies below an app, apps_text.c
+ * the texts, apps_setting.c what can be written, apps_data.c the module and the log, apps_files.c
+ * the app's files. Layer: ns, store; private. */
+#pragma once
+
+#include "dev/apps.h"
+
+#include <pthread.h>
+
+/* What a setting may hold when it is written. */
+#define APPS_SETTING_BYTES_MAX (256 * KIB)
+#define APPS_UNIONS_MAX 32
+
+/* The files of an app that were used lately, so that two walks meet in the same union. */
+struct apps_union {
+    int64_t app_id, layer_id;
+    struct file *root; /* a reference */
+    uint64_t used_ns;  /* monotonic */
+};
+
+/* The root of the device, and what all its files have. */
+struct apps {
+    struct file file;
+    struct catalog *catalog;
+    struct applog_set *logs; /* may be NULL */
+    pthread_mutex_t mutex;   /* guards `unions` */
+    struct apps_union unions[APPS_UNIONS_MAX];
+    size_t union_count;
+};
+
+struct apps_file;
+
+/* An entry of an app's directory, or of a version's. */
+struct apps_row {
+    const char *name;
+    const struct dev *dev; /* NULL: `files`, which is another device's */
+    enum err (*text)(const struct apps_file *file, struct buf *text); /* its content, appended */
+    uint8_t type, traits;
+    bool for_all; /* guests may read it of other apps, too */
+};
+
+/* A node: an app's directory (row NULL), an entry of it, or something below that. */
+struct apps_file {
+    struct file file;
+    struct apps *apps; /* a reference */
+    struct app *app;   /* a reference */
+    const struct apps_row *row;
+    struct app_version *version; /* below versions/N; owned */
+    char *key;                   /* of env/KEY; owned */
+};
+
+static inline struct apps_file *apps_file_of(struct file *file) {
+    return CONTAINER_OF(file, struct apps_file, file);
+}
+static inline const struct app_version *apps_version_of(const struct apps_file *file) {
+    return file->version ? file->version : &file->app->version;
+}
+/* For rows: the file and its device. */
+void apps_release(struct file *file);
+
+/* apps_text.c */
+enum err apps_text_args(const struct apps_file *file, struct buf *text);
+enum err apps_text_config(const struct apps_file *file, struct buf *text);
+enum err apps_text_info(const struct apps_file *file, struct buf *text);
+enum err apps_text_version_info(const struct apps_file *file, struct buf *text);
+enum err apps_text_variable(const struct apps_file *file, struct buf *text);
+/* The value of a variable of the app; false if it has none of this name. */
+bool apps_find_variable(const struct app *app, struct str key, struct str *ret_value);
+
+/* apps_setting.c: texts, those of args, env/KEY and config can be written. */
+extern const struct dev apps_text_dev;
+/* Polled. Applies a change of the configuration of an app, whatever else changes it at the same
+ * time: `change` makes the new one of the one that is there. NOENT: the app was removed. */
+typedef enum err apps_change(const struct apps_file *file, const void *argument,
+                             const json_t *config, json_t **ret_config, struct buf *message);
+MUST_USE enum err apps_apply(struct op *op, const struct apps_file *file, apps_change *change,
+                             const void *argument);
+/* For apps_apply: takes the variable of the file (`argument` is its name) away. */
+enum err apps_remove_variable(const struct apps_file *file, const void *argument,
+                              const json_t *config, json_t **ret_config, struct buf *message);
+
+/* apps_data.c */
+extern const struct dev apps_module_dev, apps_log_dev;
+
+/* apps_files.c. The app's volume over its version's layer. Polled; `opening` is the caller's, zero
+ * at first, and ends by _done. A reference. */
+struct apps_opening {
+    struct file *volume, *layer; /* references */
+};
+MUST_USE enum err apps_files_root(struct op *op, struct apps_opening *opening, struct apps *apps,
+                                  struct app *app, struct file **ret_root);
+void apps_opening_done(struct apps_opening *opening);
+/* Lets go of what is kept of an app's files (0 = of all). */
+void apps_files_forget(struct apps *apps, int64_t app_id);

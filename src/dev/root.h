@@ -1,0 +1,17 @@
+/* The root of the whole tree, as the control door has it and guests see it at /cloud: apps, proc,
+ * and vol, the volumes that apps share (docs/tree/).
+ *
+ * One root serves everybody: what is seen, and what may be changed, follows from the op's `who`.
+ * Thread: any loop's. Layer: ns, store, run. */
+#pragma once
+
+#include "run/run.h"
+
+struct dev_root_options {
+    /* All borrowed: they outlive every file of the tree. */
+    struct catalog *catalog;
+    struct runs *runs;
+    struct applog_set *logs;
+};
+/* A reference for the caller. NOMEM. */
+MUST_USE enum err dev_root_new(const struct dev_root_options *options, struct file **ret_root);
