@@ -42,6 +42,11 @@ static void test_terminals(void **state) {
     struct test_file *device = test_file_new(&test_file_dev, FILE_CHARACTER_DEVICE, 0);
     uint32_t fd = must_add(f, device, OPEN_READ | OPEN_WRITE);
     assert_int_equal(rights_of(f, fd) & place, place);
+    /* Also when a guest asked for less: a device is no terminal because of that. */
+    assert_int_equal(wasi_add_fd(&f->wasi, (struct ns_place){.file = file_ref(&device->file)},
+                                 OPEN_READ, FD_RIGHT_READ, 0, 0, &fd),
+                     ERR_OK);
+    assert_int_equal(rights_of(f, fd), FD_RIGHT_READ | place);
     struct test_file *socket = test_file_new(&test_socket_dev, FILE_SOCKET_STREAM, 0);
     fd = must_add(f, socket, OPEN_READ | OPEN_WRITE);
     assert_int_equal(rights_of(f, fd) & place, 0);
