@@ -202,7 +202,7 @@ static bool route_matches(const struct route *route, struct str path) {
     if (str_equal(pattern, path)) {
         return true;
     }
-    while (pattern.length > 0) {
+    while (pattern.data) {
         struct str expected = str_cut(&pattern, '/');
         struct str given = str_cut(&path, '/');
         bool is_last = pattern.data == NULL;
