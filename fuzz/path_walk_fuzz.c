@@ -360,8 +360,16 @@ static struct str found_name(const struct walked *walked) {
     return (struct str){walked->found.name, walked->found.name_length};
 }
 
-static enum err may_make(const struct object *directory) {
+/* Whether the name may be made or removed in the directory at all. */
+static enum err may_change(const struct object *directory) {
     return directory->device == NOWHERE ? ERR_ROFS : directory->removed ? ERR_NOENT : ERR_OK;
+}
+static bool is_reserved(const struct walked *at) {
+    return at->found.parent->device == ROOT &&
+           str_starts(found_name(at), STR(UNION_RESERVED_PREFIX));
+}
+static enum err may_make(const struct walked *at) {
+    return is_reserved(at) ? ERR_INVAL : may_change(at->found.parent);
 }
 
 static void do_make(const struct held *from, struct str where, enum file_type type,
@@ -376,7 +384,7 @@ static void do_make(const struct held *from, struct str where, enum file_type ty
         return;
     }
     struct object *parent = at.found.parent;
-    enum err expected = may_make(parent), err;
+    enum err expected = may_make(&at), err;
     if (expected == ERR_OK && at.found.object) {
         expected = ERR_EXIST;
     }
@@ -406,7 +414,7 @@ static void do_remove(const struct held *from, struct str where, bool directory_
     struct walked at;
     if (walk_both(from, where, NS_PARENT, &at) && !at.result.is_mount_point) {
         const struct object *object = at.found.object;
-        enum err expected = may_make(at.found.parent);
+        enum err expected = may_change(at.found.parent);
         if (expected == ERR_OK) {
             expected = !object                                               ? ERR_NOENT
                        : directory_wanted && object->type != FILE_DIRECTORY  ? ERR_NOTDIR
@@ -433,6 +441,9 @@ static enum err expected_rename(const struct walked *old, const struct walked *n
     }
     if (new_parent->device == NOWHERE) {
         return ERR_ROFS;
+    }
+    if (is_reserved(new)) {
+        return ERR_INVAL;
     }
     if (!source || new_parent->removed) {
         return ERR_NOENT;
@@ -491,7 +502,7 @@ static void do_link(const struct held *from, struct str old_path, struct str new
             struct object *source = old.found.object;
             enum err expected = source->type == FILE_DIRECTORY     ? ERR_PERM
                                 : source->device != parent->device ? ERR_XDEV
-                                                                   : may_make(parent);
+                                                                   : may_make(&new);
             if (expected == ERR_OK && new.found.object) {
                 expected = ERR_EXIST;
             }

@@ -13,6 +13,8 @@ struct pending_file {
 
 static long pending_files; /* that exist */
 static bool pending_off;   /* answer at once */
+static long pending_fail;  /* this many operations from now, one that changes something fails with
+                              IO; 0: none does */
 
 static inline const struct dev *pending_dev_table(void);
 
@@ -74,6 +76,15 @@ static inline bool pending_first(struct op *op, const void *function, const stru
         return ERR_PENDING;                                                                        \
     }
 
+static inline bool pending_fails(void) {
+    return pending_fail > 0 && --pending_fail == 0;
+}
+#define PENDING_FIRST_CHANGE(function, file, arguments)                                            \
+    PENDING_FIRST(function, file, arguments)                                                       \
+    if (pending_fails()) {                                                                         \
+        return ERR_IO;                                                                             \
+    }
+
 static inline enum err pending_walk(struct op *op, struct file *directory, const struct str *names,
                                     size_t count, size_t *ret_walked, struct file **ret_file) {
     uint64_t sum = count;
@@ -100,7 +111,7 @@ static inline enum err pending_open(struct op *op, struct file *file, unsigned o
 }
 static inline enum err pending_create(struct op *op, struct file *directory, struct str name,
                                       enum file_type type, struct file **ret_file) {
-    PENDING_FIRST(pending_create, directory, pending_sum(name) + type);
+    PENDING_FIRST_CHANGE(pending_create, directory, pending_sum(name) + type);
     enum err err = file_create(op, pending_inner(directory), name, type, ret_file);
     if (err == ERR_OK) {
         *ret_file = pending_wrap(*ret_file);
@@ -109,12 +120,12 @@ static inline enum err pending_create(struct op *op, struct file *directory, str
 }
 static inline enum err pending_symlink(struct op *op, struct file *directory, struct str name,
                                        struct str target) {
-    PENDING_FIRST(pending_symlink, directory, pending_sum(name) + pending_sum(target));
+    PENDING_FIRST_CHANGE(pending_symlink, directory, pending_sum(name) + pending_sum(target));
     return file_symlink(op, pending_inner(directory), name, target);
 }
 static inline enum err pending_link(struct op *op, struct file *file, struct file *directory,
                                     struct str name) {
-    PENDING_FIRST(pending_link, file, pending_sum(name));
+    PENDING_FIRST_CHANGE(pending_link, file, pending_sum(name));
     return file_link(op, pending_inner(file), pending_inner(directory), name);
 }
 static inline enum err pending_readlink(struct op *op, struct file *file, struct buf *ret_target) {
@@ -123,13 +134,14 @@ static inline enum err pending_readlink(struct op *op, struct file *file, struct
 }
 static inline enum err pending_remove(struct op *op, struct file *directory, struct str name,
                                       bool directory_wanted) {
-    PENDING_FIRST(pending_remove, directory, pending_sum(name) + directory_wanted);
+    PENDING_FIRST_CHANGE(pending_remove, directory, pending_sum(name) + directory_wanted);
     return file_remove(op, pending_inner(directory), name, directory_wanted);
 }
 static inline enum err pending_rename(struct op *op, struct file *old_directory,
                                       struct str old_name, struct file *new_directory,
                                       struct str new_name) {
-    PENDING_FIRST(pending_rename, old_directory, pending_sum(old_name) * 3 + pending_sum(new_name));
+    PENDING_FIRST_CHANGE(pending_rename, old_directory,
+                         pending_sum(old_name) * 3 + pending_sum(new_name));
     return file_rename(op, pending_inner(old_directory), old_name, pending_inner(new_directory),
                        new_name);
 }
@@ -140,7 +152,7 @@ static inline enum err pending_read(struct op *op, struct file *file, void *data
 }
 static inline enum err pending_write(struct op *op, struct file *file, const void *data,
                                      size_t length, uint64_t offset, size_t *ret_written) {
-    PENDING_FIRST(pending_write, file, length * 3 + offset);
+    PENDING_FIRST_CHANGE(pending_write, file, length * 3 + offset);
     return file_write(op, pending_inner(file), data, length, offset, ret_written);
 }
 static inline enum err pending_readdir(struct op *op, struct file *directory,
@@ -153,12 +165,12 @@ static inline enum err pending_stat(struct op *op, struct file *file, struct fil
     return file_stat(op, pending_inner(file), ret_stat);
 }
 static inline enum err pending_set_size(struct op *op, struct file *file, uint64_t size_bytes) {
-    PENDING_FIRST(pending_set_size, file, size_bytes);
+    PENDING_FIRST_CHANGE(pending_set_size, file, size_bytes);
     return file_set_size(op, pending_inner(file), size_bytes);
 }
 static inline enum err pending_set_times(struct op *op, struct file *file, uint64_t accessed_ns,
                                          uint64_t modified_ns, unsigned set_times_flags) {
-    PENDING_FIRST(pending_set_times, file, accessed_ns + modified_ns + set_times_flags);
+    PENDING_FIRST_CHANGE(pending_set_times, file, accessed_ns + modified_ns + set_times_flags);
     return file_set_times(op, pending_inner(file), accessed_ns, modified_ns, set_times_flags);
 }
 static inline enum err pending_sync(struct op *op, struct file *file) {

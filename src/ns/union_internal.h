@@ -170,7 +170,21 @@ MUST_USE enum err union_job_poll(struct op *op, struct file **ret_file);
 MUST_USE enum err union_ensure_top(struct union_job *job, struct union_node *directory);
 /* Copies a file that is no directory to the top layer. */
 MUST_USE enum err union_copy_up(struct union_job *job, struct union_node *node);
+/* Makes a whiteout; `directory` is one of the top layer. */
+MUST_USE enum err union_make_whiteout(struct union_job *job, struct file *directory,
+                                      struct str name);
+/* Removes the directory `name` from one of the top layer, with the whiteouts in it. What another
+ * user has put there meanwhile stays, out of sight. */
+MUST_USE enum err union_clear_directory(struct union_job *job, struct file *parent,
+                                        struct str name);
+/* NOTEMPTY if the directory that `node` is has visible names. */
+MUST_USE enum err union_check_empty(struct union_job *job, struct union_node *node);
 void union_make_reserved_name(char name[static 40]);
+
+/* Ends a phase of a job and goes on with the next `case`. */
+#define NEXT_PHASE(job)                                                                            \
+    (job)->phase++;                                                                                \
+    __attribute__((fallthrough))
 
 /* The changes: what `run` of a job is. */
 enum err union_run_copy(struct union_job *job);

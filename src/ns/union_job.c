@@ -167,6 +167,59 @@ void union_make_reserved_name(char name[static 40]) {
     snprintf(name, 40, UNION_RESERVED_PREFIX "%016llx", (unsigned long long)number);
 }
 
+enum err union_make_whiteout(struct union_job *job, struct file *directory, struct str name) {
+    struct file *file = NULL;
+    enum err err = file_create(&job->op, directory, name, FILE_WHITEOUT, &file);
+    if (err == ERR_OK) {
+        file_unref(file);
+    }
+    return err;
+}
+
+enum { CLEAR_FIND, CLEAR_LIST, CLEAR_NAMES, CLEAR_DIRECTORY };
+
+enum err union_clear_directory(struct union_job *job, struct file *parent, struct str name) {
+    enum err err;
+    size_t walked;
+    switch (job->clear_phase) {
+    case CLEAR_FIND:
+        err = file_walk(&job->op, parent, &name, 1, &walked, &job->cleared);
+        if (err != ERR_OK) {
+            return err;
+        }
+        job->clear_phase++;
+        __attribute__((fallthrough));
+    case CLEAR_LIST:
+        err = file_readdir(&job->op, job->cleared, &job->whiteouts);
+        if (err != ERR_OK) {
+            return err;
+        }
+        job->clear_phase++;
+        __attribute__((fallthrough));
+    case CLEAR_NAMES:
+        for (; job->whiteout_at < job->whiteouts.count; job->whiteout_at++) {
+            if (job->whiteouts.entries[job->whiteout_at].type != FILE_WHITEOUT) {
+                continue;
+            }
+            err = file_remove(&job->op, job->cleared,
+                              dir_list_name(&job->whiteouts, job->whiteout_at), false);
+            if (err == ERR_PENDING) {
+                return err;
+            }
+        }
+        job->clear_phase++;
+        __attribute__((fallthrough));
+    default: /* CLEAR_DIRECTORY */
+        err = file_remove(&job->op, parent, name, true);
+        return err;
+    }
+}
+
+enum err union_check_empty(struct union_job *job, struct union_node *node) {
+    enum err err = union_list(&job->op, &job->listing, node);
+    return err != ERR_OK ? err : job->listing.result.count > 0 ? ERR_NOTEMPTY : ERR_OK;
+}
+
 enum err union_ensure_top(struct union_job *job, struct union_node *directory) {
     while (!union_top(directory)) {
         struct union_node *highest = directory;
