@@ -108,21 +108,23 @@ static bool is_name(struct str name) {
            !str_equal(name, STR("..")) && !memchr(name.data, 0, name.length) && str_is_utf8(name);
 }
 
+/* `is_last`: something will be mounted there at once. */
 static enum err mount_add_child(struct ns *ns, struct ns_mount *mount, struct str name,
-                                struct ns_mount **ret_child) {
+                                bool is_last, struct ns_mount **ret_child) {
     struct ns_mount *child = mount_new(ns, name);
-    struct file *missing = malloc(sizeof *missing);
-    if (!child || !missing) {
+    struct file *missing = is_last ? NULL : malloc(sizeof *missing);
+    if (!child || (!missing && !is_last)) {
         if (child && !in_arena(ns, child)) {
             free(child);
         }
         free(missing);
         return ERR_NOMEM;
     }
-    if (!ns->device) {
-        ns->device = dev_next_number();
+    if (missing) {
+        ns->device = ns->device ? ns->device : dev_next_number();
+        file_init(missing, &missing_dev, ns->device, ++ns->last_inode, FILE_DIRECTORY,
+                  FILE_READ_ONLY);
     }
-    file_init(missing, &missing_dev, ns->device, ++ns->last_inode, FILE_DIRECTORY, FILE_READ_ONLY);
     child->missing = missing;
     /* At the end, so that a listing has them in the order of mounting. */
     struct ns_mount **last = &mount->first_child;
@@ -147,7 +149,7 @@ enum err ns_mount(struct ns *ns, struct str path, struct file *root) {
         }
         struct ns_mount *child = (struct ns_mount *)ns_mount_child(mount, name);
         if (!child) {
-            enum err err = mount_add_child(ns, mount, name, &child);
+            enum err err = mount_add_child(ns, mount, name, !rest.data, &child);
             if (err != ERR_OK) {
                 return err;
             }

@@ -204,7 +204,7 @@ static inline const struct dev *pending_dev_table(void) {
 /* The loop and the op of a test, and how to wait: AWAIT(file_stat(&test_op, …)). */
 static struct loop *test_loop;
 static struct op test_op;
-static bool test_woken;
+static _Thread_local bool test_woken;
 static const struct who test_who = {.owner_id = 1};
 
 static inline void test_wake(struct op *op) {
