@@ -8,7 +8,10 @@
 struct run_exchange {
     struct run *run;
     struct run_answer *answer;
+    struct run_options options; /* until it is started */
+    bool preparing;             /* the version that was asked for is being looked up */
     bool detach, stdin_stays_open;
+    bool body_ended;
     bool body_waits;  /* a piece of the body found no room */
     bool input_ended; /* the program reads no more: the rest of the body is dropped */
 };
@@ -17,6 +20,39 @@ static const char *const parameters[] = {
     "name",  "arg",  "env",    "version", "root", "tag",    "keep", "stderr",     "detach",
     "stdin", "call", "memory", "cpu",     "wall", "output", "disk", "open_files", NULL,
 };
+
+static void give_answer(struct request *request);
+
+/* Starts the run as soon as all is known of it, and goes on with what came in meanwhile. */
+static void begin_run(struct request *request) {
+    struct run_exchange *own = request->state;
+    struct run_options *options = &own->options;
+    enum err err = run_options_find_version(request, options);
+    if (err == ERR_PENDING) {
+        return;
+    }
+    own->preparing = false;
+    if (!err) {
+        options->request.detached = own->detach;
+        options->request.stdin_open = own->stdin_stays_open || http_has_body(request->exchange);
+        err = run_start(request->api->runs, request->loop, &options->request, &own->run,
+                        &request->message);
+        if (err == ERR_AGAIN) {
+            request_fail_status(request, 429, "%s", buf_text(&request->message));
+        } else if (err) {
+            request_fail(request, err, &request->message);
+        }
+    }
+    run_options_done(options);
+    *options = (struct run_options){0};
+    if (own->body_waits) {
+        own->body_waits = false;
+        http_body_resume(request->exchange);
+    }
+    if (own->body_ended) {
+        give_answer(request);
+    }
+}
 
 static void start(struct request *request) {
     if (!request_check_parameters(request, parameters)) {
@@ -35,24 +71,18 @@ static void start(struct request *request) {
     own->detach = request_has_parameter(request, "detach");
     own->stdin_stays_open =
         own->detach && str_equal_text(request_parameter(request, "stdin"), "open");
-    struct run_options options;
-    enum err err = run_options_parse(request, &options);
-    if (!err) {
-        options.request.detached = own->detach;
-        options.request.stdin_open = own->stdin_stays_open || http_has_body(request->exchange);
-        err = run_start(request->api->runs, request->loop, &options.request, &own->run,
-                        &request->message);
-        if (err == ERR_AGAIN) {
-            request_fail_status(request, 429, "%s", buf_text(&request->message));
-        } else if (err) {
-            request_fail(request, err, &request->message);
-        }
+    if (run_options_parse(request, &own->options) == ERR_OK) {
+        own->preparing = true;
+        begin_run(request);
     }
-    run_options_done(&options);
 }
 
 static size_t body(struct request *request, const uint8_t *data, size_t length) {
     struct run_exchange *own = request->state;
+    if (own->preparing) {
+        own->body_waits = true;
+        return 0;
+    }
     size_t taken = 0;
     while (taken < length && !own->input_ended) {
         size_t written = 0;
@@ -98,7 +128,15 @@ static void answer_detached(struct request *request, struct run *run) {
 
 static void body_end(struct request *request) {
     struct run_exchange *own = request->state;
-    if (!own || !own->run || request->responded) {
+    own->body_ended = true;
+    if (!own->preparing) {
+        give_answer(request);
+    }
+}
+
+static void give_answer(struct request *request) {
+    struct run_exchange *own = request->state;
+    if (!own->run || request->responded) {
         return;
     }
     op_abandon(&request->op);
@@ -124,7 +162,9 @@ static void body_end(struct request *request) {
 
 static void step(struct request *request) {
     struct run_exchange *own = request->state;
-    if (own->answer) {
+    if (own->preparing) {
+        begin_run(request);
+    } else if (own->answer) {
         run_answer_step(own->answer);
     } else if (own->body_waits) {
         own->body_waits = false;
@@ -146,6 +186,7 @@ static void end(struct request *request, bool completed) {
             run_kill(own->run, RUN_REASON_CLIENT);
         }
     }
+    run_options_done(&own->options);
     run_answer_free(own->answer);
     run_unref(own->run);
     free(own);

@@ -111,6 +111,14 @@ static enum err parse(struct request *request, struct run_options *options) {
                             STR_ARGS(keep->value));
         return ERR_INVAL;
     }
+    const struct query_pair *version = query_find(query, "version");
+    uint64_t number = 0;
+    if (version && (str_to_u64(version->value, &number) || number == 0 || number > UINT32_MAX)) {
+        request_fail_status(request, 400, "version='" STR_FORMAT "' is no version's number",
+                            STR_ARGS(version->value));
+        return ERR_INVAL;
+    }
+    options->version_number = (uint32_t)number;
     for (size_t i = 0; i < ARRAY_LENGTH(limit_rows); i++) {
         err = parse_limit(request, &limit_rows[i], &run->limits);
         if (err) {
@@ -125,9 +133,25 @@ enum err run_options_parse(struct request *request, struct run_options *ret_opti
     return parse(request, ret_options);
 }
 
+enum err run_options_find_version(struct request *request, struct run_options *options) {
+    if (options->version_number == 0 || options->older_version) {
+        return ERR_OK;
+    }
+    enum err err = catalog_version(&request->op, request->api->catalog, options->app,
+                                   options->version_number, &options->older_version);
+    if (err == ERR_NOENT) {
+        request_fail_status(request, 404, "%s has no version %u; GET /apps/%s/versions lists them",
+                            options->app->name, options->version_number, options->app->name);
+    } else if (err && err != ERR_PENDING) {
+        request_fail(request, err, NULL);
+    }
+    options->request.version = options->older_version;
+    return err;
+}
+
 void run_options_done(struct run_options *options) {
     app_unref(options->app);
-    free(options->versions);
+    app_versions_free(options->older_version, options->older_version ? 1 : 0);
     free(options->arguments);
     free(options->environment);
     free(options->tags);
