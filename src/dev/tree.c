@@ -474,7 +474,7 @@ static enum err make_tree(void *context, struct op *op, struct run *run, struct 
                           void **ret_tree, struct buf *message) {
     struct tree *tree = context;
     struct run_tree *run_tree = NULL;
-    struct plan *plan;
+    struct plan *plan = NULL;
     enum err err;
     if (!op->state) {
         struct plan_key key;
