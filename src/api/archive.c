@@ -151,9 +151,9 @@ static enum err descend(struct op *op, struct unpack *unpack, struct str name) {
 /* How many of the open directories are on the way to the entry. */
 static size_t common_depth(const struct unpack *unpack, size_t wanted) {
     size_t depth = 0;
-    while (depth < MIN(unpack->depth, wanted) &&
-           str_equal_text(unpack->source->entry.components[depth],
-                          unpack->levels[depth + 1].name)) {
+    while (
+        depth < MIN(unpack->depth, wanted) &&
+        str_equal_text(unpack->source->entry.components[depth], unpack->levels[depth + 1].name)) {
         depth++;
     }
     return depth;
@@ -285,10 +285,9 @@ static enum err write_piece(struct op *op, struct unpack *unpack) {
     const struct source *source = unpack->source;
     while (unpack->written < source->piece_length) {
         size_t written = 0;
-        enum err err =
-            file_write(op, unpack->opened, source->piece + unpack->written,
-                       source->piece_length - unpack->written,
-                       source->piece_offset + unpack->written, &written);
+        enum err err = file_write(op, unpack->opened, source->piece + unpack->written,
+                                  source->piece_length - unpack->written,
+                                  source->piece_offset + unpack->written, &written);
         if (err) {
             return err;
         }

@@ -262,9 +262,9 @@ static enum err write_diverted(struct source *source) {
     const uint8_t *data = source->piece;
     size_t written = 0;
     while (written < source->piece_length) {
-        ssize_t result = pwrite(source->diverted_descriptor, data + written,
-                                source->piece_length - written,
-                                (off_t)(source->piece_offset + written));
+        ssize_t result =
+            pwrite(source->diverted_descriptor, data + written, source->piece_length - written,
+                   (off_t)(source->piece_offset + written));
         if (result < 0 && errno != EINTR) {
             return err_from_errno(errno);
         }

@@ -22,8 +22,8 @@ struct source_entry {
     bool is_hard_link;
     bool is_diverted; /* its content was written to the diverted descriptor */
     bool has_modified;
-    char path[ARCHIVE_PATH_MAX];   /* as in the archive, for messages and comparing */
-    char target[ARCHIVE_PATH_MAX]; /* of a symbolic or hard link */
+    char path[ARCHIVE_PATH_MAX];              /* as in the archive, for messages and comparing */
+    char target[ARCHIVE_PATH_MAX];            /* of a symbolic or hard link */
     struct str components[ARCHIVE_DEPTH_MAX]; /* of `path`, without "." */
     size_t component_count;                   /* 0: the directory itself */
     struct str target_components[ARCHIVE_DEPTH_MAX]; /* of a hard link */
