@@ -270,7 +270,7 @@ def test_many_at_once(probe):
     ({"name": "probe", "memory": "lots"}, 400, "memory"),
     ({"name": "probe", "env": "novalue"}, 400, "KEY=VALUE"),
     ({"name": "probe", "keep": "x"}, 400, "keep"),
-    ({"name": "probe", "call": "nothing"}, 200, "nothing"),
+    ({"name": "probe", "call": "nothing"}, 404, "nothing"),
 ])
 def test_bad_requests(probe, query, status, words):
     response = probe.post("/run", query=query)

@@ -8,6 +8,7 @@
 #define PIECE_BYTES (8 * KIB)
 
 enum stage {
+    STAGE_BEGIN,       /* until its guest runs: a run that can't be started is a failed request */
     STAGE_OUTPUT,      /* text and events: chunks as they come */
     STAGE_WAIT,        /* JSON: until the run has ended */
     STAGE_JSON_STDOUT, /* JSON: the streams one after the other */
@@ -21,7 +22,7 @@ struct run_answer {
     struct run *run;
     struct run_reader reader;
     unsigned streams;
-    bool follow;
+    bool attached, follow;
     enum request_accept form;
     enum stage stage;
     bool waiting;        /* pull said that it waits for the op */
@@ -232,6 +233,8 @@ static enum err format_step(struct run_answer *answer) {
     uint64_t before = 0;
     enum err err = ERR_OK;
     switch (answer->stage) {
+    case STAGE_BEGIN:
+        break;
     case STAGE_OUTPUT:
         before = answer->reader.offset;
         err = format_next(answer, answer->streams);
@@ -340,21 +343,50 @@ enum err run_answer_start(struct request *request, const struct run_answer_optio
     answer->follow = options->follow || options->form == ACCEPT_JSON;
     answer->reader.offset = options->from;
     *ret_answer = answer;
-    if (answer->form == ACCEPT_JSON) {
-        answer->stage = STAGE_WAIT;
-        run_answer_step(answer);
-        return ERR_OK;
-    }
-    if (options->attached) {
-        run_bind_reader(answer->run, &answer->reader);
-    }
-    respond(answer);
+    answer->stage = STAGE_BEGIN;
+    answer->attached = options->attached;
+    run_answer_step(answer);
     return ERR_OK;
 }
 
+/* Whether the run could not be started at all; then that is the answer. */
+static bool fail_if_not_started(struct run_answer *answer) {
+    struct run_status status = run_status(answer->run);
+    if (status.state != RUN_ENDED || status.reason != RUN_REASON_FAILED || !answer->attached) {
+        return false;
+    }
+    struct request *request = answer->request;
+    request->message.length = 0;
+    run_failure(answer->run, &request->message);
+    answer->stage = STAGE_DONE;
+    if (status.failure == ERR_AGAIN) {
+        request_fail_status(request, 429, "%s", buf_text(&request->message));
+    } else {
+        request_fail(request, status.failure, &request->message);
+    }
+    return true;
+}
+
 void run_answer_step(struct run_answer *answer) {
+    struct op *op = &answer->request->op;
+    if (answer->stage == STAGE_BEGIN) {
+        enum err err = answer->attached ? run_wait_begun(op, answer->run) : ERR_OK;
+        if (err == ERR_PENDING || fail_if_not_started(answer)) {
+            return;
+        }
+        if (answer->form == ACCEPT_JSON) {
+            answer->stage = STAGE_WAIT;
+        } else {
+            answer->stage = STAGE_OUTPUT;
+            if (answer->attached) {
+                run_bind_reader(answer->run, &answer->reader);
+            }
+            respond(answer);
+            return;
+        }
+    }
     if (answer->stage == STAGE_WAIT && !answer->request->responded) {
-        enum err err = run_wait(&answer->request->op, answer->run);
+        enum err err = run_wait(op, answer->run);
         if (err == ERR_PENDING) {
             return;
         }

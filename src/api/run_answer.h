@@ -12,7 +12,8 @@ struct run_answer_options {
     struct run *run;  /* a reference is taken */
     uint64_t from;    /* offset in the sequence of all bytes of both streams */
     unsigned streams; /* RUN_STDOUT | RUN_STDERR */
-    bool attached;    /* the run waits for this reader when it is too far behind */
+    bool attached;    /* the run waits for this reader when it is too far behind; one that
+                         can't be started is answered as a failed request */
     bool follow;      /* until the run has ended; else only what is there now. Not for JSON. */
     enum request_accept form;
 };

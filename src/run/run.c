@@ -240,6 +240,22 @@ enum err run_wait(struct op *op, struct run *run) {
     return atomic_load(&run->state) == RUN_ENDED ? op_finish(op, ERR_OK) : ERR_PENDING;
 }
 
+static bool has_begun(struct run *run) {
+    int state = atomic_load(&run->state);
+    return state != RUN_QUEUED && state != RUN_STARTING;
+}
+
+enum err run_wait_begun(struct op *op, struct run *run) {
+    if (has_begun(run)) {
+        return op_finish(op, ERR_OK);
+    }
+    enum err err = op_queue_wait(&run->changed, op);
+    if (err) {
+        return op_finish(op, err);
+    }
+    return has_begun(run) ? op_finish(op, ERR_OK) : ERR_PENDING;
+}
+
 /* ---- telling ---- */
 
 static void deliver(struct run *run) {

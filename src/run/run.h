@@ -203,6 +203,8 @@ void run_resume(struct run *run);
 void run_client_left(struct run *run);
 /* Polled: until it has ended (and its effects are on disk). */
 MUST_USE enum err run_wait(struct op *op, struct run *run);
+/* Polled: until its guest runs, or it is clear that it never will (it has ended). */
+MUST_USE enum err run_wait_begun(struct op *op, struct run *run);
 
 /* Standard input: a bounded pipe. Any thread, polled: PENDING while there is no room; PIPE after
  * its end or after it was closed. */

@@ -218,6 +218,8 @@ static void start_guest(struct run *run) {
         return;
     }
     run->phase = PHASE_GUEST;
+    run_set_state(run, RUN_RUNNING);
+    op_queue_wake_all(&run->changed); /* run_wait_begun */
     atomic_store(&run->started_ns, run->turn_started_ns);
     if (run->is_paused) {
         run->paused_ns = run->turn_started_ns;
