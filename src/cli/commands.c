@@ -1,0 +1,67 @@
+#include "cli/commands.h"
+
+#include "cli/text.h"
+
+#include <stdarg.h>
+
+const struct command commands[] = {
+    {"create", "NAME FILE|DIR|- [OPTIONS]", "upload a program, or its next version", create_help,
+     NULL, create_main},
+    {"run", "NAME [OPTIONS] [--] [ARGUMENT...]", "run a program; its streams are yours", run_help,
+     NULL, run_main},
+    {"apps", "[-q]", "list the apps", apps_help, NULL, apps_main},
+    {"show", "NAME", "what an app is: version, size, settings", show_help, NULL, show_main},
+    {"ps", "[--all] [--tag K:V]", "list the programs that run", ps_help, NULL, ps_main},
+    {"log", "[-f] NAME|ID", "what an app's runs, or one run, wrote", log_help, NULL, log_main},
+    {"kill", "ID...", "end runs", kill_help, NULL, kill_main},
+    {"pause", "ID...", "stop runs where they are", pause_help, NULL, pause_main},
+    {"resume", "ID...", "let paused runs go on", resume_help, NULL, resume_main},
+    {"env", "NAME [KEY[=VALUE]...] [--unset KEY]", "read and set an app's environment", env_help,
+     NULL, env_main},
+    {"ls", "APP:/DIR...", "list a directory of an app", ls_help, NULL, ls_main},
+    {"cat", "APP:/FILE...", "print files of an app", cat_help, NULL, cat_main},
+    {"cp", "[-r] SOURCE... TARGET", "copy files to, from and between apps", cp_help, NULL,
+     cp_main},
+    {"mv", "APP:/OLD APP:/NEW", "rename a file or directory of an app", mv_help, NULL, mv_main},
+    {"rm", "[-r] APP:/FILE...|APP...", "remove files of an app, or an app", rm_help, NULL,
+     rm_main},
+};
+const size_t command_count = ARRAY_LENGTH(commands);
+
+void command_print_help(const struct command *command, FILE *stream) {
+    fprintf(stream, "0asm %s: %s\n\nusage: 0asm %s %s\n", command->name, command->summary,
+            command->name, command->usage);
+    if (command->help && command->help[0]) {
+        fprintf(stream, "\n%s", command->help);
+    }
+    if (command->print_more) {
+        command->print_more();
+    }
+    bool is_client = command >= commands && command < commands + command_count;
+    if (is_client) {
+        fprintf(stream, "\n  --server URL     the server ($ZASM_SERVER, or "
+                        "http://127.0.0.1:8080); its token is $ZASM_TOKEN\n");
+    }
+}
+
+bool command_wants_help(const struct command *command, int argc, char **argv) {
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            command_print_help(command, stdout);
+            return true;
+        }
+    }
+    return false;
+}
+
+int command_misused(const struct command *command, const char *format, ...) {
+    cleanup_buf struct buf text = {0};
+    va_list arguments;
+    va_start(arguments, format);
+    enum err err = buf_vprintf(&text, format, arguments);
+    va_end(arguments);
+    cli_check(err);
+    cli_error("%s; usage: 0asm %s %s ('0asm %s --help' explains it)", buf_text(&text),
+              command->name, command->usage, command->name);
+    return 2;
+}
