@@ -522,6 +522,16 @@ static struct str first_export(const struct create *create) {
     return str_cut(&rest, '(');
 }
 
+/* Each line of `lines`, indented. */
+static enum err append_indented(struct buf *text, struct str lines) {
+    enum err err = ERR_OK;
+    while (!err && lines.length > 0) {
+        struct str line = str_cut(&lines, '\n');
+        err = buf_printf(text, "    " STR_FORMAT "\n", STR_ARGS(line));
+    }
+    return err;
+}
+
 static enum err answer_text(const struct create *create, struct buf *text) {
     const struct app *app = create->app;
     const struct app_version *version = &app->version;
@@ -547,15 +557,15 @@ static enum err answer_text(const struct create *create, struct buf *text) {
                          "ends the run:\n",
                          create->report.unknown_imports);
     }
-    while (!err && rest.length > 0) {
-        err = buf_printf(text, "    " STR_FORMAT "\n", STR_ARGS(str_cut(&rest, '\n')));
+    if (!err) {
+        err = append_indented(text, rest);
     }
     rest = buf_str(&create->report.exports);
     if (!err && version->is_library) {
         err = buf_printf(text, "  it has no _start; its functions:\n");
     }
-    while (!err && version->is_library && rest.length > 0) {
-        err = buf_printf(text, "    " STR_FORMAT "\n", STR_ARGS(str_cut(&rest, '\n')));
+    if (!err && version->is_library) {
+        err = append_indented(text, rest);
     }
     struct str host = http_header(request->exchange, "Host");
     if (!err && version->is_library) {

@@ -57,7 +57,8 @@ static enum err append_version(const struct app_version *version, struct buf *te
     }
     struct str rest = str_of(version->unknown_imports);
     while (!err && rest.length > 0) {
-        err = buf_printf(text, "unknown: " STR_FORMAT "\n", STR_ARGS(str_cut(&rest, '\n')));
+        struct str line = str_cut(&rest, '\n');
+        err = buf_printf(text, "unknown: " STR_FORMAT "\n", STR_ARGS(line));
     }
     return err;
 }
