@@ -157,38 +157,46 @@ static size_t edit_distance(struct str a, const char *b) {
     return row[b_length];
 }
 
+static bool is_among(struct str name, const char *const *words) {
+    for (; *words; words++) {
+        if (str_equal_text(name, *words)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void request_fail_unknown_parameter(struct request *request, struct str name,
+                                    const char *const *allowed) {
+    const char *nearest = NULL;
+    size_t distance = 3;
+    cleanup_buf struct buf list = {0};
+    for (const char *const *known = allowed; *known; known++) {
+        size_t difference = edit_distance(name, *known);
+        if (difference < distance) {
+            distance = difference;
+            nearest = *known;
+        }
+        if (buf_printf(&list, "%s%s", list.length ? ", " : "", *known)) {
+            break; /* the list is shorter then */
+        }
+    }
+    if (nearest) {
+        request_fail_status(request, 400,
+                            "no parameter '" STR_FORMAT "'; did you mean '%s'? Known are: %s",
+                            STR_ARGS(name), nearest, buf_text(&list));
+    } else {
+        request_fail_status(request, 400, "no parameter '" STR_FORMAT "'; known are: %s",
+                            STR_ARGS(name), buf_text(&list));
+    }
+}
+
 bool request_check_parameters(struct request *request, const char *const *allowed) {
     for (size_t i = 0; i < request->query.count; i++) {
-        struct str name = request->query.pairs[i].name;
-        const char *nearest = NULL;
-        size_t distance = 3;
-        bool found = false;
-        for (const char *const *known = allowed; *known && !found; known++) {
-            found = str_equal_text(name, *known);
-            size_t difference = edit_distance(name, *known);
-            if (difference < distance) {
-                distance = difference;
-                nearest = *known;
-            }
+        if (!is_among(request->query.pairs[i].name, allowed)) {
+            request_fail_unknown_parameter(request, request->query.pairs[i].name, allowed);
+            return false;
         }
-        if (found) {
-            continue;
-        }
-        cleanup_buf struct buf list = {0};
-        for (const char *const *known = allowed; *known; known++) {
-            if (buf_printf(&list, "%s%s", list.length ? ", " : "", *known)) {
-                break;
-            }
-        }
-        if (nearest) {
-            request_fail_status(request, 400,
-                                "no parameter '" STR_FORMAT "'; did you mean '%s'? Known are: %s",
-                                STR_ARGS(name), nearest, buf_text(&list));
-        } else {
-            request_fail_status(request, 400, "no parameter '" STR_FORMAT "'; known are: %s",
-                                STR_ARGS(name), buf_text(&list));
-        }
-        return false;
     }
     return true;
 }
@@ -306,10 +314,6 @@ static void begin(void *context, struct http_exchange *exchange) {
         return;
     }
     request->route = route;
-    if (!route->handler->body && http_has_body(exchange)) {
-        request_fail_status(request, 400, "%s takes no request body", route->usage);
-        return;
-    }
     request->refused = false;
     route->handler->start(request);
 }
@@ -318,8 +322,8 @@ static size_t body(void *context, struct http_exchange *exchange, const uint8_t 
                    size_t length) {
     (void)context;
     struct request *request = http_exchange_user(exchange);
-    if (!request || request->refused || request->responded) {
-        return length;
+    if (!request || request->refused || request->responded || !request->route->handler->body) {
+        return length; /* a body that nobody asked for means nothing (RFC 9110 section 9.3.1) */
     }
     return request->route->handler->body(request, data, length);
 }

@@ -58,7 +58,8 @@ struct request;
 struct request_handler {
     /* The head is complete and the query parsed. */
     void (*start)(struct request *request);
-    /* A piece of the body; returns how much was taken (http.h). NULL: a body is refused (400). */
+    /* A piece of the body; returns how much was taken (http.h). NULL: a body is read and dropped.
+     */
     size_t (*body)(struct request *request, const uint8_t *data, size_t length);
     /* May be NULL. */
     void (*body_end)(struct request *request);
@@ -121,3 +122,6 @@ bool request_has_parameter(const struct request *request, const char *name);
 /* Fails the request and returns false if a parameter is given that is not among `allowed` (a
  * NULL-terminated list); names the nearest one. */
 bool request_check_parameters(struct request *request, const char *const *allowed);
+/* The same for one name that is not among `allowed`. */
+void request_fail_unknown_parameter(struct request *request, struct str name,
+                                    const char *const *allowed);

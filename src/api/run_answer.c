@@ -210,9 +210,7 @@ static enum http_pull_result pull_text(struct run_answer *answer, void *buffer, 
     size_t length = 0;
     unsigned stream = 0;
     uint64_t time_ns = 0;
-    enum err err =
-        run_output_read(&answer->request->op, answer->run, &answer->reader, RUN_STDOUT | RUN_STDERR,
-                        buffer, size, &length, &stream, &time_ns);
+    enum err err = read_output(answer, answer->streams, buffer, size, &length, &stream, &time_ns);
     if (err == ERR_PENDING) {
         answer->waiting = true;
         return HTTP_PULL_WAIT;

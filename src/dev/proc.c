@@ -485,12 +485,32 @@ static enum err root_readdir(struct op *op, struct file *directory, struct dir_l
     return err;
 }
 
+/* Removing a run ends it; it stays to be looked at until it is forgotten. */
+static enum err root_remove(struct op *op, struct file *directory, struct str name,
+                            bool directory_wanted) {
+    if (!directory_wanted) {
+        return ERR_ISDIR;
+    }
+    struct run *run = NULL;
+    struct proc_root *root = CONTAINER_OF(directory, struct proc_root, file);
+    enum err err = find_run(op->who, root->runs, name, &run);
+    if (err) {
+        return err;
+    }
+    run_kill(run, RUN_REASON_KILLED);
+    run_unref(run);
+    return ERR_OK;
+}
+
 static void root_release(struct file *file) {
     free(CONTAINER_OF(file, struct proc_root, file));
 }
 
-static const struct dev root_dev = {
-    .name = "proc", .walk = root_walk, .readdir = root_readdir, .release = root_release};
+static const struct dev root_dev = {.name = "proc",
+                                    .walk = root_walk,
+                                    .readdir = root_readdir,
+                                    .remove = root_remove,
+                                    .release = root_release};
 
 enum err dev_proc_new(struct runs *runs, struct file **ret_root) {
     struct proc_root *root = calloc(1, sizeof(*root));
