@@ -701,6 +701,19 @@ static void upload_finished(struct request *request, enum err err) {
     create_step(request);
 }
 
+/* Says what there is instead; the keys of the configuration are parameters, too. */
+static void fail_unknown_parameter(struct request *request, struct str name) {
+    enum { WORDS_MAX = 64 };
+    const char *words[WORDS_MAX + 1] = {"name", "new"};
+    size_t count = 2;
+    for (const struct app_config_key *key = app_config_keys; key->name && count < WORDS_MAX;
+         key++) {
+        words[count++] = key->option ? key->option : key->name;
+    }
+    words[count] = NULL;
+    request_fail_unknown_parameter(request, name, words);
+}
+
 /* Options of the app from the query; the request has been answered if it fails. */
 static enum err collect_changes(struct request *request, json_t *changes) {
     for (size_t i = 0; i < request->query.count; i++) {
@@ -710,10 +723,7 @@ static enum err collect_changes(struct request *request, json_t *changes) {
         }
         enum err err = app_config_add_option(changes, pair->name, pair->value, &request->message);
         if (err == ERR_NOENT) {
-            request_fail_status(request, 400,
-                                "no parameter '" STR_FORMAT "'; docs/http.md lists those of "
-                                "/create",
-                                STR_ARGS(pair->name));
+            fail_unknown_parameter(request, pair->name);
             return err;
         }
         if (err) {
