@@ -283,8 +283,9 @@ static void quiesce_loop(struct loop_post *post) {
 static void stop_requested(void *argument) {
     struct server *server = argument;
     if (server->stopping) {
+        /* The loops go on until the runs have really ended: they are freed after that. */
         log_info("stopping at once");
-        stop_loops(server);
+        runs_shut_down(server->api.runs, server->loops[0], 0, runs_have_ended, server);
         return;
     }
     server->stopping = true;
