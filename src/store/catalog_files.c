@@ -160,10 +160,10 @@ enum err catalog_files_any(struct catalog *catalog, bool *ret_any) {
 /* Clearing at start. */
 struct clear {
     struct catalog *catalog;
-    sqlite3_stmt *find_module, *find_volume;
-    int64_t last_volume; /* the highest id that was ever given */
-    int64_t newer;       /* a file's id that is higher than it can be; 0 = none */
-    bool checking;       /* nothing is removed yet */
+    sqlite3_stmt *find_module, *find_volume, *find_app;
+    int64_t last_volume, last_app; /* the highest ids that were ever given */
+    int64_t newer;                 /* a file's id that is higher than it can be; 0 = none */
+    bool checking;                 /* nothing is removed yet */
 };
 
 static enum err has_row(sqlite3_stmt *find, bool *ret_has) {
@@ -251,6 +251,21 @@ static enum err clear_volume(void *argument, const char *folder, const char *nam
     return err || has ? err : remove_name(clear->catalog, folder, name);
 }
 
+/* The log of an app that was removed. */
+static enum err clear_log(void *argument, const char *folder, const char *name) {
+    const struct clear *clear = argument;
+    uint64_t id;
+    bool has = false;
+    if (str_to_u64(str_of(name), &id) || id > (uint64_t)clear->last_app) {
+        return ERR_OK; /* not ours */
+    }
+    sqlite3_bind_int64(clear->find_app, 1, (int64_t)id);
+    enum err err = has_row(clear->find_app, &has);
+    cleanup_buf struct buf path = {0};
+    err = err || has ? err : catalog_path(clear->catalog, &path, "%s/%s", folder, name);
+    return err || has ? err : fsio_remove_tree(buf_text(&path));
+}
+
 /* What unfinished uploads left. */
 static enum err clear_temporary(void *argument, const char *folder, const char *name) {
     const struct clear *clear = argument;
@@ -265,6 +280,11 @@ enum err catalog_files_clear(struct catalog *catalog, struct buf *message) {
     enum err err = catalog_db_number(db, &clear.last_volume,
                                      "SELECT seq FROM sqlite_sequence WHERE name = 'volume'", "");
     err = err == ERR_NOENT ? ERR_OK : err;
+    if (!err) {
+        err = catalog_db_number(db, &clear.last_app,
+                                "SELECT seq FROM sqlite_sequence WHERE name = 'app'", "");
+        err = err == ERR_NOENT ? ERR_OK : err;
+    }
     err = err ? err : each_name(catalog, "volumes", clear_volume, &clear);
     if (!err && clear.newer) {
         return buf_fail(
@@ -284,8 +304,11 @@ enum err catalog_files_clear(struct catalog *catalog, struct buf *message) {
     err = err ? err : each_name(catalog, "modules", clear_module, &clear);
     err = err ? err : each_name(catalog, "compiled", clear_engine, &clear);
     err = err ? err : each_name(catalog, "tmp", clear_temporary, &clear);
+    err = err ? err : catalog_db_prepare(db, &clear.find_app, "SELECT 1 FROM app WHERE id = ?", "");
+    err = err ? err : each_name(catalog, "logs", clear_log, &clear);
     sqlite3_finalize(clear.find_module);
     sqlite3_finalize(clear.find_volume);
+    sqlite3_finalize(clear.find_app);
     return err ? buf_fail(message, err, "leftovers in %s can't be cleared away: %s",
                           catalog->directory, err_text(err))
                : ERR_OK;

@@ -273,6 +273,9 @@ static void test_leftovers(void **state) {
     app_unref(app);
     catalog_free(catalog);
     write_file(in_state("tmp/17-upload"), "x");
+    assert_int_equal(mkdir(in_state("logs/1"), 0700), 0); /* of a */
+    assert_int_equal(mkdir(in_state("logs/2"), 0700), 0); /* of b */
+    write_file(in_state("logs/2/00000000000000000000.log"), "x");
     write_file(in_state("modules/"
                         "00000000000000000000000000000000000000000000000000000000000000aa.wasm"),
                "x");
@@ -287,6 +290,8 @@ static void test_leftovers(void **state) {
                "x");
     catalog = open_catalog();
     assert_false(exists(in_state("tmp/17-upload")));
+    assert_true(exists(in_state("logs/1")));
+    assert_false(exists(in_state("logs/2")));
     assert_false(exists(
         in_state("modules/00000000000000000000000000000000000000000000000000000000000000aa.wasm")));
     assert_false(exists(in_state("modules/.tmp-1234")));
