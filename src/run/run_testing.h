@@ -115,6 +115,12 @@ static const struct run_hooks fixture_hooks = {.make_tree = fixture_make_tree,
                                                .tree_root = fixture_tree_root,
                                                .tree_done = fixture_tree_done};
 
+#ifdef __SANITIZE_THREAD__
+enum { FIXTURE_COMPILER_BYTES = 0 }; /* its shadow memory needs all of the address space */
+#else
+#define FIXTURE_COMPILER_BYTES (4 * GIB)
+#endif
+
 static const struct runs_options fixture_options = {
     .defaults = {.memory_bytes = 16 * MIB,
                  .cpu_ns = 600 * NS_PER_S,
@@ -131,7 +137,10 @@ static const struct runs_options fixture_options = {
     .max_runs = 100,
     .kept_max = 1000,
     .kept_bytes_max = 64 * MIB,
-    .compile = {.memory_bytes = 4 * GIB, .cpu_seconds = 60, .wall_ns = 60 * NS_PER_S, .at_once = 2},
+    .compile = {.memory_bytes = FIXTURE_COMPILER_BYTES,
+                .cpu_seconds = 60,
+                .wall_ns = 60 * NS_PER_S,
+                .at_once = 2},
 };
 
 /* The runs may be made anew with other options or hooks. */
