@@ -172,7 +172,8 @@ void request_fail_unknown_parameter(struct request *request, struct str name,
     size_t distance = 3;
     cleanup_buf struct buf list = {0};
     for (const char *const *known = allowed; *known; known++) {
-        size_t difference = edit_distance(name, *known);
+        bool is_beginning = name.length >= 3 && str_starts(str_of(*known), name);
+        size_t difference = is_beginning ? 1 : edit_distance(name, *known);
         if (difference < distance) {
             distance = difference;
             nearest = *known;
