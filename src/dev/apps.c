@@ -556,12 +556,24 @@ static enum err root_readdir(struct op *op, struct file *directory, struct dir_l
     struct list_context context = {.who = op->who, .list = ret_list};
     catalog_each(apps->catalog, list_app, &context);
     struct app *app;
-    if (!context.err && op->who->app_id &&
-        catalog_find_id(apps->catalog, op->who->app_id, &app) == ERR_OK) {
+    if (!context.err && op->who->app_id && find_app(op->who, apps, STR("self"), &app) == ERR_OK) {
         context.err = dir_list_add(ret_list, STR("self"), inode_of_row(app, NULL), FILE_DIRECTORY);
         app_unref(app);
     }
     return context.err;
+}
+
+/* Files can't make an app: it needs a program. */
+static enum err root_create(struct op *op, struct file *directory, struct str name,
+                            enum file_type type, struct file **ret_file) {
+    (void)type, (void)ret_file;
+    struct app *app;
+    if (find_app(op->who, apps_of(directory), name, &app) == ERR_OK) {
+        app_unref(app);
+        return ERR_EXIST;
+    }
+    return buf_fail(op->message, ERR_ROFS,
+                    "no app has this name; POST /create?name=NAME with a program makes one");
 }
 
 static enum err root_rename(struct op *op, struct file *old_directory, struct str old_name,
@@ -708,6 +720,7 @@ static void root_release(struct file *file) {
 static const struct dev root_dev = {
     .name = "apps",
     .walk = root_walk,
+    .create = root_create,
     .remove = root_remove,
     .rename = root_rename,
     .readdir = root_readdir,
