@@ -10,7 +10,7 @@ import socket
 
 import pytest
 
-from support.wasm import module, wat_empty, wat_numbered, wat_print
+from support.modules import module, wat_empty, wat_numbered, wat_print
 from support.state import names_in
 
 EMPTY = wat_empty()
