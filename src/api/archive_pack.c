@@ -53,7 +53,8 @@ struct pack {
     struct file *file, *opened;
     struct file_stat stat;
     struct buf target;
-    uint64_t offset; /* in the file */
+    uint64_t offset;  /* in the file */
+    bool is_given_up; /* what is still written is refused */
     struct map links;
     uint8_t piece[PIECE_BYTES];
 };
@@ -61,6 +62,10 @@ struct pack {
 static la_ssize_t take_output(struct archive *archive, void *argument, const void *data,
                               size_t length) {
     struct pack *pack = argument;
+    if (pack->is_given_up) {
+        archive_set_error(archive, ECANCELED, "given up");
+        return -1;
+    }
     if (buf_append(&pack->output, data, length) != ERR_OK) {
         archive_set_error(archive, ENOMEM, "no memory");
         return -1;
@@ -321,8 +326,8 @@ void pack_free(struct pack *pack) {
         pop(pack);
     }
     if (pack->archive) {
-        (void)archive_write_fail(pack->archive); /* what is left is not written any more */
-        archive_write_free(pack->archive);
+        pack->is_given_up = true;
+        archive_write_free(pack->archive); /* ends the entry under way, however long it is */
     }
     archive_entry_free(pack->entry);
     struct map_node *node;
