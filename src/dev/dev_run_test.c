@@ -167,13 +167,12 @@ static const char *list(const struct who *who, struct file *root, const char *pa
 static void test_env(void **state) {
     (void)state;
     struct run *run = start_waiting("env", 0);
-    assert_string_equal(list(run_who(run), env, NULL), "COLOUR PWD ");
+    assert_string_equal(list(run_who(run), env, NULL), "COLOUR ");
     assert_string_equal(read_all(run_who(run), env, "COLOUR"), "blue");
-    assert_string_equal(read_all(run_who(run), env, "PWD"), "/");
     assert_null(read_all(run_who(run), env, "NOTHING"));
-    assert_int_not_equal(write_to(run_who(run), env, "PWD", "x"), ERR_OK);
+    assert_int_not_equal(write_to(run_who(run), env, "COLOUR", "x"), ERR_OK);
     assert_string_equal(list(fixture.who, env, NULL), "");
-    assert_null(read_all(fixture.who, env, "PWD"));
+    assert_null(read_all(fixture.who, env, "COLOUR"));
     end(run);
 }
 
@@ -261,7 +260,7 @@ static void test_proc(void **state) {
     assert_string_equal(list(run_who(run), proc, "self"),
                         "status args env usage stdin stdout stderr log wait ctl root ");
     assert_string_equal(read_all(run_who(run), proc, "self/args"), "proc\none\ntwo\n");
-    assert_string_equal(read_all(run_who(run), proc, "self/env"), "COLOUR=blue\nPWD=/\n");
+    assert_string_equal(read_all(run_who(run), proc, "self/env"), "COLOUR=blue\n");
     const char *status = read_all(run_who(run), proc, "self/status");
     assert_non_null(strstr(status, "app: proc\n"));
     assert_non_null(strstr(status, "state: waiting\n"));

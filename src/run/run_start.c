@@ -56,18 +56,16 @@ static bool is_overridden(struct str variable, const struct str *strings, size_t
     return false;
 }
 
-static enum err add_variable(struct run *run, struct str variable, bool *has_directory,
-                             struct buf *message) {
+static enum err add_variable(struct run *run, struct str variable, struct buf *message) {
     const char *equals = variable.length ? memchr(variable.data, '=', variable.length) : NULL;
     if (!equals || equals == variable.data) {
         return buf_fail(message, ERR_INVAL, "an environment variable is NAME=VALUE");
     }
-    *has_directory |= str_starts(variable, STR("PWD="));
     return add_string(&run->environment, RUN_ENVIRONMENT_MAX, variable, "environment", message);
 }
 
-/* The request's variables win over the app's, later ones over earlier ones. Go programs take their
- * working directory from PWD. */
+/* The request's variables win over the app's, later ones over earlier ones. Nothing is added: the
+ * working directory, which some hosts give as PWD, is the only preopened one, "/", anyway. */
 static enum err add_environment(struct run *run, const struct run_request *request,
                                 struct buf *message) {
     size_t count = request->environment_count;
@@ -75,20 +73,16 @@ static enum err add_environment(struct run *run, const struct run_request *reque
         return buf_fail(message, ERR_2BIG, "environment: more than %d", RUN_ENVIRONMENT_MAX);
     }
     enum err err = ERR_OK;
-    bool has_directory = false;
     for (char **next = run->app->environment; !err && next && *next; next++) {
         struct str variable = str_of(*next);
         if (!is_overridden(variable, request->environment, 0, count)) {
-            err = add_variable(run, variable, &has_directory, message);
+            err = add_variable(run, variable, message);
         }
     }
     for (size_t i = 0; !err && i < count; i++) {
         if (!is_overridden(request->environment[i], request->environment, i + 1, count)) {
-            err = add_variable(run, request->environment[i], &has_directory, message);
+            err = add_variable(run, request->environment[i], message);
         }
-    }
-    if (!err && !has_directory) {
-        err = add_variable(run, STR("PWD=/"), &has_directory, message);
     }
     return err;
 }
