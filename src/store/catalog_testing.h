@@ -14,6 +14,12 @@
 
 #include <cmocka.h>
 
+/* Children that were forked start threads; the thread sanitizer asks for this. */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void) {
+    return "die_after_fork=0";
+}
+
 static struct loop *loop;
 static struct op op;
 static const struct who who = {.owner_id = 1, .may_control = true};
