@@ -27,7 +27,12 @@ static bool parse_from(struct request *request, uint64_t *ret_from) {
 
 /* --- a run ------------------------------------------------------------------------------------ */
 
-static const char *const run_parameters[] = {"from", "follow", NULL};
+static const char *const run_parameters[] = {"from", "follow", "attach", NULL};
+
+struct run_log {
+    struct run_answer *answer;
+    struct run *run; /* a reference; NULL unless this client is bound to it (?attach) */
+};
 
 static void run_start_reading(struct request *request, unsigned streams, bool follow) {
     uint64_t id = 0, from = 0;
@@ -47,12 +52,17 @@ static void run_start_reading(struct request *request, unsigned streams, bool fo
         .from = from,
         .streams = streams,
         .follow = follow || request_has_parameter(request, "follow"),
+        .attached = request_has_parameter(request, "attach"),
         .form = request->accept == ACCEPT_NDJSON ? ACCEPT_NDJSON : ACCEPT_TEXT,
     };
-    struct run_answer *answer = NULL;
-    enum err err = run_answer_start(request, &options, &answer);
+    struct run_log *log = calloc(1, sizeof *log);
+    enum err err = log ? ERR_OK : ERR_NOMEM;
+    request->state = log;
+    if (!err) {
+        log->run = options.attached ? run_ref(run) : NULL;
+        err = run_answer_start(request, &options, &log->answer);
+    }
     run_unref(run);
-    request->state = answer;
     if (err) {
         request_fail(request, err, NULL);
     }
@@ -69,14 +79,25 @@ static void run_stderr_start(struct request *request) {
 }
 
 static void run_step(struct request *request) {
-    if (request->state) {
-        run_answer_step(request->state);
+    struct run_log *log = request->state;
+    if (log && log->answer) {
+        run_answer_step(log->answer);
     }
 }
 
 static void run_end(struct request *request, bool completed) {
     (void)completed;
-    run_answer_free(request->state);
+    struct run_log *log = request->state;
+    if (!log) {
+        return;
+    }
+    if (log->run) {
+        /* The client of a dialogue has gone. Nothing if the run has ended. */
+        run_kill(log->run, RUN_REASON_CLIENT);
+        run_unref(log->run);
+    }
+    run_answer_free(log->answer);
+    free(log);
 }
 
 const struct request_handler run_log_handler = {
@@ -240,8 +261,7 @@ static void app_log_start(struct request *request) {
     enum err err = applog_get(request->api->logs, app_id, &log->log);
     char end_text[24];
     if (!err && from > applog_end_offset(log->log)) {
-        request_fail_status(request, 416, "the log ends at %" PRIu64,
-                            applog_end_offset(log->log));
+        request_fail_status(request, 416, "the log ends at %" PRIu64, applog_end_offset(log->log));
         return;
     }
     if (!err) {

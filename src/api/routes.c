@@ -19,7 +19,7 @@ const struct route routes[] = {
     {"MOVE", "/apps*", &tree_move_handler, ROLE_CONTROL,
      "MOVE /apps/NAME/...", "rename to the path in the Destination header"},
     {"GET", "/proc/*/log", &run_log_handler, ROLE_CONTROL,
-     "GET /proc/ID/log?from=N&follow", "all that a run wrote, in order; NDJSON tells the streams apart"},
+     "GET /proc/ID/log?from=N&follow&attach", "all that a run wrote, in order; NDJSON tells the streams apart; attach ends it with this client"},
     {"GET", "/proc/*/stdout", &run_stdout_handler, ROLE_CONTROL,
      "GET /proc/ID/stdout?from=N", "its standard output alone, until it ends"},
     {"GET", "/proc/*/stderr", &run_stderr_handler, ROLE_CONTROL,

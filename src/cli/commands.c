@@ -4,27 +4,29 @@
 
 #include <stdarg.h>
 
+#define ROW(id, usage_text, summary_text)                                                          \
+    [COMMAND_##id] = {.name = #id,                                                                 \
+                      .usage = usage_text,                                                         \
+                      .summary = summary_text,                                                     \
+                      .help = id##_help,                                                           \
+                      .run = id##_main}
+
 const struct command commands[] = {
-    {"create", "NAME FILE|DIR|- [OPTIONS]", "upload a program, or its next version", create_help,
-     NULL, create_main},
-    {"run", "NAME [OPTIONS] [--] [ARGUMENT...]", "run a program; its streams are yours", run_help,
-     NULL, run_main},
-    {"apps", "[-q]", "list the apps", apps_help, NULL, apps_main},
-    {"show", "NAME", "what an app is: version, size, settings", show_help, NULL, show_main},
-    {"ps", "[--all] [--tag K:V]", "list the programs that run", ps_help, NULL, ps_main},
-    {"log", "[-f] NAME|ID", "what an app's runs, or one run, wrote", log_help, NULL, log_main},
-    {"kill", "ID...", "end runs", kill_help, NULL, kill_main},
-    {"pause", "ID...", "stop runs where they are", pause_help, NULL, pause_main},
-    {"resume", "ID...", "let paused runs go on", resume_help, NULL, resume_main},
-    {"env", "NAME [KEY[=VALUE]...] [--unset KEY]", "read and set an app's environment", env_help,
-     NULL, env_main},
-    {"ls", "APP:/DIR...", "list a directory of an app", ls_help, NULL, ls_main},
-    {"cat", "APP:/FILE...", "print files of an app", cat_help, NULL, cat_main},
-    {"cp", "[-r] SOURCE... TARGET", "copy files to, from and between apps", cp_help, NULL,
-     cp_main},
-    {"mv", "APP:/OLD APP:/NEW", "rename a file or directory of an app", mv_help, NULL, mv_main},
-    {"rm", "[-r] APP:/FILE...|APP...", "remove files of an app, or an app", rm_help, NULL,
-     rm_main},
+    ROW(create, "NAME FILE|DIR|- [OPTIONS]", "upload a program, or its next version"),
+    ROW(run, "NAME [OPTIONS] [--] [ARGUMENT...]", "run a program; its streams are yours"),
+    ROW(apps, "[-q]", "list the apps"),
+    ROW(show, "NAME", "what an app is: version, size, settings"),
+    ROW(ps, "[--all] [--tag K:V]", "list the programs that run"),
+    ROW(log, "[-f] NAME|ID", "what an app's runs, or one run, wrote"),
+    ROW(kill, "ID...", "end runs"),
+    ROW(pause, "ID...", "stop runs where they are"),
+    ROW(resume, "ID...", "let paused runs go on"),
+    ROW(env, "NAME [KEY[=VALUE]...] [--unset KEY]", "read and set an app's environment"),
+    ROW(ls, "APP:/DIR...", "list a directory of an app"),
+    ROW(cat, "APP:/FILE...", "print files of an app"),
+    ROW(cp, "[-r] SOURCE... TARGET", "copy files to, from and between apps"),
+    ROW(mv, "APP:/OLD APP:/NEW", "rename a file or directory of an app"),
+    ROW(rm, "[-r] APP:/FILE...|APP...", "remove files of an app, or an app"),
 };
 const size_t command_count = ARRAY_LENGTH(commands);
 

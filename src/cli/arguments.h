@@ -1,0 +1,36 @@
+/* The arguments of a command: options anywhere, "--" ends them.
+ *
+ * An option is "--name VALUE", "--name=VALUE" or "--name"; some have a letter, "-f". Every command
+ * that talks to a server has --server. Thread: the only one. Layer: base. */
+#pragma once
+
+#include "cli/command.h"
+#include "cli/text.h"
+
+struct argument_option {
+    const char *name; /* without its dashes */
+    char letter;      /* 0: none */
+    /* One of these: */
+    bool *flag;            /* set to true */
+    const char **text;     /* gets the value; given twice it is an error */
+    const char *parameter; /* added with the value to the request target `target` */
+};
+
+struct arguments {
+    const struct command *command;
+    const struct argument_option *options; /* besides --server; may be NULL */
+    size_t option_count;
+    struct buf *target;  /* for options with `parameter` */
+    size_t count_min;    /* arguments that are no options */
+    size_t count_max;    /* SIZE_MAX: any number */
+    size_t literal_from; /* from this argument on nothing is an option any more; 0: no such */
+
+    /* The results: */
+    char **list; /* owned array of borrowed text */
+    size_t count;
+    const char *server; /* NULL if not given */
+};
+
+/* Returns 0, or 2 after saying what is wrong. `arguments_done` afterwards in any case. */
+int arguments_parse(struct arguments *arguments, int argc, char **argv);
+void arguments_done(struct arguments *arguments);

@@ -1,0 +1,47 @@
+#include "cli/control.h"
+
+#include "cli/arguments.h"
+#include "cli/remote.h"
+
+static bool control_run(struct client *client, const char *id, const char *verb) {
+    if (!remote_is_run_id(id)) {
+        cli_error("'%s' is not the id of a run; '0asm ps' lists them", id);
+        return false;
+    }
+    cleanup_buf struct buf target = {0};
+    cleanup_buf struct buf line = {0};
+    cli_check(buf_printf(&target, "/proc/%s/ctl", id));
+    cli_check(buf_printf(&line, "%s\n", verb));
+    struct client_request request = {.method = "PUT",
+                                     .target = buf_text(&target),
+                                     .accept = "application/json",
+                                     .data = line.data,
+                                     .length = line.length,
+                                     .quiet = true};
+    struct client_response response;
+    bool done = client_perform(client, &request, &response);
+    if (!done && response.status == 404) {
+        cli_error("there is no run %s, or it has ended long ago; '0asm ps --all' lists them", id);
+    } else if (!done && response.status) {
+        cli_error("run %s can't be changed: the server answered with status %ld", id,
+                  response.status);
+    }
+    return done;
+}
+
+int control_main(const struct command *command, const char *verb, int argc, char **argv) {
+    struct arguments arguments = {.command = command, .count_min = 1, .count_max = SIZE_MAX};
+    int status = arguments_parse(&arguments, argc, argv);
+    if (!status) {
+        struct client *client = client_new(arguments.server);
+        status = client ? 0 : 1;
+        for (size_t i = 0; client && i < arguments.count; i++) {
+            if (!control_run(client, arguments.list[i], verb)) {
+                status = 1;
+            }
+        }
+        client_free(client);
+    }
+    arguments_done(&arguments);
+    return status;
+}
