@@ -1,4 +1,4 @@
-#include "store/app_config.h"
+#include "store/app_config_internal.h"
 
 #include <stdio.h>
 
@@ -83,9 +83,6 @@ const char *app_config_nearest(struct str text, const char *const *words) {
     return least <= 1 + text.length / 4 ? nearest : NULL;
 }
 
-/* What is quoted back at a client is cut: names in a request can be long. */
-#define QUOTED(str) (int)MIN((str).length, (size_t)64), (str).data
-
 static enum err fail_unknown(struct str name, struct buf *message) {
     if (!message) {
         return ERR_INVAL;
@@ -103,10 +100,10 @@ static enum err fail_unknown(struct str name, struct buf *message) {
     const char *nearest = app_config_nearest(name, words);
     if (nearest) {
         return buf_fail(message, ERR_INVAL,
-                        "the configuration has no key '%.*s'; did you mean '%s'? The keys are %s",
+                        "the configuration has no key '%s'; did you mean '%s'? The keys are %s",
                         QUOTED(name), nearest, buf_text(&list));
     }
-    return buf_fail(message, ERR_INVAL, "the configuration has no key '%.*s'; the keys are %s",
+    return buf_fail(message, ERR_INVAL, "the configuration has no key '%s'; the keys are %s",
                     QUOTED(name), buf_text(&list));
 }
 
@@ -274,12 +271,12 @@ static enum err show_environment(const json_t *value, json_t **ret, struct buf *
         struct str key = str_of(name);
         if (key.length == 0 || memchr(name, '=', key.length) || memchr(name, '/', key.length)) {
             return buf_fail(message, ERR_INVAL,
-                            "'env' has a variable named '%.*s'; a name is not empty and has "
+                            "'env' has a variable named '%s'; a name is not empty and has "
                             "neither '=' nor '/'",
                             QUOTED(key));
         }
         if (!json_is_string(text) || has_nul(json_str(text))) {
-            return buf_fail(message, ERR_INVAL, "'env': '%.*s' must be a string without NUL",
+            return buf_fail(message, ERR_INVAL, "'env': '%s' must be a string without NUL",
                             QUOTED(key));
         }
         bytes += key.length + json_string_length(text) + 2;
@@ -315,7 +312,7 @@ static enum err show_mounts(const json_t *value, json_t **ret, struct buf *messa
         for (size_t j = 0; j < i; j++) {
             if (!app_mount_parse(json_str(json_array_get(value, j)), &other, NULL) &&
                 str_equal(parts.path, other.path)) {
-                return buf_fail(message, ERR_INVAL, "'mounts' has two volumes at '%.*s'",
+                return buf_fail(message, ERR_INVAL, "'mounts' has two volumes at '%s'",
                                 QUOTED(parts.path));
             }
         }

@@ -12,8 +12,8 @@
  *   max_runs, queue, instances                   runs at once, runs that wait, web instances
  *   args        ["A", …]                         default arguments, without argv[0]
  *   env         {"KEY": "VALUE", …}              default environment
- *   mounts      ["VOLUME:/PATH", "VOLUME:/PATH:ro", …]
- *   net         "public", "none", or ["HOST[:PORT]", "*.DOMAIN[:PORT]", …]
+ *   mounts      ["VOLUME:/PATH", "VOLUME:/PATH:ro"]
+ *   net         "public", "none", or ["HOST[:PORT]", "*.DOMAIN[:PORT]"]
  *
  * A size is a number of bytes or text such as "64MiB"; a duration a number of seconds or text such
  * as "10s" or "500ms"; a count a number or its digits as text. What is not set has the server's

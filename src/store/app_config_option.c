@@ -1,10 +1,22 @@
 /* Configuration in the forms of /create and the command line: options of text, mounts, names. */
-#include "store/app_config.h"
-
-/* What is quoted back at a client is cut. */
-#define QUOTED(str) (int)MIN((str).length, (size_t)64), (str).data
+#include "store/app_config_internal.h"
 
 enum { MOUNT_DEPTH_MAX = 8, COMPONENT_MAX = 255 };
+
+struct app_quoted app_quote(struct str text) {
+    struct app_quoted quoted = {""};
+    size_t length = MIN(text.length, sizeof quoted.text - 1);
+    while (length > 0 && length < text.length && ((uint8_t)text.data[length] & 0xc0) == 0x80) {
+        length--;
+    }
+    bool is_utf8 = str_is_utf8((struct str){text.data, length});
+    for (size_t i = 0; i < length; i++) {
+        uint8_t byte = (uint8_t)text.data[i];
+        bool is_control = byte < 0x20 || byte == 0x7f || (byte >= 0x80 && !is_utf8);
+        quoted.text[i] = is_control ? '?' : text.data[i];
+    }
+    return quoted;
+}
 
 enum err app_name_check(struct str name, struct buf *message) {
     bool good = name.length >= 1 && name.length <= APP_NAME_MAX;
@@ -20,10 +32,9 @@ enum err app_name_check(struct str name, struct buf *message) {
         return buf_fail(message, ERR_INVAL, "the name is missing; say name=NAME");
     }
     return buf_fail(message, ERR_INVAL,
-                    "'%.*s' can't be a name: names are 1 to %d of a-z 0-9 _ - and begin with a "
+                    "'%s' can't be a name: names are 1 to %d of a-z 0-9 _ - and begin with a "
                     "letter or digit",
-                    str_is_utf8(name) ? (int)MIN(name.length, (size_t)64) : 0, name.data,
-                    APP_NAME_MAX);
+                    QUOTED(name), APP_NAME_MAX);
 }
 
 /* What is wrong with the place of a mount, or NULL. */
@@ -66,14 +77,13 @@ enum err app_mount_parse(struct str text, struct app_mount_parts *ret_parts, str
     }
     if (app_name_check(parts.volume, NULL)) {
         return buf_fail(message, ERR_INVAL,
-                        "'mounts': '%.*s' must be VOLUME:/PATH or VOLUME:/PATH:ro, VOLUME being a "
+                        "'mounts': '%s' must be VOLUME:/PATH or VOLUME:/PATH:ro, VOLUME being a "
                         "name of 1 to %d of a-z 0-9 _ -",
-                        str_is_utf8(text) ? (int)MIN(text.length, (size_t)64) : 0, text.data,
-                        APP_NAME_MAX);
+                        QUOTED(text), APP_NAME_MAX);
     }
     const char *fault = mount_path_fault(parts.path);
     if (fault) {
-        return buf_fail(message, ERR_INVAL, "'mounts': the path of volume '%.*s' %s",
+        return buf_fail(message, ERR_INVAL, "'mounts': the path of volume '%s' %s",
                         QUOTED(parts.volume), fault);
     }
     *ret_parts = parts;
@@ -111,7 +121,7 @@ static enum err add_environment(json_t *changes, struct str value, struct buf *m
     struct str rest = value;
     struct str name = str_cut(&rest, '=');
     if (!rest.data || name.length == 0) {
-        return buf_fail(message, ERR_INVAL, "env=%.*s: must be env=KEY=VALUE", QUOTED(value));
+        return buf_fail(message, ERR_INVAL, "env=%s: must be env=KEY=VALUE", QUOTED(value));
     }
     cleanup_free char *key = strndup(name.data, name.length);
     if (!key) {

@@ -97,6 +97,7 @@ static void test_refusals(void **state) {
     refuse("{\"memory_max\": 1}", ERR_INVAL, "did you mean 'memory'");
     refuse("{\"maxruns\": 1}", ERR_INVAL, "did you mean 'max_runs'");
     refuse("{\"zzzzzzzzzz\": 1}", ERR_INVAL, "'zzzzzzzzzz'; the keys are|mounts");
+    refuse("{\"a\\nb\": 1}", ERR_INVAL, "'a?b'");
     refuse("{\"memory\": \"lots\"}", ERR_INVAL, "'memory'|64MiB|64KiB|4GiB");
     refuse("{\"memory\": 1.5}", ERR_INVAL, "'memory'|a size");
     refuse("{\"memory\": 0}", ERR_INVAL, "'memory'|from 64KiB to 4GiB");
@@ -240,7 +241,8 @@ static void test_names(void **state) {
     }
     for (size_t i = 0; i < ARRAY_LENGTH(bad); i++) {
         assert_int_equal(app_name_check(str_of(bad[i]), &message), ERR_INVAL);
-        assert_true(message.length > 0);
+        assert_true(message.length > 0 && str_is_utf8(buf_str(&message)));
+        assert_null(strchr(buf_text(&message), '\n'));
     }
 }
 
