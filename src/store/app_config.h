@@ -10,8 +10,8 @@
  *   tmp         1 byte to 4GiB                   a run's /tmp
  *   open_files  8 to 65,536                      a run's descriptors
  *   max_runs, queue, instances                   runs at once, runs that wait, web instances
- *   args        ["A", …]                         default arguments, without argv[0]
- *   env         {"KEY": "VALUE", …}              default environment
+ *   args        ["A", "B"]                       default arguments, without argv[0]
+ *   env         {"KEY": "VALUE"}                 default environment
  *   mounts      ["VOLUME:/PATH", "VOLUME:/PATH:ro"]
  *   net         "public", "none", or ["HOST[:PORT]", "*.DOMAIN[:PORT]"]
  *
