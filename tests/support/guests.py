@@ -52,10 +52,11 @@ class Guests:
         return self._built(source, [
             "clang", "--target=wasm32-wasi", "-O2", *options, "-o", "{target}", "{source}"])
 
-    def rust(self, name):
+    def rust(self, name, *options):
         """tests/guests/NAME.rs by the distribution's rustc (it has the wasm32-wasi library)."""
         return self._built(self._source(f"{name}.rs"), [
-            "/usr/bin/rustc", "--target", "wasm32-wasi", "-O", "-o", "{target}", "{source}"])
+            "/usr/bin/rustc", "--target", "wasm32-wasi", "-O", *options, "-o", "{target}",
+            "{source}"])
 
     def go(self, name):
         """tests/guests/NAME.go by Go 1.21 or newer."""
