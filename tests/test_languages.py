@@ -130,7 +130,7 @@ def test_c_trap_shows_lines_with_debug_information(client, guests):
         """, "-g")
     client.create("c-debug", module)
     text = client.run("c-debug").text
-    assert re.search(r"at crash_here \(.*\.c:4\)\n  at main \(.*\.c:8\)\n", text), text
+    assert re.search(r"at crash_here \(.*\.c:4\)\n  at main \(.*\.c:7\)\n", text), text
 
 
 # --- CPython -----------------------------------------------------------------------------------
