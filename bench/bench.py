@@ -1,0 +1,246 @@
+#!/usr/bin/env python3
+"""Measures the server against nginx and wasmtime, side by side in one run: `make bench`.
+
+A line a figure: what it is, ours, theirs, the ratio, the aim. Compare the ratios: the figures
+themselves are those of this machine at this moment. docs/performance.md says how each is measured.
+
+    bench/bench.py --build DIR [--rounds N] [FIGURE ...]
+"""
+
+import argparse
+import re
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import harness
+from harness import SERVER_CORE, Server
+
+ARGUMENTS = None
+
+
+def show(what, ours, theirs="", ratio="", aim="", is_met=None):
+    verdict = "" if is_met is None else "  ok" if is_met else "  MISSED"
+    print(f"{what:<42} {ours:>16} {theirs:>26} {ratio:>7}  {aim}{verdict}", flush=True)
+
+
+def ratio_of(pairs):
+    """The median of the rounds' own ratios, and how far they lie apart."""
+    ratios = sorted(ours / theirs for ours, theirs in pairs)
+    return statistics.median(ratios), ratios[0], ratios[-1]
+
+
+def medians(pairs):
+    return (statistics.median(p[0] for p in pairs), statistics.median(p[1] for p in pairs))
+
+
+def no_wasmtime(what):
+    show(what, "", "wasmtime not installed", "", "run bench/wasmtime.sh once")
+
+
+def in_turn(seconds, ours, theirs):
+    """Rounds of load, in turn; a warm-up goes first. Each is a URL and whether it is POSTed to."""
+    for url, post in (ours, theirs):
+        harness.load(url, 1, post=post)
+    pairs = []
+    for _ in range(ARGUMENTS.rounds):
+        rates = []
+        for url, post in (ours, theirs):
+            rate, _, failed = harness.load(url, seconds, post=post)
+            if failed:
+                raise RuntimeError(f"{failed} answers of {url} were errors")
+            rates.append(rate)
+        pairs.append(rates)
+    return pairs
+
+
+def show_rates(what, pairs, name, aim, least):
+    ours, theirs = medians(pairs)
+    ratio, low, high = ratio_of(pairs)
+    show(what, f"{ours:,.0f}/s", f"{name} {theirs:,.0f}/s", f"{ratio:.2f}",
+         f"({low:.2f} to {high:.2f}) {aim}", ratio >= least)
+
+
+def hello():
+    """POST /run of a C hello, one core, against nginx `return 200` on the same core."""
+    with Server(ARGUMENTS.build, "--threads", "1", core=SERVER_CORE) as server:
+        server.create("hello")
+        run = (f"{server.url}/run?name=hello", True)
+        process, url = harness.nginx(SERVER_CORE)
+        show_rates("run of a C hello, one core", in_turn(2, run, (url, False)), "nginx",
+                   "at least 0.40, aim 0.55", 0.55)
+        harness.stop(process)
+
+
+def serve():
+    """The same against `wasmtime serve` with a component that answers the same."""
+    command = harness.wasmtime()
+    if not command:
+        no_wasmtime("run of a C hello, one core")
+        return
+    port = harness.free_port()
+    process = harness.spawn(
+        [command, "serve", "-O", "pooling-allocator=y", "--addr", f"127.0.0.1:{port}",
+         harness.HERE / "guests" / "serve.wat"],
+        SERVER_CORE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    harness.wait_for_port(port, process)
+    with Server(ARGUMENTS.build, "--threads", "1", core=SERVER_CORE) as server:
+        server.create("hello")
+        pairs = in_turn(2, (f"{server.url}/run?name=hello", True),
+                        (f"http://127.0.0.1:{port}/", False))
+        show_rates("run of a C hello, one core", pairs, "wasmtime serve", "aim 1.00", 1)
+    harness.stop(process)
+
+
+def waiting():
+    """Resident memory of 10,000 guests that wait in fd_read at the same time."""
+    count = 10000
+    with Server(ARGUMENTS.build, "--runs", str(count), "--max-runs", str(count)) as server:
+        server.create("wait")
+        path = "/run?name=wait&detach&stdin=open"
+        server.request("POST", path)
+        before, start = server.resident_bytes(), time.monotonic()
+        for _ in range(count - 1):
+            server.request("POST", path)
+        took = time.monotonic() - start
+        # A detached run starts after its answer: the last of them may not have come to its read.
+        after = 0
+        while after != server.resident_bytes():
+            after = server.resident_bytes()
+            time.sleep(0.3)
+        running = re.search(r"^zasm_runs_running\S* (\d+)", server.request("GET", "/metrics"), re.M)
+        each = (after - before) / (count - 1) / 1024
+        show("memory of a C guest that waits", f"{each:.1f} KiB", "", "",
+             f"{running[1] if running else count} at once, {took / count * 1e6:.0f} us to start; "
+             "aim 40 KiB", each <= 40)
+
+
+def files():
+    """Small file calls, and 200 MB in one file, against `wasmtime run --dir`."""
+    command = harness.wasmtime()
+    directory = harness.scratch() / "files"
+    directory.mkdir(exist_ok=True)
+    module = harness.guest("files")
+    if command:
+        compiled = harness.scratch() / "files.cwasm"
+        subprocess.run([command, "compile", "-o", compiled, module], check=True)
+    with Server(ARGUMENTS.build, core=None) as server:
+        server.create("files")
+
+        def ours(mode, number):
+            text = server.request("POST", f"/run?name=files&arg={mode}&arg={number}")
+            return [int(n) for n in text.split()]
+
+        def theirs(mode, number):
+            text = subprocess.run(
+                [command, "run", "--allow-precompiled", f"--dir={directory}::/", compiled, mode,
+                 str(number)], check=True, capture_output=True, text=True, timeout=60).stdout
+            return [int(n) for n in text.split()]
+
+        def measure(mode, number, rounds):
+            pairs = []
+            for _ in range(rounds):
+                mine = ours(mode, number)
+                pairs.append((mine, theirs(mode, number) if command else None))
+            return pairs
+
+        small = [(o[0], t[0] if t else 0) for o, t in measure("small", 2000, ARGUMENTS.rounds)]
+        large = measure("large", 200, max(ARGUMENTS.rounds - 2, 1))
+        show_times("8 small file calls", small, bool(command), 1e3, "us", "aim 1.00")
+        for i, what in enumerate(["200 MB written", "200 MB read"]):
+            pairs = [(o[i], t[i] if t else 0) for o, t in large]
+            show_times(what, pairs, bool(command), 1e6, "ms", "")
+
+
+def show_times(what, pairs, has_theirs, divisor, unit, aim):
+    ours, theirs = medians(pairs)
+    if not has_theirs:
+        show(what, f"{ours / divisor:.1f} {unit}", "wasmtime not installed", "",
+             "run bench/wasmtime.sh once")
+        return
+    # A time: the ratio says how many times as fast as theirs ours is.
+    ratio, low, high = ratio_of([(t, o) for o, t in pairs])
+    show(what, f"{ours / divisor:.1f} {unit}", f"wasmtime run {theirs / divisor:.1f} {unit}",
+         f"{ratio:.2f}", f"({low:.2f} to {high:.2f}) {aim}", ratio >= 1 if aim else None)
+
+
+def host_calls():
+    """What a host call costs, and a run in the engine alone."""
+    subprocess.run(["cmake", "--build", ARGUMENTS.build, "--target", "engine_bench"], check=True,
+                   stdout=subprocess.DEVNULL)
+    text = subprocess.run(
+        ["taskset", "-c", SERVER_CORE, Path(ARGUMENTS.build) / "engine_bench",
+         harness.guest("hello"), "1024"], check=True, capture_output=True, text=True,
+        timeout=60).stdout
+    for row, what in (("an immediate call", "host call that never waits"),
+                      ("a call that may wait", "host call that may wait"),
+                      ("the module", "run of a C hello in the engine alone")):
+        match = re.search(rf"^{row}\s+([\d.]+) (\w+)", text, re.M)
+        show(what, f"{match[1]} {match[2]}")
+
+
+def ready():
+    """From the start of the process to the line `listening` and to the first answer."""
+    count = 1000
+    with Server(ARGUMENTS.build) as server:
+        state = server.state
+        module = harness.guest("hello").read_bytes()
+        for i in range(count):
+            server.request("POST", f"/create?name=app{i}", module)
+    listening, first = [], []
+    for _ in range(ARGUMENTS.rounds):
+        begin = time.monotonic()
+        with Server(ARGUMENTS.build, state=state) as server:
+            server.request("POST", "/run?name=app500")
+            first.append(time.monotonic() - begin)
+            listening.append(server.ready_seconds)
+    show(f"ready with {count:,} apps", f"{statistics.median(listening) * 1e3:.1f} ms", "", "",
+         f"first run answered after {statistics.median(first) * 1e3:.1f} ms")
+
+
+def fair():
+    """The 99th percentile of hello while 8 guests compute for ever."""
+    with Server(ARGUMENTS.build) as server:
+        server.create("hello")
+        server.create("spin", "max_runs=8")
+        for _ in range(8):
+            server.request("POST", "/run?name=spin&detach&cpu=10m")
+        percentiles = []
+        for _ in range(ARGUMENTS.rounds):
+            _, p99, failed = harness.load(f"{server.url}/run?name=hello", 2, 8, True, None)
+            if failed:
+                raise RuntimeError(f"{failed} answers were errors")
+            percentiles.append(p99)
+        p99 = statistics.median(percentiles)
+        show("99th percentile beside 8 that compute", f"{p99:.1f} ms", "", "",
+             f"({min(percentiles):.1f} to {max(percentiles):.1f}) aim 25 ms", p99 <= 25)
+
+
+FIGURES = {"hello": hello, "serve": serve, "waiting": waiting, "files": files,
+           "calls": host_calls, "ready": ready, "fair": fair}
+
+
+def main():
+    global ARGUMENTS
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--build", required=True, help="where 0asm was built")
+    parser.add_argument("--rounds", type=int, default=5, help="of each comparison (5)")
+    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=", ".join(FIGURES))
+    ARGUMENTS = parser.parse_args()
+    unknown = [name for name in ARGUMENTS.figures if name not in FIGURES]
+    if unknown:
+        parser.error(f"no figure named {unknown[0]}; there are {', '.join(FIGURES)}")
+    failed = 0
+    for name in ARGUMENTS.figures or FIGURES:
+        try:
+            FIGURES[name]()
+        except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+            print(f"{name}: not measured: {error}", flush=True)
+            failed += 1
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

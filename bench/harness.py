@@ -1,0 +1,181 @@
+"""Servers, load and requests for bench.py. Everything that is started here is ended at exit."""
+
+import atexit
+import http.client
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+SERVER_CORE, LOAD_CORE = "0", "1"
+
+_scratch = None
+_processes = []
+
+
+def scratch():
+    """A directory of this run; removed at exit."""
+    global _scratch
+    if _scratch is None:
+        _scratch = Path(tempfile.mkdtemp(prefix="0asm-bench-"))
+    return _scratch
+
+
+def _clean_up():
+    for process in _processes:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    if _scratch:
+        shutil.rmtree(_scratch, ignore_errors=True)
+
+
+atexit.register(_clean_up)
+signal.signal(signal.SIGTERM, lambda *_: exit(1))
+
+
+def spawn(arguments, core=None, **options):
+    if core is not None:
+        arguments = ["taskset", "-c", core, *arguments]
+    process = subprocess.Popen([str(a) for a in arguments], **options)
+    _processes.append(process)
+    return process
+
+
+def stop(process, patience=15):
+    process.terminate()
+    try:
+        process.wait(patience)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for_port(port, process, seconds=20):
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"nothing listens on port {port}")
+            time.sleep(0.01)
+
+
+def guest(name):
+    """bench/guests/NAME.c, built for WASI."""
+    module = scratch() / f"{name}.wasm"
+    if not module.exists():
+        source = HERE / "guests" / f"{name}.c"
+        subprocess.run(["clang", "--target=wasm32-wasi", "-O2", "-o", module, source], check=True)
+    return module
+
+
+class Server:
+    """`0asm serve` with a state directory of its own."""
+
+    def __init__(self, build, *options, core=None, state=None):
+        self.state = state or Path(tempfile.mkdtemp(dir=scratch()))
+        begin = time.monotonic()
+        self.process = spawn(
+            [Path(build) / "0asm", "serve", "--listen", "127.0.0.1:0", "--state", self.state,
+             "--grace", "0s", "--log-level", "error", *options],
+            core, stdout=subprocess.PIPE, text=True)
+        line = self.process.stdout.readline()
+        self.ready_seconds = time.monotonic() - begin
+        match = re.match(r"listening on (http://127\.0\.0\.1:(\d+))$", line.strip())
+        if not match:
+            raise RuntimeError("the server does not start")
+        self.url, self.port = match[1], int(match[2])
+        self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.connection.close()
+        stop(self.process)
+
+    def request(self, method, path, body=None):
+        self.connection.request(method, path, body)
+        answer = self.connection.getresponse()
+        text = answer.read().decode()
+        if answer.status >= 400:
+            raise RuntimeError(f"{method} {path}: {answer.status} {text.strip()}")
+        return text
+
+    def create(self, name, *options):
+        query = "&".join([f"name={name}", *options])
+        return self.request("POST", f"/create?{query}", guest(name).read_bytes())
+
+    def resident_bytes(self):
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024
+
+
+def nginx(core):
+    """nginx with one worker that answers as constantly as it can. Returns the process and a URL."""
+    directory, port = scratch() / "nginx", free_port()
+    directory.mkdir(exist_ok=True)
+    config = directory / "nginx.conf"
+    config.write_text(f"""
+worker_processes 1;
+daemon off;
+master_process off;
+pid {directory}/pid;
+error_log {directory}/error.log;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    keepalive_requests 1000000000;
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{ default_type text/plain; return 200 "Hello, world!\\n"; }}
+    }}
+}}
+""")
+    process = spawn(["nginx", "-p", directory, "-c", config], core, stderr=subprocess.DEVNULL)
+    wait_for_port(port, process)
+    return process, f"http://127.0.0.1:{port}/"
+
+
+def _post_script():
+    script = scratch() / "post.lua"
+    script.write_text('wrk.method = "POST"\n')
+    return script
+
+
+def load(url, seconds, connections=64, post=False, core=LOAD_CORE):
+    """wrk's figures: requests a second, milliseconds of the 99th percentile, refused answers."""
+    arguments = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency"]
+    if post:
+        arguments += ["-s", _post_script()]
+    if core is not None:
+        arguments = ["taskset", "-c", core, *arguments]
+    text = subprocess.run([str(a) for a in [*arguments, url]], check=True, capture_output=True,
+                          text=True, timeout=seconds + 30).stdout
+    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1])
+    number, unit = re.search(r"99%\s+([\d.]+)(us|ms|s|m)\b", text).groups()
+    p99 = float(number) * {"us": 1e-3, "ms": 1, "s": 1e3, "m": 6e4}[unit]
+    failed = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
+    return rate, p99, int(failed[1]) if failed else 0
+
+
+def wasmtime():
+    """The command to compare with, or None where it is not installed (bench/wasmtime.sh)."""
+    text = subprocess.run([HERE / "wasmtime.sh", "--path"], check=True, capture_output=True,
+                          text=True).stdout
+    return text.strip() if os.access(text.strip(), os.X_OK) else None
