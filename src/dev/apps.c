@@ -587,127 +587,25 @@ static enum err root_rename(struct op *op, struct file *old_directory, struct st
     return catalog_rename(op, apps_of(old_directory)->catalog, old_name, new_name);
 }
 
-/* Removing an app goes on to its end when its op is given up, so that no log is left behind. */
-struct removal {
-    struct op op;
-    struct op *owner; /* NULL after it was given up */
-    struct who who;   /* a copy: the owner's may go first */
-    struct apps *apps;
-    int64_t app_id;
-    char name[APP_NAME_MAX + 1];
-    bool is_starting, is_finished;
-    enum err result;
-};
-
-struct log_removal {
-    struct op_work base; /* first */
-    struct applog_set *logs;
-    int64_t app_id;
-};
-
-static void removal_free(struct removal *removal) {
-    op_done(&removal->op);
-    file_unref(&removal->apps->file);
-    free(removal);
-}
-
-static void run_log_removal(struct op_work *work) {
-    struct log_removal *removal = (struct log_removal *)work;
-    applog_remove(removal->logs, removal->app_id);
-}
-
-static void release_log_removal(struct op_work *work) {
-    free(work);
-}
-
-static enum err remove_log(struct op *op, struct applog_set *logs, int64_t app_id) {
-    struct log_removal *work = op->state;
-    if (!work) {
-        work = calloc(1, sizeof(*work));
-        if (!work) {
-            return ERR_NOMEM;
-        }
-        work->base.run = run_log_removal;
-        work->base.release = release_log_removal;
-        work->logs = logs;
-        work->app_id = app_id;
-        return op_work_start(op, &work->base);
-    }
-    return work->base.finished ? op_finish(op, ERR_OK) : ERR_PENDING;
-}
-
-static void removal_step(struct op *op) {
-    struct removal *removal = CONTAINER_OF(op, struct removal, op);
-    struct apps *apps = removal->apps;
-    enum err err = ERR_OK;
-    if (removal->result == ERR_PENDING) {
-        err = catalog_remove(op, apps->catalog, str_of(removal->name));
-        if (err == ERR_PENDING) {
-            return;
-        }
-        removal->result = err;
-        apps_files_forget(apps, removal->app_id);
-    }
-    if (!removal->result && apps->logs &&
-        remove_log(op, apps->logs, removal->app_id) == ERR_PENDING) {
-        return;
-    }
-    removal->is_finished = true;
-    if (!removal->owner) {
-        removal_free(removal);
-    } else if (!removal->is_starting) {
-        op_wake(removal->owner);
-    }
-}
-
-static void drop_removal(struct op *op) {
-    struct removal *removal = op->state;
-    removal->owner = NULL;
-    if (removal->is_finished) {
-        removal_free(removal);
-    }
-}
-
-static enum err removal_new(struct op *op, struct apps *apps, struct str name) {
-    struct app *app;
-    enum err err = find_app(op->who, apps, name, &app);
-    if (err) {
-        return err;
-    }
-    struct removal *removal = calloc(1, sizeof(*removal));
-    if (!removal) {
-        app_unref(app);
-        return ERR_NOMEM;
-    }
-    removal->who = *op->who;
-    removal->app_id = app->id;
-    removal->result = ERR_PENDING;
-    memcpy(removal->name, app->name, sizeof(removal->name));
-    app_unref(app);
-    file_ref(&apps->file);
-    removal->apps = apps;
-    removal->owner = op;
-    op_init(&removal->op, op->loop, &removal->who, removal_step);
-    op_set_state(op, removal, drop_removal);
-    removal->is_starting = true;
-    removal_step(&removal->op);
-    removal->is_starting = false;
-    return ERR_OK;
-}
-
 static enum err root_remove(struct op *op, struct file *directory, struct str name,
                             bool directory_wanted) {
     if (!op->who->may_control) {
         return op_finish(op, ERR_ACCES);
     }
     if (!op->state) {
-        enum err err = directory_wanted ? removal_new(op, apps_of(directory), name) : ERR_ISDIR;
+        struct apps *apps = apps_of(directory);
+        struct app *app;
+        enum err err = find_app(op->who, apps, name, &app);
+        if (err) {
+            return err;
+        }
+        err = directory_wanted ? apps_remove_start(op, apps, app) : ERR_ISDIR;
+        app_unref(app);
         if (err) {
             return err;
         }
     }
-    struct removal *removal = op->state;
-    return removal->is_finished ? op_finish(op, removal->result) : ERR_PENDING;
+    return apps_remove_poll(op);
 }
 
 static void root_release(struct file *file) {

@@ -1,6 +1,6 @@
 /* What the files of /apps share: apps.c has the root and finds what lies below an app, apps_text.c
  * the texts, apps_setting.c what can be written, apps_data.c the module and the log, apps_files.c
- * the app's files. Layer: ns, store; private. */
+ * the app's files, apps_remove.c the end of an app. Layer: ns, store; private. */
 #pragma once
 
 #include "dev/apps.h"
@@ -78,6 +78,11 @@ MUST_USE enum err apps_apply(struct op *op, const struct apps_file *file, apps_c
 /* For apps_apply: takes the variable of the file (`argument` is its name) away. */
 enum err apps_remove_variable(const struct apps_file *file, const void *argument,
                               const json_t *config, json_t **ret_config, struct buf *message);
+
+/* apps_remove.c. Removing an app and its log, which goes on to its end when the op is given up:
+ * start once, then poll. */
+MUST_USE enum err apps_remove_start(struct op *op, struct apps *apps, const struct app *app);
+MUST_USE enum err apps_remove_poll(struct op *op);
 
 /* apps_data.c */
 extern const struct dev apps_module_dev, apps_log_dev;
