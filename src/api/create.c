@@ -244,6 +244,30 @@ static void work_release(struct op_work *base) {
     free(work);
 }
 
+/* What the app's runs may have at most after this update: a module that wants more can't run. */
+static enum err memory_limit(struct create *create, uint64_t *ret_bytes) {
+    struct request *request = create->request;
+    struct app *app = NULL;
+    json_t *config = NULL;
+    struct app_limits limits = {0};
+    enum err err = catalog_find(request->api->catalog, request_parameter(request, "name"), &app);
+    if (err && err != ERR_NOENT) {
+        return err;
+    }
+    err = app_config_merge(app ? app->config : NULL, create->changes, &config, &request->message);
+    app_unref(app);
+    if (!err) {
+        err = app_config_check(config, &limits, &request->message);
+    }
+    json_decref(config);
+    if (err) {
+        return err;
+    }
+    *ret_bytes = limits.memory_bytes ? limits.memory_bytes
+                                     : runs_get_options(request->api->runs)->defaults.memory_bytes;
+    return ERR_OK;
+}
+
 static enum err start_work(struct create *create) {
     struct api *api = create->request->api;
     struct create_work *work = calloc(1, sizeof *work);
@@ -254,7 +278,6 @@ static enum err start_work(struct create *create) {
     work->base.release = work_release;
     work->stage = create->stage;
     work->catalog = api->catalog;
-    work->memory_max_bytes = 4 * GIB;
     work->module_bytes_max = api->limits.module_bytes_max;
     work->descriptor = -1;
     enum err err = ERR_OK;
@@ -268,6 +291,9 @@ static enum err start_work(struct create *create) {
         break;
     case STAGE_INSPECT:
         err = buf_append_str(&work->path, buf_str(&create->module_path));
+        if (!err) {
+            err = memory_limit(create, &work->memory_max_bytes);
+        }
         break;
     default:
         memcpy(work->module_sha256, create->module_sha256, SHA256_SIZE);

@@ -126,9 +126,10 @@ static void names_who_made_it(void **state) {
 static void limits_are_checked(void **state) {
     (void)state;
     expect_text("(module (memory 1024) " START ")", ERR_OK, NULL);
-    expect_text("(module (memory 1025) " START ")", ERR_2BIG, "at least 64 MiB");
+    expect_text("(module (memory 1025) " START ")", ERR_2BIG,
+                "at least 65600 KiB of memory; the limit is 65536 KiB (memory=SIZE");
     expect_text("(module (memory 65536) " START ")", ERR_2BIG,
-                "4096 MiB of memory; the limit is 64");
+                "at least 4096 MiB of memory; the limit is 64 MiB (memory=SIZE");
     expect_text("(module (table 131073 funcref) " START ")", ERR_2BIG, "elements in a table");
     expect_text("(module (table 1 funcref) (table 1 funcref) (table 1 funcref) (table 1 funcref) "
                 "(table 1 funcref) " START ")",

@@ -71,10 +71,16 @@ static enum err check_memory(struct inspection *inspection, struct wasm_reader *
     }
     inspection->report.memory_minimum_bytes = limits.minimum * PAGE_BYTES;
     if (inspection->report.memory_minimum_bytes > inspection->memory_max_bytes) {
+        bool whole = inspection->report.memory_minimum_bytes % MIB == 0 &&
+                     inspection->memory_max_bytes % MIB == 0;
+        uint64_t unit = whole ? MIB : KIB;
         return buf_fail(inspection->message, ERR_2BIG,
-                        "the module wants at least %llu MiB of memory; the limit is %llu MiB",
-                        (unsigned long long)(limits.minimum / 16),
-                        (unsigned long long)(inspection->memory_max_bytes / MIB));
+                        "the module wants at least %llu %s of memory; the limit is %llu %s "
+                        "(memory=SIZE at /create raises it)",
+                        (unsigned long long)(inspection->report.memory_minimum_bytes / unit),
+                        whole ? "MiB" : "KiB",
+                        (unsigned long long)(inspection->memory_max_bytes / unit),
+                        whole ? "MiB" : "KiB");
     }
     return ERR_OK;
 }
