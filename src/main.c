@@ -1,5 +1,6 @@
 /* `0asm`: finds the command and runs it. */
 #include "cli/command.h"
+#include "docs.h"
 #include "engine/engine.h"
 #include "serve.h"
 
@@ -51,6 +52,9 @@ int main(int argc, char **argv) {
     const char *name = argv[1];
     if (strcmp(name, "compile-module") == 0 && argc == 4) {
         return engine_compile_main(argv[2], argv[3]);
+    }
+    if (strcmp(name, "docs") == 0 && argc == 3) {
+        return docs_main(argv[2]);
     }
     if (strcmp(name, "version") == 0 || strcmp(name, "--version") == 0) {
         printf("0asm %s (engine %s)\n", ZASM_VERSION, engine_key());
