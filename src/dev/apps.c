@@ -44,7 +44,11 @@ static bool may_see(const struct who *who, const struct app *app) {
     return app->owner_id == who->owner_id;
 }
 static enum err may_read(const struct who *who, const struct app *app, const struct apps_row *row) {
-    return who->may_control || who->app_id == app->id || row->for_all ? ERR_OK : ERR_ACCES;
+    if (who->may_control || row->for_all) {
+        return ERR_OK;
+    }
+    bool is_kept_from_volume = !row->dev && who->has_own_root; /* `files` */
+    return who->app_id == app->id && !is_kept_from_volume ? ERR_OK : ERR_ACCES;
 }
 
 /* ---- nodes ---- */

@@ -389,11 +389,15 @@ static void test_what_guests_may_do(void **state) {
     make_app("other", "m", "{\"env\": {\"SECRET\": \"x\"}}");
     const struct who guest = {.run_id = 1, .app_id = mine, .owner_id = 1};
     const struct who stranger = {.run_id = 1, .app_id = mine, .owner_id = 2};
+    const struct who fresh = {.run_id = 2, .app_id = mine, .owner_id = 1, .has_own_root = true};
     assert_string_equal(names_of(&guest, "apps"), "mine other self ");
     assert_text(&guest, "apps/self/args", "a\n");
     assert_text(&guest, "apps/mine/args", "a\n");
     assert_ok(put(&guest, "apps/self/files", "f", "x"));
     assert_text(&who, "apps/mine/files/f", "x");
+    assert_err(look(&fresh, "apps/self/files/f"), ACCES); /* its `/` is not the app's volume */
+    assert_err(put(&fresh, "apps/self/files", "f", "y"), ACCES);
+    assert_text(&fresh, "apps/self/args", "a\n");
     assert_err(put(&guest, "apps/self", "args", "b"), ACCES);
     assert_err(put(&guest, "apps/self", "config", "{}"), ACCES);
     assert_err(put(&guest, "apps/self/env", "K", "v"), ACCES);

@@ -22,10 +22,12 @@
 /* On whose behalf an operation is done. Devices look here for rights, never at where it came from.
  */
 struct who {
-    uint64_t run_id;  /* the guest's run; 0 = the control door */
-    int64_t app_id;   /* the guest's app; 0 = the control door */
-    int64_t owner_id; /* people; 1 = local */
-    bool may_control; /* the control door: may change and see everything of the owner's */
+    uint64_t run_id;   /* the guest's run; 0 = the control door */
+    int64_t app_id;    /* the guest's app; 0 = the control door */
+    int64_t owner_id;  /* people; 1 = local */
+    bool may_control;  /* the control door: may change and see everything of the owner's */
+    bool has_own_root; /* the guest's `/` is not its app's volume (a fresh one, say): it must not
+                          get at that volume by another way */
 };
 
 struct op_waiter;

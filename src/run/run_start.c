@@ -222,8 +222,10 @@ enum err run_start(struct runs *runs, struct loop *loop, const struct run_reques
         return err;
     }
     run->id = catalog_next_run_id(runs->catalog);
-    run->who =
-        (struct who){.run_id = run->id, .app_id = run->app->id, .owner_id = run->app->owner_id};
+    run->who = (struct who){.run_id = run->id,
+                            .app_id = run->app->id,
+                            .owner_id = run->app->owner_id,
+                            .has_own_root = !str_equal_text(run_root_mode(run), "keep")};
     run_streams_init(run);
     op_init(&run->op, run->home->loop, &run->who, run_op_wake);
     bool admitted;
