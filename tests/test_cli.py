@@ -393,6 +393,20 @@ def test_run_large_output(cli):
     assert len(cli("run", "probe", "flood", 20 << 20).stdout) == 20 << 20
 
 
+@pytest.mark.parametrize("stdin", [subprocess.PIPE, subprocess.DEVNULL])
+def test_a_slow_reader_of_ours_holds_up_nothing(cli, server, eventually, stdin):
+    # The server would end a client that takes nothing for some time, as with `| less`.
+    before = newest_run(server)
+    with cli.start("run", "probe", "flood", 20 << 20, stdin=stdin,
+                   stdout=subprocess.PIPE) as process:
+        identifier = eventually(lambda: max(newest_run(server) - before, 0) and newest_run(server))
+        run = eventually(lambda: (lambda found: found if found["state"] == "ended" else None)(
+            status_of(server, identifier)))
+        assert run["reason"] == "exit"
+        assert len(process.stdout.read()) == 20 << 20
+        assert process.wait(TIMEOUT) == 0
+
+
 def test_run_of_no_app(cli):
     assert "no app named 'nobody'" in cli.fails("run", "nobody")
     assert "memory" in cli.fails("run", "probe", "--memory", "lots")
