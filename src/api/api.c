@@ -1,5 +1,6 @@
 #include "api/api.h"
 
+#include "api/tree.h"
 #include "base/clock.h"
 
 #include <stdio.h>
@@ -285,6 +286,7 @@ static void begin(void *context, struct http_exchange *exchange) {
                             "NUL is expected");
         return;
     }
+    tree_path_normalize(&request->path);
     err = query_parse(http_raw_query(exchange), &request->query);
     if (err) {
         request_fail_status(request, 400, "the query is not valid: %s",
@@ -354,6 +356,7 @@ static void end(void *context, struct http_exchange *exchange, bool completed) {
 }
 
 struct http_application api_application(struct api *api) {
+    random_bytes(&api->life, sizeof api->life);
     return (struct http_application){
         .context = api,
         .begin = begin,

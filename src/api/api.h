@@ -27,6 +27,7 @@ struct api_limits {
 };
 
 /* What all loops share. Made by main, constant while the server runs. */
+#define API_SWEPT_SIZE 1024
 struct api {
     struct engine *engine;
     struct catalog *catalog;
@@ -39,6 +40,9 @@ struct api {
     atomic_bool ready;         /* /healthz: 200 once set */
     atomic_bool shutting_down; /* new work is refused with 503 */
     uint64_t started_ns;       /* monotonic */
+    uint32_t life;             /* random: tells this run of the server from others */
+    /* Hashes of directories that have no leftovers of PUT; a cache that may forget (tree.h). */
+    atomic_uint_fast64_t swept[API_SWEPT_SIZE];
     atomic_uint_fast64_t requests;
     struct loop *const *loops;
     struct http_server *const *servers; /* one a loop; read by /metrics */
@@ -101,7 +105,7 @@ struct request {
     bool refused; /* was answered before a handler had it */
 };
 
-/* The callbacks for http_server_new; `context` is the api. */
+/* The callbacks for http_server_new; `context` is the api. Once, when the api is filled. */
 struct http_application api_application(struct api *api);
 
 /* Answers. All set `responded`. */

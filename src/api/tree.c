@@ -9,13 +9,83 @@ struct str tree_path(const struct request *request) {
     return (struct str){path.data + 1, path.length - 1};
 }
 
-enum err tree_walk(struct request *request, struct ns_walk *walk, struct str path,
-                   unsigned ns_walk_flags, struct ns_walk_result *ret_result) {
-    struct ns_place root = ns_root(request->api->tree);
-    enum err err =
-        ns_walk(&request->op, walk, request->api->tree, &root, path, ns_walk_flags, ret_result);
+void tree_path_normalize(struct buf *path) {
+    char *text = (char *)path->data;
+    size_t at = 0, length = 0; /* read up to, written up to; without a slash at the end */
+    bool is_directory = false;
+    while (at < path->length) {
+        size_t begin = ++at; /* behind the slash */
+        while (at < path->length && text[at] != '/') {
+            at++;
+        }
+        struct str name = {text + begin, at - begin};
+        is_directory = true;
+        if (str_equal_text(name, "..")) {
+            while (length > 0 && text[--length] != '/') {
+            }
+        } else if (name.length > 0 && !str_equal_text(name, ".")) {
+            memmove(text + length, text + begin - 1, name.length + 1);
+            length += name.length + 1;
+            is_directory = false;
+        }
+    }
+    if (is_directory || length == 0) {
+        text[length++] = '/';
+    }
+    path->length = length;
+    text[length] = '\0';
+}
+
+/* Splits "apps/NAME/files/REST" (or vol) before REST. False if the path is none of those, or REST
+ * is empty. The path has no dots that mean directories (api.c). */
+static bool split_behind_files(struct str path, struct str *ret_files, struct str *ret_rest) {
+    struct str rest = path;
+    struct str device = str_cut(&rest, '/');
+    str_cut(&rest, '/');
+    struct str entry = str_cut(&rest, '/');
+    bool has_files = str_equal_text(device, "apps") || str_equal_text(device, "vol");
+    if (!has_files || !str_equal_text(entry, "files") || rest.length == 0) {
+        return false;
+    }
+    *ret_files = (struct str){path.data, (size_t)(entry.data + entry.length - path.data)};
+    *ret_rest = rest;
+    return true;
+}
+
+static enum err walk_in(struct request *request, struct ns_walk *walk, struct ns *ns,
+                        struct str path, unsigned flags, struct ns_walk_result *ret_result) {
+    struct ns_place root = ns_root(ns);
+    enum err err = ns_walk(&request->op, walk, ns, &root, path, flags, ret_result);
     ns_place_done(&root);
     return err;
+}
+
+enum err tree_walk(struct request *request, struct tree_walk *walk, struct str path,
+                   unsigned ns_walk_flags, struct ns_walk_result *ret_result) {
+    struct str files, rest;
+    if (!split_behind_files(path, &files, &rest)) {
+        return walk_in(request, &walk->walk, request->api->tree, path, ns_walk_flags, ret_result);
+    }
+    if (!walk->files) {
+        struct ns_walk_result found = {0};
+        enum err err = walk_in(request, &walk->walk, request->api->tree, files, 0, &found);
+        if (err) {
+            return err;
+        }
+        ns_walk_done(&walk->walk);
+        err = found.place.file->type == FILE_DIRECTORY ? ns_new(found.place.file, &walk->files)
+                                                       : ERR_NOTDIR;
+        ns_place_done(&found.place);
+        if (err) {
+            return err;
+        }
+    }
+    return walk_in(request, &walk->walk, walk->files, rest, ns_walk_flags, ret_result);
+}
+
+void tree_walk_done(struct tree_walk *walk) {
+    ns_walk_done(&walk->walk);
+    ns_unref(STEAL(walk->files));
 }
 
 void tree_etag(const struct file_stat *stat, char etag[TREE_ETAG_SIZE]) {

@@ -10,9 +10,22 @@
  * slashes stay. */
 struct str tree_path(const struct request *request);
 
-/* Starts anew what lies at a path: `walk` is zero. Polled. */
-MUST_USE enum err tree_walk(struct request *request, struct ns_walk *walk, struct str path,
+/* Removes what RFC 3986 section 5.2.4 calls dot segments, and empty ones, from an absolute path; a
+ * slash at the end stays. Above the root there is nothing but the root. */
+void tree_path_normalize(struct buf *path);
+
+/* A walk in the tree. Below `files` of an app or a volume lie names and symbolic links that guests
+ * made: there it goes on in a namespace of its own, which nothing leads out of. Lives in the
+ * caller's state, zero at first. */
+struct tree_walk {
+    struct ns_walk walk;
+    struct ns *files; /* the namespace of the files, once they are reached; a reference */
+};
+/* Polled, as ns_walk from the root of the tree. */
+MUST_USE enum err tree_walk(struct request *request, struct tree_walk *walk, struct str path,
                             unsigned ns_walk_flags, struct ns_walk_result *ret_result);
+/* Ends it at any moment, and what its result borrowed. Harmless on one that is zero. */
+void tree_walk_done(struct tree_walk *walk);
 
 /* The entity tag of a file (RFC 9110 section 8.8.3) with its quotes, or nothing if its content has
  * no known version. */
@@ -31,3 +44,19 @@ struct str tree_base_name(struct str path);
 
 /* Answers a failure with the path in its text: "no such file or directory: /apps/x". */
 void tree_fail(struct request *request, enum err err);
+
+/* --- what a PUT writes before it is whole (tree_sweep.c) --- */
+
+/* A fresh name for a file beside the one that is written. It tells which life of the server made
+ * it, so that the next one knows it for a leftover. */
+#define TREE_TEMPORARY_SIZE 40
+void tree_temporary_name(const struct api *api, char name[TREE_TEMPORARY_SIZE]);
+/* Whether the directory of the request's path may have leftovers of an earlier life: true once for
+ * each (now and then more often). */
+bool tree_sweep_is_due(struct request *request);
+/* Polled. Removes the leftovers in a directory; `*sweep` is NULL at first. */
+struct tree_sweep;
+MUST_USE enum err tree_sweep_step(struct op *op, struct file *directory, struct tree_sweep **sweep);
+void tree_sweep_free(struct tree_sweep *sweep); /* accepts NULL */
+/* Removes a file though the request ends now. */
+void tree_remove_later(struct request *request, struct file *directory, struct str name);

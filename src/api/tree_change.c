@@ -29,7 +29,7 @@ struct level {
 struct tree_delete {
     struct request *request;
     enum delete_stage stage;
-    struct ns_walk walk;
+    struct tree_walk walk;
     struct ns_walk_result found;
     struct ns_place target;
     struct file_stat stat;
@@ -215,7 +215,7 @@ static void delete_end(struct request *request, bool completed) {
     }
     ns_place_done(&delete->target);
     ns_place_done(&delete->found.place);
-    ns_walk_done(&delete->walk);
+    tree_walk_done(&delete->walk);
     free(delete);
 }
 
@@ -230,7 +230,7 @@ struct tree_move {
     struct request *request;
     enum move_stage stage;
     struct buf destination; /* decoded path */
-    struct ns_walk from_walk, to_walk;
+    struct tree_walk from_walk, to_walk;
     struct ns_walk_result from, to;
     bool replaces;
 };
@@ -255,6 +255,7 @@ static enum err parse_destination(struct request *request, struct buf *ret_path)
         !str_is_utf8(buf_str(ret_path))) {
         return buf_fail(&request->message, ERR_INVAL, "the Destination header is no absolute path");
     }
+    tree_path_normalize(ret_path);
     return ERR_OK;
 }
 
@@ -358,8 +359,8 @@ static void move_end(struct request *request, bool completed) {
     }
     ns_place_done(&move->from.place);
     ns_place_done(&move->to.place);
-    ns_walk_done(&move->from_walk);
-    ns_walk_done(&move->to_walk);
+    tree_walk_done(&move->from_walk);
+    tree_walk_done(&move->to_walk);
     buf_done(&move->destination);
     free(move);
 }

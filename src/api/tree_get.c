@@ -12,7 +12,7 @@ enum stage { STAGE_WALK, STAGE_STAT, STAGE_OPEN, STAGE_LIST, STAGE_ANSWERED };
 struct tree_get {
     struct request *request;
     enum stage stage;
-    struct ns_walk walk;
+    struct tree_walk walk;
     struct ns_walk_result found;
     struct file_stat stat;
     struct file *opened;
@@ -270,7 +270,6 @@ static enum err step_once(struct tree_get *get) {
     case STAGE_WALK:
         err = tree_walk(request, &get->walk, tree_path(request), NS_FOLLOW, &get->found);
         if (!err) {
-            ns_walk_done(&get->walk);
             get->stage = STAGE_STAT;
         }
         return err;
@@ -349,12 +348,12 @@ static void end(struct request *request, bool completed) {
     if (!get) {
         return;
     }
-    ns_walk_done(&get->walk);
     if (get->opened) {
         file_closed(get->opened, OPEN_READ);
         file_unref(get->opened);
     }
     ns_place_done(&get->found.place);
+    tree_walk_done(&get->walk);
     dir_list_done(&get->list);
     pack_free(get->pack);
     free(get);

@@ -8,20 +8,19 @@
 #include "api/handlers.h"
 #include "api/tree.h"
 #include "api/upload.h"
-#include "base/clock.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 
 #define UNPACK_ENTRIES_MAX 100000
-/* What a file is called until it is whole. One that a crash leaves is swept away when its directory
- * is written to by PUT the next time. */
-#define TEMPORARY_PREFIX ".zasm-put-"
+/* How often a directory on the way may be missing when it is looked for and there when it is made.
+ */
+#define COLLISIONS_MAX 16
 
 enum stage {
     STAGE_PARENTS, /* walks to the directory, making what is missing */
     STAGE_TARGET,  /* what is there now? */
     STAGE_STAT,
+    STAGE_SWEEP,  /* what a crash left in the directory goes */
     STAGE_CREATE, /* the file that is written: beside the target, or the target itself */
     STAGE_OPEN,
     STAGE_BODY,
@@ -41,14 +40,16 @@ struct tree_put {
     struct ns_place directory; /* so far */
     struct ns_walk walk;
     struct ns_place child;
+    unsigned collisions;
     bool creating; /* the next component is not there and is being made */
     struct file *made;
     struct str name; /* the last component */
     bool exists;
     struct file_stat stat; /* of the target, if it exists */
     bool beside;           /* written beside the target, then renamed */
-    char temporary[40];
-    bool temporary_is_there;
+    char temporary[TREE_TEMPORARY_SIZE];
+    bool temporary_is_there; /* or may be: it was asked for */
+    struct tree_sweep *sweep;
     struct file *opened;
     uint64_t offset;
     bool body_waits, body_ended;
@@ -97,8 +98,11 @@ static enum err walk_parents(struct tree_put *put) {
                 return err;
             }
             put->creating = false;
-            if (err == ERR_EXIST) { /* made by somebody else meanwhile: walk again */
-                continue;
+            if (err == ERR_EXIST && ++put->collisions < COLLISIONS_MAX) {
+                continue; /* made by somebody else meanwhile: walk again */
+            }
+            if (err == ERR_EXIST) { /* there all the time: a link that leads nowhere */
+                err = ERR_NOENT;
             }
             if (err == ERR_ROFS || err == ERR_NOTSUP) {
                 /* It can't be made here; that it is missing says more. */
@@ -156,9 +160,10 @@ static enum err check_target(struct tree_put *put) {
     const struct dev *dev = put->directory.file->dev;
     put->beside = dev->create && dev->rename && (!put->exists || put->stat.type == FILE_REGULAR);
     if (put->beside) {
-        uint64_t random = 0;
-        random_bytes(&random, sizeof random);
-        snprintf(put->temporary, sizeof put->temporary, TEMPORARY_PREFIX "%016" PRIx64, random);
+        tree_temporary_name(put->request->api, put->temporary);
+        if (tree_sweep_is_due(put->request)) {
+            put->stage = STAGE_SWEEP;
+        }
     }
     return ERR_OK;
 }
@@ -167,11 +172,12 @@ static enum err create_file(struct tree_put *put) {
     struct op *op = &put->request->op;
     if (put->beside || !put->exists) {
         struct str name = put->beside ? str_of(put->temporary) : put->name;
+        /* Said first: should the client vanish meanwhile, it is made all the same. */
+        put->temporary_is_there = put->beside;
         enum err err = file_create(op, put->directory.file, name, FILE_REGULAR, &put->child.file);
         if (err) {
             return err;
         }
-        put->temporary_is_there = put->beside;
     }
     put->stage = STAGE_OPEN;
     return ERR_OK;
@@ -322,6 +328,14 @@ static enum err step_once(struct tree_put *put) {
         return err;
     case STAGE_STAT:
         return check_target(put);
+    case STAGE_SWEEP:
+        err = tree_sweep_step(op, put->directory.file, &put->sweep);
+        if (err !=
+            ERR_PENDING) { /* what can't be swept does not keep anything from being written */
+            put->stage = STAGE_CREATE;
+            err = ERR_OK;
+        }
+        return err;
     case STAGE_CREATE:
         return create_file(put);
     case STAGE_OPEN:
@@ -415,38 +429,6 @@ static void start(struct request *request) {
     step(request);
 }
 
-/* A client that vanished: what was written beside the target has to go. The op of the request is
- * gone with it, so a small object of its own does that. */
-struct sweep {
-    struct op op;
-    struct who who;
-    struct file *directory;
-    char name[40];
-};
-
-static void sweep_step(struct op *op) {
-    struct sweep *sweep = CONTAINER_OF(op, struct sweep, op);
-    enum err err = file_remove(op, sweep->directory, str_of(sweep->name), false);
-    if (err == ERR_PENDING) {
-        return;
-    }
-    op_done(op);
-    file_unref(sweep->directory);
-    free(sweep);
-}
-
-static void sweep_temporary(struct tree_put *put) {
-    struct sweep *sweep = calloc(1, sizeof *sweep);
-    if (!sweep) {
-        return; /* an unseen leftover is the lesser evil */
-    }
-    sweep->who = put->request->who;
-    sweep->directory = file_ref(put->directory.file);
-    memcpy(sweep->name, put->temporary, sizeof sweep->name);
-    op_init(&sweep->op, put->request->loop, &sweep->who, sweep_step);
-    sweep_step(&sweep->op);
-}
-
 static void end(struct request *request, bool completed) {
     (void)completed;
     struct tree_put *put = request->state;
@@ -454,9 +436,10 @@ static void end(struct request *request, bool completed) {
         return;
     }
     if (put->temporary_is_there) {
-        sweep_temporary(put);
+        tree_remove_later(put->request, put->directory.file, str_of(put->temporary));
     }
     ns_walk_done(&put->walk);
+    tree_sweep_free(put->sweep);
     if (put->opened) {
         file_closed(put->opened, OPEN_WRITE);
         file_unref(put->opened);

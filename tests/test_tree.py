@@ -1,0 +1,783 @@
+"""The tree door: files of apps and volumes, settings, versions, /proc."""
+
+import hashlib
+import io
+import json
+import tarfile
+import threading
+import urllib.parse
+
+import pytest
+
+from support.client import read_response
+from support.modules import wat_empty, wat_numbered
+
+
+@pytest.fixture(scope="module")
+def app(server, guests):
+    server.client.create("app", guests.c("probe"))
+    return server.client
+
+
+FILES = "/apps/app/files"
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def test_put_and_get(app):
+    response = app.put(f"{FILES}/a/b/c.txt", b"hello")
+    assert response.status == 201
+    response = app.get(f"{FILES}/a/b/c.txt")
+    assert (response.status, response.body) == (200, b"hello")
+    assert response.headers["content-type"].startswith("text/plain")
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["content-security-policy"] == "sandbox"
+    assert app.put(f"{FILES}/a/b/c.txt", b"other").status == 204
+    assert app.get(f"{FILES}/a/b/c.txt").body == b"other"
+    assert app.run("app", "get", "/a/b/c.txt").text == "other"
+
+
+def test_an_empty_file(app):
+    assert app.put(f"{FILES}/empty", b"").status == 201
+    response = app.get(f"{FILES}/empty")
+    assert (response.status, response.body) == (200, b"")
+    assert response.headers["content-length"] == "0"
+
+
+def test_a_shorter_file_replaces_a_longer_one(app):
+    app.put(f"{FILES}/shrinks", b"x" * 100000)
+    app.put(f"{FILES}/shrinks", b"y")
+    assert app.get(f"{FILES}/shrinks").body == b"y"
+
+
+def test_what_a_guest_writes(app):
+    app.run("app", "put", "/written", "by a guest")
+    assert app.get(f"{FILES}/written").text == "by a guest"
+    assert "written\n" in app.get(f"{FILES}/").text
+
+
+@pytest.mark.parametrize("ending,type", [
+    ("html", "text/html"), ("json", "application/json"), ("PNG", "image/png"),
+    ("wasm", "application/wasm"), ("unknown", "application/octet-stream")])
+def test_types(app, ending, type):
+    app.put(f"{FILES}/type.{ending}", b"<script>")
+    response = app.get(f"{FILES}/type.{ending}")
+    assert response.headers["content-type"].startswith(type)
+    assert response.headers["content-security-policy"] == "sandbox"
+    assert response.headers["x-content-type-options"] == "nosniff"
+
+
+def test_head(app):
+    app.put(f"{FILES}/head", b"12345")
+    get = app.get(f"{FILES}/head")
+    head = app.request("HEAD", f"{FILES}/head")
+    assert head.status == 200 and head.body == b""
+    assert head.headers["content-length"] == "5"
+    assert head.headers["etag"] == get.headers["etag"]
+    assert app.request("HEAD", f"{FILES}/nothing").status == 404
+
+
+def test_head_leaves_the_connection_in_step(app):
+    app.put(f"{FILES}/head", b"12345")
+    with app.connect() as connection, connection.makefile("rb") as stream:
+        for _ in range(3):
+            connection.sendall(app.head("HEAD", f"{FILES}/head", headers={
+                "Connection": "keep-alive"}))
+            assert read_response(stream, "HEAD").status == 200
+            connection.sendall(app.head("GET", f"{FILES}/head", headers={
+                "Connection": "keep-alive"}))
+            assert read_response(stream).body == b"12345"
+
+
+def test_delete(app):
+    app.put(f"{FILES}/gone", b"x")
+    assert app.delete(f"{FILES}/gone").status == 204
+    assert app.get(f"{FILES}/gone").status == 404
+    assert app.delete(f"{FILES}/gone").status == 404
+
+
+def test_delete_a_directory_with_all_that_is_in_it(app):
+    for i in range(20):
+        app.put(f"{FILES}/tree/{i % 3}/{i % 2}/{i}", b"x")
+    app.put(f"{FILES}/tree.txt", b"stays")
+    assert app.delete(f"{FILES}/tree").status == 204
+    assert app.get(f"{FILES}/tree").status == 404
+    assert app.get(f"{FILES}/tree.txt").body == b"stays"
+
+
+def test_delete_a_deep_directory(app):
+    path = f"{FILES}/deep" + "/d" * 100
+    assert app.put(f"{path}/file", b"x").status == 201
+    assert app.delete(f"{FILES}/deep").status == 204
+    assert app.get(f"{FILES}/deep").status == 404
+
+
+def test_the_root_of_the_files_stays(app):
+    app.put(f"{FILES}/keep", b"x")
+    response = app.delete(FILES)
+    assert 400 <= response.status < 500
+    assert app.get(f"{FILES}/keep").body == b"x"
+
+
+def test_directories_are_no_files(app):
+    app.put(f"{FILES}/dir/file", b"x")
+    assert app.put(f"{FILES}/dir", b"y").status == 409
+    assert app.put(f"{FILES}/dir/file/below", b"y").status in (404, 409)
+    assert app.get(f"{FILES}/dir/file/below").status == 409
+    assert app.get(f"{FILES}/dir/file").body == b"x"
+
+
+def test_put_of_a_directory(app):
+    assert app.put(f"{FILES}/made/here/", b"").status in (201, 204)
+    assert app.get(f"{FILES}/made/here/").text == ""
+    assert app.get(f"{FILES}/made/").text == "here/\n"
+
+
+def test_trailing_slashes(app):
+    app.put(f"{FILES}/slash/file", b"x")
+    assert app.get(f"{FILES}/slash").text == app.get(f"{FILES}/slash/").text == "file\n"
+    assert app.get(f"{FILES}/slash/file/").status in (404, 409)
+    assert app.get(f"{FILES}//slash///file").body == b"x"
+
+
+NAMES = ["with space", "ünï", "日本語", "+plus", "per%cent", "a&b=c", "#hash", "quest?ion", ".dot",
+         "..two", "…", "quote'\"", "back\\slash", "semi;colon", "new\nline", "x" * 255, "*", "~"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names(app, name):
+    path = f"{FILES}/names/{urllib.parse.quote(name, safe='')}"
+    assert app.put(path, name.encode()).status in (201, 204)
+    response = app.get(path)
+    assert response.text == name
+    listed = app.get(f"{FILES}/names/", headers={"Accept": "application/json"}).json()
+    assert {"name": name, "type": "file"} in listed
+    assert app.run("app", "get", f"/names/{name}").text == name
+    assert app.delete(path).status == 204
+
+
+@pytest.mark.parametrize("name,status", [
+    ("x" * 256, (400, 414)), ("%ff", (400,)), ("%00", (400,)), ("a%", (400,)), ("%zz", (400,)),
+    ("%ED%A0%80", (400,))])
+def test_bad_names(app, name, status):
+    assert app.put(f"{FILES}/names/{name}", b"x").status in status
+    assert app.get(f"{FILES}/names/{name}").status in (400, 404, 414)
+
+
+@pytest.mark.parametrize("path", [
+    "/apps/app/files/../config", "/apps/app/files/a/../../../other", "/apps/app/files/%2e%2e/config",
+    "/apps/app/files/..", "/../../etc/passwd", "/apps/../../../../etc/passwd",
+    "/apps/app/files/../../../../../../etc/passwd", "/apps/app/files/%2e%2e%2f%2e%2e%2f/etc/passwd"])
+def test_dot_dot_stays_in_the_tree(app, path):
+    """Whatever `..` means, nothing of the host is reached, and PUT makes nothing outside of files."""
+    app.put(f"{FILES}/a/x", b"x")
+    before = app.get("/apps/app/config").body
+    response = app.get(path)
+    assert b"root:" not in response.body
+    app.put(path, b"{}")
+    assert app.get("/apps").text == "app/\n"
+    assert app.get("/apps/app/config").body == before or "config" in path
+
+
+def test_a_dot(app):
+    app.put(f"{FILES}/dots/file", b"x")
+    assert app.get(f"{FILES}/./dots/./file").body == b"x"
+    assert app.get(f"{FILES}/dots/../dots/file").body == b"x"
+
+
+# --- symbolic links -----------------------------------------------------------------------------
+
+LINKER = r"""
+#include <stdio.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+    if (argc < 3 || symlink(argv[1], argv[2]) != 0) { perror("symlink"); return 1; }
+    return 0;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def linker(app, guests):
+    app.create("linker", guests.c_text(LINKER))
+    app.put("/apps/linker/files/dir/target", b"behind a link")
+    return app
+
+
+def link(client, target, name):
+    response = client.run("linker", target, name)
+    assert response.trailers["run-exit"] == "0", response
+
+
+def test_a_link_of_a_guest_is_followed(linker):
+    link(linker, "dir/target", "/link")
+    assert linker.get("/apps/linker/files/link").text == "behind a link"
+    listed = linker.get("/apps/linker/files/", headers={"Accept": "application/json"}).json()
+    assert {"name": "link", "type": "link"} in listed
+
+
+def test_put_through_a_link_keeps_it(linker):
+    link(linker, "dir/other", "/link2")
+    linker.put("/apps/linker/files/dir/other", b"1")
+    assert linker.put("/apps/linker/files/link2", b"2").status == 204
+    listed = linker.get("/apps/linker/files/", headers={"Accept": "application/json"}).json()
+    assert linker.get("/apps/linker/files/link2").body == b"2"
+    # Either the link still points there, or a file took its place: never half of both.
+    still_link = {"name": "link2", "type": "link"} in listed
+    assert linker.get("/apps/linker/files/dir/other").body == (b"2" if still_link else b"1")
+
+
+@pytest.mark.parametrize("target", [
+    "../../../etc/passwd", "../config", "../../app/files/secret", "../../../proc", "../../..",
+    "dir/../../config", "/apps/app/files/secret", "/etc/passwd", "loop", "nowhere"])
+def test_links_that_lead_out_or_nowhere(linker, target):
+    """A guest's link can't make the control door touch anything but that app's files."""
+    linker.put("/apps/app/files/secret", b"of another app")
+    before = linker.get("/apps/linker/config").body
+    for path in ("loop", "loop/", "loop/files/secret", "loop/x"):
+        path = f"/apps/linker/files/{path}"
+        linker.delete("/apps/linker/files/loop")
+        made = linker.run("linker", target, "/loop").trailers["run-exit"] == "0"
+        assert made or target.startswith("/")
+        response = linker.get(path)
+        assert 400 <= response.status < 500, (path, response)
+        assert linker.put(path, b'{"memory": "1MiB"}').status < 500
+        linker.request("MOVE", path, headers={"Destination": "/apps/linker/files/stolen"})
+        assert linker.get("/apps/linker/files/stolen").body != b"of another app"
+        linker.delete(path)
+        linker.delete("/apps/linker/files/stolen")
+    assert linker.get("/apps/linker/config").body == before
+    assert linker.get("/apps/app/files/secret").body == b"of another app"
+
+
+def test_deleting_a_link_keeps_its_target(linker):
+    link(linker, "dir", "/todir")
+    assert linker.get("/apps/linker/files/todir/target").text == "behind a link"
+    assert linker.delete("/apps/linker/files/todir").status == 204
+    assert linker.get("/apps/linker/files/dir/target").text == "behind a link"
+
+
+# --- entity tags and ranges ---------------------------------------------------------------------
+
+
+def etag(client, path):
+    return client.request("HEAD", path).headers["etag"]
+
+
+def test_the_etag_changes_with_the_content(app):
+    path = f"{FILES}/tagged"
+    app.put(path, b"1")
+    first = etag(app, path)
+    assert etag(app, path) == first
+    app.put(path, b"2")
+    assert etag(app, path) != first
+    second = etag(app, path)
+    app.run("app", "put", "/tagged", "3")
+    assert etag(app, path) != second
+
+
+def test_if_none_match(app):
+    path = f"{FILES}/tagged"
+    app.put(path, b"1")
+    tag = etag(app, path)
+    for value in (tag, f'"other", {tag}', "*", f"W/{tag}"):
+        response = app.get(path, headers={"If-None-Match": value})
+        assert response.status == 304 and response.headers["etag"] == tag
+    assert app.get(path, headers={"If-None-Match": '"other"'}).status == 200
+
+
+def test_create_only(app):
+    path = f"{FILES}/once"
+    assert app.put(path, b"1", headers={"If-None-Match": "*"}).status == 201
+    response = app.put(path, b"2", headers={"If-None-Match": "*"})
+    assert response.status == 412 and response.text.startswith("error: ")
+    assert app.get(path).body == b"1"
+    app.delete(path)
+
+
+def test_if_match(app):
+    path = f"{FILES}/matched"
+    app.put(path, b"1")
+    tag = etag(app, path)
+    assert app.put(path, b"2", headers={"If-Match": tag}).status == 204
+    assert app.put(path, b"3", headers={"If-Match": tag}).status == 412
+    assert app.delete(path, headers={"If-Match": tag}).status == 412
+    assert app.get(path).body == b"2"
+    assert app.put(f"{FILES}/nothing", b"3", headers={"If-Match": "*"}).status == 412
+    assert app.get(f"{FILES}/nothing").status == 404
+    assert app.delete(path, headers={"If-Match": etag(app, path)}).status == 204
+
+
+def test_one_of_many_writers_wins_by_etag(app):
+    path = f"{FILES}/race"
+    app.put(path, b"0")
+    tag = etag(app, path)
+    statuses = []
+
+    def write(number):
+        statuses.append(app.put(path, str(number), headers={"If-Match": tag}).status)
+
+    threads = [threading.Thread(target=write, args=(i,)) for i in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(statuses) == [204] + [412] * 7
+
+
+DIGITS = b"0123456789"
+RANGES = [
+    ("bytes=0-0", 206, b"0"), ("bytes=2-4", 206, b"234"), ("bytes=7-", 206, b"789"),
+    ("bytes=-3", 206, b"789"), ("bytes=-100", 206, DIGITS), ("bytes=0-100", 206, DIGITS),
+    ("bytes=9-9", 206, b"9"), ("bytes=0-9", 206, DIGITS),
+    ("bytes=10-", 416, None), ("bytes=10-20", 416, None), ("bytes=-0", 416, None),
+    ("bytes=4-2", 200, DIGITS), ("bytes=a-b", 200, DIGITS), ("bytes=", 200, DIGITS),
+    ("bytes=-", 200, DIGITS), ("lines=1-2", 200, DIGITS), ("bytes=0-1,3-4", 200, DIGITS),
+    ("bytes=99999999999999999999-", (200, 416), DIGITS), ("bytes=+1-2", 200, DIGITS),
+]
+
+
+@pytest.mark.parametrize("value,status,body", RANGES)
+def test_ranges(app, value, status, body):
+    app.put(f"{FILES}/range", DIGITS)
+    response = app.get(f"{FILES}/range", headers={"Range": value})
+    assert response.status in (status if isinstance(status, tuple) else (status,)), response
+    if response.status == 416:
+        assert response.headers["content-range"] == "bytes */10"
+    else:
+        assert response.body == body
+        assert response.headers["accept-ranges"] == "bytes"
+    if response.status == 206:
+        first = DIGITS.index(body[:1])
+        assert response.headers["content-range"] == f"bytes {first}-{first + len(body) - 1}/10"
+
+
+def test_a_range_of_nothing(app):
+    app.put(f"{FILES}/range0", b"")
+    assert app.get(f"{FILES}/range0", headers={"Range": "bytes=0-"}).status == 416
+    assert app.get(f"{FILES}/range0", headers={"Range": "bytes=-5"}).status == 416
+
+
+def test_if_range(app):
+    app.put(f"{FILES}/range", DIGITS)
+    tag = etag(app, f"{FILES}/range")
+    wanted = {"Range": "bytes=1-2", "If-Range": tag}
+    assert app.get(f"{FILES}/range", headers=wanted).status == 206
+    app.put(f"{FILES}/range", DIGITS[::-1])
+    response = app.get(f"{FILES}/range", headers=wanted)
+    assert response.status == 200 and response.body == DIGITS[::-1]
+
+
+# --- large files --------------------------------------------------------------------------------
+
+
+def test_a_large_file_streams(app, server):
+    """100 MB each way, in pieces; the server's memory does not grow with it."""
+    piece = bytes(range(256)) * 4096
+    count = 100
+    digest = hashlib.sha256()
+    before = server.resident_bytes()
+    most = before
+    with app.connect() as connection, connection.makefile("rb") as stream:
+        connection.sendall(app.head("PUT", f"{FILES}/large", b"", {
+            "Content-Length": str(count * len(piece))}))
+        for _ in range(count):
+            connection.sendall(piece)
+            digest.update(piece)
+            most = max(most, server.resident_bytes())
+        assert read_response(stream).status == 201
+    assert most - before < 50 << 20, f"{(most - before) >> 20} MiB"
+    with app.connect() as connection, connection.makefile("rb") as stream:
+        connection.sendall(app.head("GET", f"{FILES}/large"))
+        while stream.readline() != b"\r\n":
+            pass
+        received = hashlib.sha256()
+        while data := stream.read(1 << 20):
+            received.update(data)
+            most = max(most, server.resident_bytes())
+    assert received.digest() == digest.digest()
+    assert most - before < 50 << 20, f"{(most - before) >> 20} MiB"
+    response = app.get(f"{FILES}/large", headers={"Range": f"bytes={50 << 20}-{(50 << 20) + 255}"})
+    assert response.body == bytes(range(256))
+    assert app.delete(f"{FILES}/large").status == 204
+
+
+def test_a_file_larger_than_the_disk_of_the_app(app):
+    app.create("small", wat_empty(), disk="1MiB")
+    app.put("/apps/small/files/kept", b"x" * 1000)
+    response = app.put("/apps/small/files/large", b"x" * (2 << 20))
+    assert response.status in (413, 507), response
+    assert app.get("/apps/small/files/").text == "kept\n"
+    assert app.put("/apps/small/files/kept", b"y" * 1000).status == 204
+
+
+# --- archives -----------------------------------------------------------------------------------
+
+
+def make_tar(files, mode="w"):
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode=mode) as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return data.getvalue()
+
+
+def read_tar(data):
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        return {member.name.removeprefix("./").rstrip("/"): archive.extractfile(member).read()
+                for member in archive if member.isfile()}
+
+
+TREE = {"a.txt": b"1", "dir/b.txt": b"22", "dir/ü/c": b"", "large": bytes(300000)}
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_archives_there_and_back(app, mode):
+    where = f"{FILES}/unpacked-{mode.replace(':', '')}"
+    response = app.put(f"{where}/?unpack", make_tar(TREE, mode))
+    assert response.status == 200 and "4 files" in response.text
+    assert app.get(f"{where}/dir/b.txt").body == b"22"
+    response = app.get(f"{where}/", headers={"Accept": "application/x-tar"})
+    assert response.headers["content-type"] == "application/x-tar"
+    assert read_tar(response.body) == TREE
+
+
+@pytest.mark.parametrize("name", ["../outside", "/absolute", "a/../../outside"])
+def test_archives_can_not_leave_their_directory(app, name):
+    app.put(f"{FILES}/jail/sub/?unpack", make_tar({name: b"x"}))
+    for path in ("outside", "jail/outside", "absolute"):
+        assert app.get(f"{FILES}/{path}").status == 404, path
+
+
+@pytest.mark.parametrize("body", [b"", b"junk" * 1000, make_tar(TREE)[:1000]])
+def test_damaged_archives(app, body):
+    response = app.put(f"{FILES}/damaged/?unpack", body)
+    assert response.status < 500, response
+    assert response.status >= 400 or body == b"", response
+
+
+def test_an_upload_with_files(app, guests):
+    body = make_tar({"app.wasm": guests.c("probe"), "in.txt": b"from the layer", "www/x": b"y"})
+    response = app.post("/create?name=layered", body, headers={"Accept": "application/json"})
+    assert response.status == 201 and response.json()["files"] == 2, response
+    assert app.run("layered", "get", "/in.txt").text == "from the layer"
+    assert app.get("/apps/layered/files/in.txt").text == "from the layer"
+    # The volume lies above the layer, and stays when the layer is exchanged.
+    app.put("/apps/layered/files/in.txt", b"from the volume")
+    app.put("/apps/layered/files/mine", b"kept")
+    body = make_tar({"app.wasm": guests.c("probe"), "in.txt": b"second", "new.txt": b"new"})
+    assert app.post("/create?name=layered", body).status == 200
+    assert app.run("layered", "get", "/in.txt").text == "from the volume"
+    assert app.run("layered", "get", "/new.txt").text == "new"
+    assert app.get("/apps/layered/files/mine").text == "kept"
+    assert app.get("/apps/layered/files/www/x").status == 404
+
+
+def test_a_file_of_the_layer_can_be_deleted(app, guests):
+    body = make_tar({"app.wasm": guests.c("probe"), "in.txt": b"from the layer", "d/e": b"f"})
+    assert app.post("/create?name=whiteout", body).status == 201
+    assert app.delete("/apps/whiteout/files/in.txt").status == 204
+    assert app.get("/apps/whiteout/files/in.txt").status == 404
+    assert app.run("whiteout", "get", "/in.txt").trailers["run-exit"] == "1"
+    assert app.get("/apps/whiteout/files/").text == "d/\n"
+
+
+def test_an_upload_without_the_program(app):
+    response = app.post("/create?name=headless", make_tar({"readme": b"x"}))
+    assert 400 <= response.status < 500 and "app.wasm" in response.text
+    assert app.get("/apps/headless").status == 404
+
+
+# --- MOVE ---------------------------------------------------------------------------------------
+
+
+def move(client, source, destination, **headers):
+    return client.request("MOVE", source, headers={"Destination": destination, **headers})
+
+
+def test_move(app):
+    app.put(f"{FILES}/from", b"moved")
+    assert move(app, f"{FILES}/from", f"{FILES}/to").status == 201
+    assert app.get(f"{FILES}/from").status == 404
+    assert app.get(f"{FILES}/to").body == b"moved"
+    app.put(f"{FILES}/from", b"again")
+    assert move(app, f"{FILES}/from", f"{FILES}/to", Overwrite="F").status == 412
+    assert move(app, f"{FILES}/from", f"http://{app.host}:{app.port}{FILES}/to").status == 204
+    assert app.get(f"{FILES}/to").body == b"again"
+
+
+def test_move_a_directory(app):
+    app.put(f"{FILES}/olddir/x", b"1")
+    assert move(app, f"{FILES}/olddir", f"{FILES}/newdir").status == 201
+    assert app.get(f"{FILES}/newdir/x").body == b"1"
+    assert move(app, f"{FILES}/newdir", f"{FILES}/newdir/sub").status in (400, 409)
+    assert app.get(f"{FILES}/newdir/x").body == b"1"
+
+
+@pytest.mark.parametrize("destination,status", [
+    (None, 400), ("", 400), ("relative", 400), ("/apps/app/files/no/such/dir", (404, 409)),
+    ("/nowhere/x", (404, 403, 409)), ("/vol/other/files/x", (404, 409, 502, 400)),
+    ("/apps/app/config", (400, 403, 404, 409, 502))])
+def test_moves_that_can_not_be(app, destination, status):
+    app.put(f"{FILES}/stays", b"x")
+    response = app.request("MOVE", f"{FILES}/stays", headers={"Destination": destination})
+    assert response.status in (status if isinstance(status, tuple) else (status,)), response
+    assert app.get(f"{FILES}/stays").body == b"x"
+    assert move(app, f"{FILES}/missing", f"{FILES}/x").status == 404
+
+
+def test_move_an_app(app):
+    app.create("oldname", wat_numbered(7))
+    app.put("/apps/oldname/files/note", b"moves along")
+    assert move(app, "/apps/oldname", "/apps/newname").status == 201
+    assert app.run("newname").trailers["run-exit"] == "7"
+    assert app.get("/apps/newname/files/note").body == b"moves along"
+    assert app.run("oldname").status == 404
+    app.create("taken", wat_numbered(8))
+    assert move(app, "/apps/newname", "/apps/taken").status in (409, 412)
+    assert app.run("taken").trailers["run-exit"] == "8"
+    assert move(app, "/apps/newname", "/apps/Bad Name").status in (400, 404)
+    assert app.run("newname").trailers["run-exit"] == "7"
+
+
+# --- an app's settings --------------------------------------------------------------------------
+
+
+def test_environment(app):
+    app.create("envs", wat_empty())
+    assert app.put("/apps/envs/env/KEY", b"value").status == 201
+    assert app.put("/apps/envs/env/OTHER", b"line\n").status == 201
+    assert app.get("/apps/envs/env/KEY").text == "value"
+    assert app.get("/apps/envs/env").text == "KEY\nOTHER\n"
+    assert app.get("/apps/envs/config").json() == {"env": {"KEY": "value", "OTHER": "line"}}
+    assert app.put("/apps/envs/env/KEY", b"2").status == 204
+    assert app.delete("/apps/envs/env/OTHER").status == 204
+    assert app.delete("/apps/envs/env/OTHER").status == 404
+    assert app.get("/apps/envs/config").json() == {"env": {"KEY": "2"}}
+    assert app.put("/apps/envs/env/A=B", b"x").status == 400
+    assert app.put("/apps/envs/env/NUL", b"a\0b").status == 400
+    assert app.put("/apps/envs/env/BYTES", b"\xff").status == 400
+    assert app.get("/apps/envs/env").text == "KEY\n"
+
+
+def test_many_variables_at_once(app):
+    app.create("race", wat_empty())
+    threads = [threading.Thread(target=app.put, args=(f"/apps/race/env/K{i}", str(i)))
+               for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert app.get("/apps/race/config").json()["env"] == {f"K{i}": str(i) for i in range(8)}
+
+
+def test_arguments(app, guests):
+    app.create("arguments", guests.c("probe"))
+    assert app.put("/apps/arguments/args", b"args\na b\n\nc\n").status == 204
+    assert app.get("/apps/arguments/args").text == "args\na b\n\nc\n"
+    assert app.run("arguments").text == "arguments\nargs\na b\n\nc\n"
+    assert app.put("/apps/arguments/args", b"").status == 204
+    assert app.get("/apps/arguments/config").json().get("args", []) == []
+    assert app.put("/apps/arguments/args", b"\xff\n").status == 400
+
+
+def test_configuration(app):
+    app.create("configured", wat_empty(), memory="1MiB")
+    wanted = {"memory": "2MiB", "env": {"A": "1"}, "args": ["x"]}
+    tag = etag(app, "/apps/configured/config")
+    assert app.put("/apps/configured/config", json.dumps(wanted)).status == 204
+    assert app.get("/apps/configured/config").json() == wanted
+    assert etag(app, "/apps/configured/config") != tag
+    assert app.put("/apps/configured/config", b"{}", headers={"If-Match": tag}).status == 412
+    for bad, words in ((b"{", "JSON"), (b"[]", ""), (b'{"memry": 1}', "memory"),
+                       (b'{"memory": "x"}', "memory"), (b'{"a":1,"a":2}', ""), (b"", "JSON"),
+                       (b'{"args": [1]}', "args"), (b"x" * 300000, "")):
+        response = app.put("/apps/configured/config", bad)
+        assert response.status in (400, 413), response
+        assert words in response.text
+        assert app.get("/apps/configured/config").json() == wanted
+
+
+def test_versions(app):
+    for number in (1, 2, 3):
+        app.create("versioned", wat_numbered(number))
+    assert app.get("/apps/versioned/versions/").text == "1/\n2/\n3/\n"
+    assert app.get("/apps/versioned/versions/2/module").body == wat_numbered(2)
+    assert "version: 2\n" in app.get("/apps/versioned/versions/2/info").text
+    assert app.get("/apps/versioned/versions/4/module").status == 404
+    assert app.get("/apps/versioned/versions/02/module").status == 404
+    digest = hashlib.sha256(wat_numbered(3)).hexdigest()
+    assert f"sha256: {digest}\n" in app.get("/apps/versioned/info").text
+    assert app.get("/apps/versioned/module").headers["content-type"] == "application/wasm"
+
+
+@pytest.mark.parametrize("path", ["module", "info", "versions/1/module", "versions", "log"])
+def test_what_can_not_be_written(app, path):
+    app.create("fixed", wat_empty())
+    before = app.get("/apps/fixed/module").body
+    assert app.put(f"/apps/fixed/{path}", b"x").status in (400, 403, 404, 405, 409)
+    assert app.delete(f"/apps/fixed/{path}").status in (400, 403, 404, 405, 409)
+    assert app.get("/apps/fixed/module").body == before
+
+
+# --- DELETE of an app ---------------------------------------------------------------------------
+
+
+def test_delete_an_app(app, server, eventually):
+    app.create("doomed", wat_numbered(99))
+    app.put("/apps/doomed/files/note", b"x")
+    digest = hashlib.sha256(wat_numbered(99)).hexdigest()
+    assert (server.state / "modules" / f"{digest}.wasm").exists()
+    volumes = set((server.state / "volumes").iterdir())
+    assert app.delete("/apps/doomed").status == 204
+    assert app.get("/apps/doomed").status == 404
+    assert app.run("doomed").status == 404
+    assert "doomed/" not in app.get("/apps").text
+    eventually(lambda: not (server.state / "modules" / f"{digest}.wasm").exists())
+    eventually(lambda: len(set((server.state / "volumes").iterdir())) < len(volumes))
+    app.create("doomed", wat_numbered(98))
+    assert app.get("/apps/doomed/files/").text == ""
+    assert "version: 1\n" in app.get("/apps/doomed/info").text
+
+
+def test_delete_an_app_with_runs_under_way(app, guests, eventually):
+    app.create("busy", guests.c("probe"))
+    identifier = app.run("busy", "wait", detach="", stdin="open").text.strip()
+    eventually(lambda: "waiting" in app.get(f"/proc/{identifier}/log").text)
+    assert app.delete("/apps/busy").status == 204
+    assert app.run("busy").status == 404
+    # The run keeps what it has, and ends as ever.
+    app.put(f"/proc/{identifier}/stdin", b"A")
+    app.delete(f"/proc/{identifier}/stdin")
+    app.get(f"/proc/{identifier}/wait")
+    status = app.get(f"/proc/{identifier}/status").text
+    assert "state: ended\n" in status
+    app.create("busy", guests.c("probe"))
+    assert app.run("busy", "args").text == "busy\nargs\n"
+
+
+# --- lists --------------------------------------------------------------------------------------
+
+
+def test_lists(app):
+    app.put(f"{FILES}/list/b", b"x")
+    app.put(f"{FILES}/list/a/x", b"x")
+    assert app.get(f"{FILES}/list").text == "a/\nb\n"
+    assert app.get(f"{FILES}/list", headers={"Accept": "application/json"}).json() == [
+        {"name": "a", "type": "directory"}, {"name": "b", "type": "file"}]
+    assert "app/\n" in app.get("/apps").text
+    entries = app.get("/apps/app").text.splitlines()
+    assert {"args", "config", "env/", "files/", "log", "module", "versions/"} <= set(entries)
+
+
+def test_the_index_names_the_verbs(app):
+    text = app.get("/").text
+    for word in ("/create", "/run", "/apps", "/proc", "/vol", "/healthz", "/metrics"):
+        assert word in text
+    assert app.get("/healthz").status == 200
+    assert app.get("/metrics").status == 200
+
+
+def test_many_names(app):
+    files = {f"many/{i:05}": b"" for i in range(3000)}
+    assert app.put(f"{FILES}/?unpack", make_tar(files)).status == 200
+    assert app.get(f"{FILES}/many").text.splitlines() == sorted(n[5:] for n in files)
+    assert app.delete(f"{FILES}/many").status == 204
+
+
+# --- volumes ------------------------------------------------------------------------------------
+
+
+def test_shared_volumes(app, guests):
+    assert app.put("/vol/shared/files/note", b"from outside").status == 201
+    assert "shared/\n" in app.get("/vol").text
+    app.create("user1", guests.c("probe"), mount="shared:/shared")
+    app.create("user2", guests.c("probe"), mount="shared:/s:ro")
+    assert app.run("user1", "get", "/shared/note").text == "from outside"
+    assert app.run("user1", "put", "/shared/other", "from user1").trailers["run-exit"] == "0"
+    assert app.run("user2", "get", "/s/other").text == "from user1"
+    assert app.run("user2", "put", "/s/other", "no").trailers["run-exit"] == "1"
+    assert app.get("/vol/shared/files/other").text == "from user1"
+    assert app.delete("/vol/shared/files/other").status == 204
+    assert app.get("/vol/nothing/files/x").status == 404
+    assert app.put("/vol/Bad Name/files/x", b"").status in (400, 404)
+
+
+# --- /proc --------------------------------------------------------------------------------------
+
+
+def test_proc(app, eventually):
+    identifier = app.run("app", "wait", detach="", stdin="open").text.strip()
+    assert f"{identifier}/\n" in app.get("/proc").text
+    entries = app.get(f"/proc/{identifier}").text.split()
+    assert {"status", "usage", "stdin", "stdout", "stderr", "log", "wait", "ctl"} <= set(entries)
+    status = app.get(f"/proc/{identifier}/status").text
+    assert f"id: {identifier}\n" in status and "app: app\n" in status
+    shown = app.get(f"/proc/{identifier}/status", headers={"Accept": "application/json"})
+    assert shown.status == 200
+    eventually(lambda: "waiting" in app.get(f"/proc/{identifier}/log").text)
+    assert app.delete(f"/proc/{identifier}").status == 204
+    app.get(f"/proc/{identifier}/wait")
+    assert "reason: killed\n" in app.get(f"/proc/{identifier}/status").text
+
+
+@pytest.mark.parametrize("path", ["/proc/0", "/proc/x", "/proc/99999999999/status", "/proc/01"])
+def test_runs_that_are_not(app, path):
+    response = app.get(path)
+    assert response.status == 404 and "GET /proc" in response.text
+
+
+# --- errors -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path,words", [
+    ("/nothing", "GET /"),
+    ("/apps/nobody", "GET /apps"),
+    ("/apps/nobody/files/x", "GET /apps"),
+    ("/apps/app/nothing", "/apps/app/nothing"),
+    ("/apps/app/files/nothing", "/apps/app/files/nothing"),
+    ("/vol/nobody", "/vol/nobody"),
+])
+def test_what_is_not_there(app, path, words):
+    response = app.get(path)
+    assert response.status == 404
+    assert response.text.startswith("error: ") and words in response.text
+    response = app.get(path, headers={"Accept": "application/json"})
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == 404 and words in problem["detail"]
+    assert {"type", "status", "detail"} <= set(problem)
+
+
+@pytest.mark.parametrize("method,path,allowed", [
+    ("DELETE", "/run", {"POST"}), ("GET", "/create", {"POST"}), ("PUT", "/", {"GET"}),
+    ("POST", "/apps", {"GET", "PUT", "DELETE", "MOVE"}), ("MOVE", "/proc/1", {"GET", "PUT"}),
+    ("POST", "/healthz", {"GET"}), ("PATCH", "/apps/app", {"GET"}), ("BREW", "/run", {"POST"})])
+def test_methods_that_are_not(app, method, path, allowed):
+    response = app.request(method, path)
+    assert response.status in (405, 501), response
+    if response.status == 405:
+        assert allowed <= {word.strip() for word in response.headers["allow"].split(",")}
+
+
+def test_a_body_where_none_is_taken(app):
+    """It is dropped, and the connection stays in step."""
+    with app.connect() as connection, connection.makefile("rb") as stream:
+        for _ in range(2):
+            connection.sendall(app.head("GET", "/healthz", b"GET / HTTP/1.1\r\n\r\n", {
+                "Connection": "keep-alive"}) + b"GET / HTTP/1.1\r\n\r\n")
+            assert read_response(stream).status == 200
+
+
+def test_puts_leave_nothing_beside(app, eventually):
+    """A PUT writes beside its target first: a client that leaves half-way leaves nothing."""
+    app.put(f"{FILES}/half/kept", b"whole")
+    for _ in range(5):
+        with app.connect() as connection:
+            connection.sendall(app.head("PUT", f"{FILES}/half/kept", b"", {
+                "Content-Length": "1000000"}) + b"x" * 500000)
+    eventually(lambda: app.get(f"{FILES}/half").text == "kept\n")
+    assert app.get(f"{FILES}/half/kept").body == b"whole"
