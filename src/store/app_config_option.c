@@ -25,6 +25,10 @@ enum err app_name_check(struct str name, struct buf *message) {
         bool alphanumeric = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
         good = alphanumeric || (i > 0 && (c == '_' || c == '-'));
     }
+    if (good && str_equal_text(name, "self")) {
+        return buf_fail(message, ERR_INVAL,
+                        "'self' can't be a name: in a guest it stands for the app that runs");
+    }
     if (good) {
         return ERR_OK;
     }

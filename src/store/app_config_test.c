@@ -235,7 +235,8 @@ static void test_names(void **state) {
     assert_int_equal(app_name_check((struct str){name, APP_NAME_MAX}, &message), ERR_OK);
     assert_int_equal(app_name_check((struct str){name, APP_NAME_MAX + 1}, &message), ERR_INVAL);
     static const char *const good[] = {"a", "0", "a-b_c9", "a_", "9-"};
-    static const char *const bad[] = {"", "-a", "_a", "A", "a.b", "a/b", "a b", "\xc3\xa4", "a\n"};
+    static const char *const bad[] = {"",    "-a",  "_a",       "A",   "a.b",
+                                      "a/b", "a b", "\xc3\xa4", "a\n", "self"};
     for (size_t i = 0; i < ARRAY_LENGTH(good); i++) {
         assert_int_equal(app_name_check(str_of(good[i]), NULL), ERR_OK);
     }
