@@ -645,7 +645,7 @@ def test_delete_an_app(app, server, eventually):
 
 def test_delete_an_app_with_runs_under_way(app, guests, eventually):
     app.create("busy", guests.c("probe"))
-    identifier = app.run("busy", "wait", detach="", stdin="open").text.strip()
+    identifier = app.post("/run?name=busy&arg=wait&detach&stdin=open").text.strip()
     eventually(lambda: "waiting" in app.get(f"/proc/{identifier}/log").text)
     assert app.delete("/apps/busy").status == 204
     assert app.run("busy").status == 404
@@ -710,7 +710,7 @@ def test_shared_volumes(app, guests):
 
 
 def test_proc(app, eventually):
-    identifier = app.run("app", "wait", detach="", stdin="open").text.strip()
+    identifier = app.post("/run?name=app&arg=wait&detach&stdin=open").text.strip()
     assert f"{identifier}/\n" in app.get("/proc").text
     entries = app.get(f"/proc/{identifier}").text.split()
     assert {"status", "usage", "stdin", "stdout", "stderr", "log", "wait", "ctl"} <= set(entries)

@@ -182,6 +182,17 @@ struct str tree_base_name(struct str path) {
     return path;
 }
 
+static bool has_run(const struct request *request, struct str id_text) {
+    uint64_t id = 0;
+    struct run *run = NULL;
+    if (str_to_u64(id_text, &id) || id_text.data[0] == '0' ||
+        runs_find(request->api->runs, id, &run)) {
+        return false;
+    }
+    run_unref(run);
+    return true;
+}
+
 void tree_fail(struct request *request, enum err err) {
     if (request->message.length == 0) {
         struct str path = buf_str(&request->path);
@@ -193,7 +204,7 @@ void tree_fail(struct request *request, enum err err) {
             catalog_find(request->api->catalog, second, &app) == ERR_NOENT) {
             err = buf_fail(&request->message, err,
                            "no app named '" STR_FORMAT "'; GET /apps lists them", STR_ARGS(second));
-        } else if (err == ERR_NOENT && str_equal_text(first, "proc") && rest.length == 0) {
+        } else if (err == ERR_NOENT && str_equal_text(first, "proc") && !has_run(request, second)) {
             err = buf_fail(&request->message, err,
                            "no run " STR_FORMAT "; GET /proc lists those that run or ended lately",
                            STR_ARGS(second));
