@@ -97,7 +97,9 @@ static enum err fail_archive(struct source *source) {
     }
     const char *text = archive_error_string(source->archive);
     char shown[SOURCE_SHOWN_SIZE];
-    return buf_fail(&source->message, ERR_INVAL, "this can't be read as a tar: %s",
+    return buf_fail(&source->message, ERR_INVAL,
+                    "this can't be read as a tar, nor as one packed by gzip or zstd (%s); a single "
+                    "packed file has to be unpacked first",
                     source_shown(str_of(text ? text : "it is damaged"), shown));
 }
 
