@@ -3,9 +3,10 @@
 from support.wasm_bytes import TYPES, WASI_FUNCTIONS, import_of
 
 # Descriptors, lengths and flags as they come; those with which a call gets furthest more often.
-CONSTANTS = [0, 0, 0, 0, 0, 1, 1, 3, 3, 3, 3, 3, 3, 2, 4, 5, 6, 7, 8, 24, 48, 64, 255, 256, 4095, 4096, 65535, 65536, 65537,
-             1024, 1025, 10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFFFFF8, 0x20000000,
-             0x15555556, 0x55555556, 0x7FFFFFFFFFFFFFFF, 0x8000000000000000, 0xFFFFFFFFFFFFFFFF]
+CONSTANTS = [0, 0, 0, 0, 0, 1, 1, 3, 3, 3, 3, 3, 3, 2, 4, 5, 6, 7, 8, 24, 48, 64, 255, 256, 4095,
+             4096, 65535, 65536, 65537, 1024, 1025, 10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF,
+             0xFFFFFFF8, 0x20000000, 0x15555556, 0x55555556, 0x7FFFFFFFFFFFFFFF,
+             0x8000000000000000, 0xFFFFFFFFFFFFFFFF]
 # How far before the end of the memory a pointer is; 0 is one past it.
 BEFORE_END = [0, 1, 2, 4, 7, 8, 16, 23, 24, 25, 31, 32, 47, 48, 63, 64, 65, 256, 4096, 65536]
 # What the memory holds while it is called: as text NULs, no UTF-8, slashes, dots, a name.
@@ -59,7 +60,8 @@ def deep():
     """A program with an export `at_NAME` for each WASI function, which recurses as often as its
     argument says and calls the function there, harmlessly (with a descriptor, addresses and lengths
     that don't exist)."""
-    text = ["(module", *(import_of(name) for name in WASI_FUNCTIONS), '(memory (export "memory") 1)']
+    text = ["(module", *(import_of(name) for name in WASI_FUNCTIONS)]
+    text.append('(memory (export "memory") 1)')
     for name, letters in WASI_FUNCTIONS.items():
         arguments = " ".join(f"({TYPES[letter]}.const -1)" for letter in letters)
         result = f"(call ${name} {arguments})" + (" (i32.const 0)" if name == "proc_exit" else "")

@@ -68,7 +68,8 @@ def section(number, content):
 
 
 HEADER = b"\0asm\1\0\0\0"
-TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, CODE, DATA, COUNT = range(1, 13)
+(TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, CODE,
+ DATA) = range(1, 12)
 END = b"\x0b"
 NOTHING = b"\x60\0\0"  # the type of a function without parameters and results
 
