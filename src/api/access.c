@@ -109,7 +109,8 @@ enum access_verdict access_check(const struct access *access,
         struct str rest = request->origin;
         struct str scheme = str_cut(&rest, ':');
         bool is_http = str_equal_text(scheme, "http") || str_equal_text(scheme, "https");
-        bool same = is_http && rest.length > 2 && rest.length - 2 == request->host.length &&
+        bool same = is_http && request->host.length > 0 && str_starts(rest, STR("//")) &&
+                    rest.length - 2 == request->host.length &&
                     strncasecmp(rest.data + 2, request->host.data, request->host.length) == 0;
         if (!same) {
             return ACCESS_FOREIGN_ORIGIN;

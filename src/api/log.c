@@ -269,6 +269,9 @@ static void app_log_start(struct request *request) {
         snprintf(end_text, sizeof end_text, "%" PRIu64, applog_end_offset(log->log));
         err = http_add_header(request->exchange, "Log-End", end_text);
     }
+    if (!err) { /* guests wrote it */
+        err = http_add_header(request->exchange, "Content-Security-Policy", "sandbox");
+    }
     if (err) {
         request_fail(request, err, NULL);
         return;

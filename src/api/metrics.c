@@ -86,6 +86,9 @@ static void metrics_start(struct request *request) {
         err = add(&text, "uptime_seconds", GAUGE, "Time since the start.",
                   (clock_monotonic_ns() - api->started_ns) / NS_PER_S);
     }
+    if (!err) {
+        err = http_add_header(request->exchange, "Content-Security-Policy", "sandbox");
+    }
     if (err) {
         request_fail(request, err, NULL);
         return;

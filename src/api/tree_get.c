@@ -288,6 +288,9 @@ static enum err step_once(struct tree_get *get) {
         }
         err = pack_new(get->found.place.file, &get->pack);
         if (!err) {
+            err = http_add_header(request->exchange, "Content-Security-Policy", "sandbox");
+        }
+        if (!err) {
             get->stage = STAGE_ANSWERED;
             request->responded = true;
             http_respond_stream(request->exchange, 200, "application/x-tar", HTTP_LENGTH_UNKNOWN,
