@@ -629,7 +629,8 @@ static const struct dev root_dev = {
     .release = root_release,
 };
 
-enum err dev_apps_new(struct catalog *catalog, struct applog_set *logs, struct file **ret_root) {
+enum err dev_apps_new(struct catalog *catalog, struct applog_set *logs, struct runs *runs,
+                      struct file **ret_root) {
     struct apps *apps = calloc(1, sizeof(*apps));
     if (!apps) {
         return ERR_NOMEM;
@@ -642,6 +643,7 @@ enum err dev_apps_new(struct catalog *catalog, struct applog_set *logs, struct f
     file_init(&apps->file, &root_dev, dev_next_number(), ROOT_INODE, FILE_DIRECTORY, 0);
     apps->catalog = catalog;
     apps->logs = logs;
+    apps->runs = runs;
     *ret_root = &apps->file;
     return ERR_OK;
 }

@@ -8,14 +8,15 @@
  * for writing (args, env/KEY, config) is gathered and applied whole by sync; what was not synced is
  * dropped.
  *
- * Thread: any loop's. Layer: ns, store. */
+ * Thread: any loop's. Layer: ns, store, run. */
 #pragma once
 
 #include "ns/dev.h"
+#include "run/run.h"
 #include "store/applog.h"
 #include "store/catalog.h"
 
 /* A reference for the caller. What is handed in is borrowed: it outlives every file. `logs` may be
- * NULL: then logs are empty. */
-MUST_USE enum err dev_apps_new(struct catalog *catalog, struct applog_set *logs,
+ * NULL: then logs are empty; `runs` too: it is told of apps that are removed. */
+MUST_USE enum err dev_apps_new(struct catalog *catalog, struct applog_set *logs, struct runs *runs,
                                struct file **ret_root);

@@ -23,6 +23,7 @@ struct apps {
     struct file file;
     struct catalog *catalog;
     struct applog_set *logs; /* may be NULL */
+    struct runs *runs;       /* may be NULL */
     pthread_mutex_t mutex;   /* guards `unions` */
     struct apps_union unions[APPS_UNIONS_MAX];
     size_t union_count;

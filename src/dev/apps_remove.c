@@ -1,7 +1,7 @@
-/* Removing an app, with its log. */
+/* Removing an app, with its log and the runs that are kept. */
 #include "dev/apps_internal.h"
 
-/* Removing an app goes on to its end when its op is given up, so that no log is left behind. */
+/* Removing an app goes on to its end when its op is given up, so that nothing is left behind. */
 struct removal {
     struct op op;
     struct op *owner; /* NULL after it was given up */
@@ -13,9 +13,10 @@ struct removal {
     enum err result;
 };
 
-struct log_removal {
-    struct op_work base; /* first */
-    struct applog_set *logs;
+struct traces_removal {
+    struct op_work base;     /* first */
+    struct applog_set *logs; /* may be NULL */
+    struct runs *runs;       /* may be NULL */
     int64_t app_id;
 };
 
@@ -25,25 +26,31 @@ static void removal_free(struct removal *removal) {
     free(removal);
 }
 
-static void run_log_removal(struct op_work *work) {
-    struct log_removal *removal = (struct log_removal *)work;
-    applog_remove(removal->logs, removal->app_id);
+static void run_traces_removal(struct op_work *work) {
+    struct traces_removal *removal = (struct traces_removal *)work;
+    if (removal->runs) {
+        runs_forget_app(removal->runs, removal->app_id);
+    }
+    if (removal->logs) {
+        applog_remove(removal->logs, removal->app_id);
+    }
 }
 
-static void release_log_removal(struct op_work *work) {
+static void release_traces_removal(struct op_work *work) {
     free(work);
 }
 
-static enum err remove_log(struct op *op, struct applog_set *logs, int64_t app_id) {
-    struct log_removal *work = op->state;
+static enum err remove_traces(struct op *op, const struct apps *apps, int64_t app_id) {
+    struct traces_removal *work = op->state;
     if (!work) {
         work = calloc(1, sizeof(*work));
         if (!work) {
             return ERR_NOMEM;
         }
-        work->base.run = run_log_removal;
-        work->base.release = release_log_removal;
-        work->logs = logs;
+        work->base.run = run_traces_removal;
+        work->base.release = release_traces_removal;
+        work->logs = apps->logs;
+        work->runs = apps->runs;
         work->app_id = app_id;
         return op_work_start(op, &work->base);
     }
@@ -62,8 +69,7 @@ static void removal_step(struct op *op) {
         removal->result = err;
         apps_files_forget(apps, removal->app_id);
     }
-    if (!removal->result && apps->logs &&
-        remove_log(op, apps->logs, removal->app_id) == ERR_PENDING) {
+    if (!removal->result && remove_traces(op, apps, removal->app_id) == ERR_PENDING) {
         return;
     }
     removal->is_finished = true;

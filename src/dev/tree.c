@@ -573,13 +573,18 @@ static void tree_done(void *context, void *of_run) {
     give_back(context, of_run);
 }
 
+static void forget_app(void *context, int64_t app_id) {
+    tree_forget(context, app_id);
+}
+
 struct run_hooks tree_hooks(struct tree *tree) {
     return (struct run_hooks){.context = tree,
                               .make_tree = make_tree,
                               .commit_tree = commit_tree,
                               .tree_is_kept = tree_is_kept,
                               .tree_root = tree_root,
-                              .tree_done = tree_done};
+                              .tree_done = tree_done,
+                              .forget_app = forget_app};
 }
 
 /* ---- the whole ---- */

@@ -107,6 +107,9 @@ struct run_hooks {
     struct file *(*tree_root)(void *context, void *tree);
     /* Any thread. */
     void (*tree_done)(void *context, void *tree);
+    /* The app was removed: lets go of what is kept for its next run. May be NULL. Blocking; any
+     * thread. */
+    void (*forget_app)(void *context, int64_t app_id);
 };
 
 struct runs_options {
@@ -150,6 +153,10 @@ MUST_USE enum err runs_program(struct op *op, struct runs *runs,
                                const uint8_t module_sha256[SHA256_SIZE],
                                struct program **ret_program, struct buf *message);
 void runs_forget_program(struct runs *runs, const uint8_t module_sha256[SHA256_SIZE]);
+
+/* An app was removed: its ended runs are forgotten now, those that run when they end, so that
+ * nothing holds its files. Blocking: call it on a worker. */
+void runs_forget_app(struct runs *runs, int64_t app_id);
 
 /* Starts a run on `loop` (or another one with clearly fewer runs that compute). Returns at once
  * with a reference; the run may be queued. AGAIN: the queue is full too, or the server shuts down

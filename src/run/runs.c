@@ -95,6 +95,34 @@ static void drop_all(struct run **list, size_t count) {
     }
 }
 
+void runs_forget_app(struct runs *runs, int64_t app_id) {
+    struct run *evicted[EVICT_AT_ONCE];
+    size_t count;
+    do {
+        count = 0;
+        pthread_mutex_lock(&runs->lock);
+        struct map_node *node = map_next(&runs->table, NULL);
+        while (node && count < EVICT_AT_ONCE) {
+            struct run *run = CONTAINER_OF(node, struct run, node);
+            node = map_next(&runs->table, node);
+            if (run->app->id != app_id) {
+                continue;
+            }
+            if (run->forget_ns) {
+                forget(runs, run);
+                evicted[count++] = run;
+            } else {
+                run->keep_ns = 0;
+            }
+        }
+        pthread_mutex_unlock(&runs->lock);
+        drop_all(evicted, count);
+    } while (count > 0);
+    if (runs->hooks.forget_app) {
+        runs->hooks.forget_app(runs->hooks.context, app_id);
+    }
+}
+
 void runs_free(struct runs *runs) {
     if (!runs) {
         return;
