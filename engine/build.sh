@@ -19,7 +19,10 @@ command -v cargo >/dev/null || {
 mkdir -p "$cache"
 # One build at a time: a second `make` waits for the first instead of doing the work twice.
 exec 9>"$cache/engine.lock"
-flock 9
+flock -n 9 || {
+    echo "waiting for another build of the engine" >&2
+    flock 9
+}
 if [ -f "$dir/complete" ]; then
     echo "$dir"
     exit 0

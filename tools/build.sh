@@ -15,10 +15,14 @@ if ! cmake -S . -B "$build" -G Ninja "${options[@]}" >"$log" 2>&1; then
     cat "$log" >&2
     exit 1
 fi
-if ! ninja -C "$build" -n | grep -q 'no work to do'; then
-    echo "building 0asm in $build" >&2
+if ninja -C "$build" -n | grep -q 'no work to do'; then
+    exit 0
 fi
-if ! ninja -C "$build" >"$log" 2>&1; then
+echo "building 0asm in $build" >&2
+if [[ -t 2 ]]; then
+    # ninja's own line says how far it is.
+    ninja -C "$build" >&2
+elif ! ninja -C "$build" >"$log" 2>&1; then
     grep -vE '^\[[0-9]+/[0-9]+\] (Building|Linking)' "$log" >&2
     exit 1
 fi

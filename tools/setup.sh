@@ -1,36 +1,55 @@
 #!/bin/bash
-# Installs what is missing to build (`run`), to test (`test`) or to measure (`bench`). As root it
-# installs Debian packages; anyone else is told the one command to run.
+# Installs what is missing to build and try it (`run`), to test (`test`) or to measure (`bench`). As
+# root it installs Debian packages; anyone else is told the one command to run.
 set -euo pipefail
 what=${1:-run}
 packages=(gcc libc6-dev make cmake ninja-build pkg-config libuv1-dev libmicrohttpd-dev libcurl4-openssl-dev
     libssl-dev libsqlite3-dev libjansson-dev libarchive-dev libzstd-dev libcmocka-dev
-    clang lld wasi-libc libclang-rt-dev-wasm32)
+    clang lld wasi-libc libclang-rt-dev-wasm32 curl)
 case $what in
 run) ;;
 test)
-    packages+=(curl python3 python3-pytest python3-pip clang-format libclang-rt-14-dev
-        rustc libstd-rust-dev-wasm32 npm tar)
+    packages+=(git python3 python3-pytest python3-pip clang-format libclang-rt-14-dev
+        rustc libstd-rust-dev-wasm32 npm)
     ;;
-bench) packages+=(curl python3 nginx-light wrk) ;;
+bench) packages+=(python3 nginx-light wrk) ;;
 *)
     echo "usage: tools/setup.sh run|test|bench" >&2
     exit 2
     ;;
 esac
 
+# Cargo first: without it the packages are of no use.
+if ! command -v cargo >/dev/null; then
+    echo "error: cargo is missing; install Rust 1.95 or newer (https://rustup.rs)" >&2
+    [[ -z ${SUDO_USER:-} ]] || echo "  (sudo does not have the PATH of $SUDO_USER: run make without sudo)" >&2
+    exit 1
+fi
+version=$(cargo --version | sed 's/^cargo \([0-9]*\)\.\([0-9]*\).*/\1 \2/')
+read -r major minor <<<"$version"
+if ((major < 1 || (major == 1 && minor < 95))); then
+    echo "error: $(cargo --version) is too old; Rust 1.95 or newer is needed (rustup update)" >&2
+    exit 1
+fi
+
+if ! command -v dpkg-query >/dev/null; then
+    echo "this is not Debian: what these packages hold must be there: ${packages[*]}" >&2
+    exit 0
+fi
+installed=$(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' "${packages[@]}" 2>/dev/null |
+    sed -n 's/^.i. *//p' || true)
 missing=()
 for package in "${packages[@]}"; do
-    status=$(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null || true)
-    [[ $status == ii* ]] && continue
-    # Another npm on the path will do as well as the distribution's.
-    [[ $package == npm ]] && command -v npm >/dev/null && continue
-    [[ $package == curl ]] && command -v curl >/dev/null && continue
+    [[ $'\n'$installed$'\n' == *$'\n'$package$'\n'* ]] && continue
+    # Of these programs any on the path will do as well as the distribution's.
+    case $package in
+    npm | curl | git | make | cmake) command -v "$package" >/dev/null && continue ;;
+    esac
     missing+=("$package")
 done
 if ((${#missing[@]})); then
     if ((EUID == 0)); then
-        echo "installing ${#missing[@]} packages: ${missing[*]}" >&2
+        echo "installing ${#missing[@]} packages and what they need (a minute or two): ${missing[*]}" >&2
         log=$(mktemp)
         if ! { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
             tail -n 20 "$log" >&2
@@ -39,18 +58,10 @@ if ((${#missing[@]})); then
         fi
         rm -f "$log"
     else
-        echo "error: these packages are missing. Run this once, then try again:" >&2
-        echo "  sudo apt-get update && sudo apt-get install -y --no-install-recommends ${missing[*]}" >&2
+        sudo=
+        command -v sudo >/dev/null && sudo="sudo "
+        echo "error: these packages are missing. Run this once as root, then try again:" >&2
+        echo "  ${sudo}apt-get update && ${sudo}apt-get install -y --no-install-recommends ${missing[*]}" >&2
         exit 1
     fi
-fi
-if ! command -v cargo >/dev/null; then
-    echo "error: cargo is missing; install Rust 1.95 or newer (https://rustup.rs)" >&2
-    exit 1
-fi
-version=$(cargo --version | sed 's/^cargo \([0-9]*\)\.\([0-9]*\).*/\1 \2/')
-read -r major minor <<<"$version"
-if ((major < 1 || (major == 1 && minor < 95))); then
-    echo "error: $(cargo --version) is too old; Rust 1.95 or newer is needed (rustup update)" >&2
-    exit 1
 fi

