@@ -118,6 +118,10 @@ enum err call_prepare(struct sandbox *sandbox, const struct sandbox_options *opt
                             (int)MIN(name.length, (size_t)100), name.data);
         }
     }
+    sandbox->values = calloc(1, sizeof(*sandbox->values));
+    if (!sandbox->values) {
+        return buf_fail(message, ERR_NOMEM, "out of memory");
+    }
     for (size_t i = 0; i < parameters->size; i++) {
         wasmtime_valkind_t kind = kind_of(parameters->data[i]);
         if (!is_number(kind)) {
@@ -125,7 +129,7 @@ enum err call_prepare(struct sandbox *sandbox, const struct sandbox_options *opt
                             (int)MIN(name.length, (size_t)100), name.data);
         }
         struct str text = options->call_arguments[i];
-        if (!parse_value(text, kind, &sandbox->arguments[i])) {
+        if (!parse_value(text, kind, &sandbox->values->arguments[i])) {
             return buf_fail(message, ERR_INVAL, "argument %zu, '%.*s', is not an %s", i + 1,
                             (int)MIN(text.length, (size_t)100), text.data, names[kind]);
         }
@@ -151,7 +155,7 @@ static void format_float(double value, bool is_single, char text[32]) {
 
 void sandbox_results(const struct sandbox *sandbox, struct buf *text) {
     for (size_t i = 0; i < sandbox->result_count; i++) {
-        const wasmtime_val_t *value = &sandbox->results[i];
+        const wasmtime_val_t *value = &sandbox->values->results[i];
         char number[32] = "";
         switch (value->kind) {
         case WASMTIME_I32:

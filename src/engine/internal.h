@@ -88,6 +88,12 @@ enum sandbox_phase {
 };
 enum { CALL_VALUES_MAX = 16 }; /* parameters and results of a `call` */
 
+/* Apart from the sandbox, because only a `call` needs them and they are most of its size. */
+struct call_values {
+    wasmtime_val_t arguments[CALL_VALUES_MAX];
+    wasmtime_val_t results[CALL_VALUES_MAX];
+};
+
 struct sandbox {
     struct guest guest;
     struct program *program; /* a reference */
@@ -117,8 +123,7 @@ struct sandbox {
     /* A `call` in place of _start. */
     struct buf call_name;
     uint8_t argument_count, result_count;
-    wasmtime_val_t arguments[CALL_VALUES_MAX];
-    wasmtime_val_t results[CALL_VALUES_MAX];
+    struct call_values *values; /* owned; NULL for _start */
 };
 
 /* Checks options->call and its arguments against the program and stores them. Errors as sandbox_new

@@ -55,9 +55,10 @@ static void call_function(struct sandbox *sandbox, enum sandbox_phase phase, str
     INVARIANT(found && item.kind == WASMTIME_EXTERN_FUNC);
     sandbox->function = item.of.func;
     sandbox->phase = phase;
-    sandbox->future = wasmtime_func_call_async(sandbox->context, &sandbox->function,
-                                               sandbox->arguments, argument_count, sandbox->results,
-                                               result_count, &sandbox->trap, &sandbox->error);
+    struct call_values *values = sandbox->values;
+    sandbox->future = wasmtime_func_call_async(
+        sandbox->context, &sandbox->function, values ? values->arguments : NULL, argument_count,
+        values ? values->results : NULL, result_count, &sandbox->trap, &sandbox->error);
 }
 
 /* The future of the phase is done: goes on to the next. */
@@ -177,10 +178,12 @@ enum err sandbox_new(struct program *program, const struct sandbox_options *opti
         return buf_fail(message, ERR_NOENT,
                         "the program has no _start; name one of its functions with call=");
     }
-    struct sandbox *sandbox = calloc(1, sizeof(*sandbox));
+    /* Not calloc: that one does not take from glibc's cache of the thread. */
+    struct sandbox *sandbox = malloc(sizeof(*sandbox));
     if (!sandbox) {
         return buf_fail(message, ERR_NOMEM, "out of memory");
     }
+    *sandbox = (struct sandbox){0};
     sandbox->guest.memory = guest_memory;
     sandbox->program = program_ref(program);
     sandbox->wasi = options->wasi;
@@ -305,5 +308,6 @@ void sandbox_free(struct sandbox *sandbox) {
     }
     program_unref(sandbox->program);
     buf_done(&sandbox->call_name);
+    free(sandbox->values);
     free(sandbox);
 }
