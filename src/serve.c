@@ -358,6 +358,7 @@ static void finish(struct server *server) {
     applog_set_free(server->api.logs);
     catalog_free(server->api.catalog);
     engine_free(server->api.engine);
+    refusals_done(&server->api.refusals);
     for (size_t i = 0; i < server->thread_count; i++) {
         loop_free(server->loops[i]);
     }
@@ -370,6 +371,7 @@ static int serve_run(int argc, char **argv) {
     if (err) {
         return command_misused(&command_serve, "%s", buf_text(&message));
     }
+    refusals_init(&server.api.refusals);
     err = start(&server, &message);
     if (err) {
         fprintf(stderr, "error: %s\n", message.length ? buf_text(&message) : err_text(err));

@@ -15,6 +15,7 @@
 #pragma once
 
 #include "api/access.h"
+#include "api/refusals.h"
 #include "http/http.h"
 #include "http/query.h"
 #include "run/run.h"
@@ -34,6 +35,7 @@ struct api {
     struct runs *runs;
     struct applog_set *logs;
     struct access access;
+    struct refusals refusals; /* of /create */
     struct api_limits limits;
     struct file *root;         /* of the tree as the control door sees it: apps, proc, vol */
     struct ns *tree;           /* a namespace of that root */

@@ -88,6 +88,11 @@ enum err create_compile(struct create *create) {
         return ERR_OK;
     }
     if (create->compile_began_ns == 0) {
+        enum err refusal =
+            refusals_find(&request->api->refusals, create->module_sha256, &request->message);
+        if (refusal) {
+            return refusal;
+        }
         create->compile_began_ns = clock_monotonic_ns();
         if (create->streaming) {
             loop_timer_start(request->loop, &create->progress_timer, create->compile_began_ns);
@@ -102,7 +107,11 @@ enum err create_compile(struct create *create) {
                              buf_str(&create->module_path), buf_str(&path), create->compiled_sha256,
                              &request->message);
     }
+    if (err == ERR_PENDING) {
+        return err;
+    }
     if (err) {
+        refusals_add(&request->api->refusals, create->module_sha256, err, &request->message);
         return err;
     }
     loop_timer_stop(&create->progress_timer);
