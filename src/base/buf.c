@@ -60,7 +60,7 @@ enum err buf_vprintf(struct buf *buf, const char *format, va_list arguments) {
     enum err err = ERR_OK;
     if (length < 0) {
         err = ERR_INVAL;
-    } else if ((size_t)length >= room) {
+    } else if (length > 0 && (size_t)length >= room) {
         err = buf_reserve(buf, (size_t)length);
         if (!err) {
             vsnprintf((char *)buf->data + buf->length, (size_t)length + 1, format, again);

@@ -76,6 +76,10 @@ static void test_printf(void **state) {
         assert_int_equal(strlen((char *)other.data), length + 1);
     }
     assert_int_equal(buf_printf(&buf, "%s", ""), ERR_OK);
+    struct buf empty = {0};
+    assert_int_equal(buf_printf(&empty, "%s", ""), ERR_OK);
+    assert_int_equal(empty.length, 0);
+    buf_done(&empty);
     assert_content(&buf, "7-seven");
 }
 
