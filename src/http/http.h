@@ -69,8 +69,9 @@ MUST_USE enum err http_server_new(struct loop *loop, const struct http_options *
 uint16_t http_port(const struct http_server *server);
 /* Takes no new connections; open ones get `Connection: close` with their next response. */
 void http_server_quiesce(struct http_server *server);
-uint32_t http_server_exchanges(const struct http_server *server);   /* under way */
-uint32_t http_server_connections(const struct http_server *server); /* open */
+/* How many are under way, and open. Thread: any. */
+uint32_t http_server_exchanges(const struct http_server *server);
+uint32_t http_server_connections(const struct http_server *server);
 /* Ends all exchanges (with `end`) and frees it. */
 void http_server_free(struct http_server *server);
 

@@ -86,10 +86,16 @@ static struct http_refusal check_head(struct http_exchange *exchange,
     return refusal;
 }
 
+/* One thread writes it: no more than a load and a store. */
+static void add_to(_Atomic uint32_t *count, uint32_t difference) {
+    uint32_t before = atomic_load_explicit(count, memory_order_relaxed);
+    atomic_store_explicit(count, before + difference, memory_order_relaxed);
+}
+
 static void begin(struct http_exchange *exchange) {
     struct http_server *server = exchange->server;
     exchange->has_begun = true;
-    server->exchanges++;
+    add_to(&server->exchanges, 1);
     server->application.begin(server->application.context, exchange);
 }
 
@@ -335,7 +341,7 @@ void http_on_completed(void *context, struct MHD_Connection *connection, void **
                             !exchange->is_aborted;
         exchange->has_begun = false;
         exchange->is_aborted = true; /* nothing is done any more */
-        server->exchanges--;
+        add_to(&server->exchanges, -1u);
         server->application.end(server->application.context, exchange, is_completed);
     }
     cork(exchange, false);
@@ -353,7 +359,7 @@ void http_on_connection(void *context, struct MHD_Connection *connection, void *
                         enum MHD_ConnectionNotificationCode code) {
     struct http_server *server = context;
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
-        server->connections++;
+        add_to(&server->connections, 1);
         struct http_exchange *exchange = calloc(1, sizeof *exchange);
         *socket_context = exchange;
         const union MHD_ConnectionInfo *info =
@@ -369,7 +375,7 @@ void http_on_connection(void *context, struct MHD_Connection *connection, void *
         exchange->descriptor = descriptor;
         http_enter(exchange, HTTP_HEAD);
     } else {
-        server->connections--;
+        add_to(&server->connections, -1u);
         struct http_exchange *exchange = *socket_context;
         *socket_context = NULL;
         if (exchange) {

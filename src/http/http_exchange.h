@@ -29,6 +29,7 @@
 #include "http/http_gate.h"
 
 #include <microhttpd.h>
+#include <stdatomic.h>
 
 /* For libmicrohttpd's records of the fields (64 bytes each) and the head of the response. */
 #define HTTP_POOL_EXTRA (100 * 64 + 1856u)
@@ -68,8 +69,9 @@ struct http_server {
     bool is_dirty; /* libmicrohttpd has something to do at once */
     bool is_quiesced;
     bool is_stopping;
-    uint32_t exchanges;
-    uint32_t connections;
+    /* Written on the loop's thread, read by any. */
+    _Atomic uint32_t exchanges;
+    _Atomic uint32_t connections;
 };
 
 struct http_exchange {

@@ -398,11 +398,11 @@ void http_server_quiesce(struct http_server *server) {
 }
 
 uint32_t http_server_exchanges(const struct http_server *server) {
-    return server->exchanges;
+    return atomic_load_explicit(&server->exchanges, memory_order_relaxed);
 }
 
 uint32_t http_server_connections(const struct http_server *server) {
-    return server->connections;
+    return atomic_load_explicit(&server->connections, memory_order_relaxed);
 }
 
 void http_server_free(struct http_server *server) {
