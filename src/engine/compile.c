@@ -17,8 +17,8 @@
 
 enum { ERRORS_BYTES_MAX = 2048 };
 
-/* The address sanitizer reserves more address space than any limit allows. */
-#ifdef __SANITIZE_ADDRESS__
+/* The sanitizers reserve more address space than any limit allows. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define MEMORY_IS_LIMITED 0
 #else
 #define MEMORY_IS_LIMITED 1
