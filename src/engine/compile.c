@@ -168,6 +168,13 @@ static void give_up_turn(struct compilation *compilation) {
     op_queue_wake_all(&engine->compile_waiters);
 }
 
+bool engine_is_compiling(struct engine *engine) {
+    pthread_mutex_lock(&engine->compile_mutex);
+    bool is_compiling = engine->compiling > 0;
+    pthread_mutex_unlock(&engine->compile_mutex);
+    return is_compiling;
+}
+
 static void drop_state(struct op *op) {
     struct compilation *compilation = op->state;
     compilation->op = NULL;

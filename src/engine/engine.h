@@ -28,6 +28,9 @@ struct engine_options {
 MUST_USE enum err engine_new(const struct engine_options *options, struct engine **ret_engine,
                              struct buf *message);
 void engine_free(struct engine *engine);
+/* Whether a compiler still runs, also one that was given up and has been killed: then the engine
+ * can't be freed yet. Any thread. */
+bool engine_is_compiling(struct engine *engine);
 /* Identifies everything that decides what compiled code looks like (engine version, settings,
  * target): the directory name of the cache. Static for the process. Needs no struct engine. */
 const char *engine_key(void);

@@ -282,6 +282,9 @@ static inline void fixture_done(struct fixture *fixture) {
     (void)fixture_output(NULL, NULL, 0);
     applog_set_free(fixture->logs);
     catalog_free(fixture->catalog);
+    while (engine_is_compiling(fixture->engine)) { /* a compiler that was given up, and killed */
+        loop_turn(fixture->loops[0]);
+    }
     engine_free(fixture->engine);
     loop_free(fixture->loops[0]);
     assert_int_equal(fsio_remove_tree(fixture->directory), ERR_OK);
