@@ -36,7 +36,10 @@ struct server {
     /* stopping; all on the first loop */
     struct loop_timer stop_timer;
     uint64_t answers_deadline_ns;
-    struct loop_post quiesce_posts[THREADS_MAX];
+    struct quiesce {
+        struct loop_post post;
+        struct http_server **http; /* points to NULL once it was freed */
+    } quiesces[THREADS_MAX];
     bool stopping;
 };
 
@@ -109,6 +112,7 @@ static enum err prepare_access(struct server *server, struct buf *message) {
 
 static void prepare_process(const struct server *server) {
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of the write */
     umask(077);
     struct rlimit files;
     if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
@@ -272,12 +276,12 @@ static void runs_have_ended(void *argument) {
     loop_timer_start(server->loops[0], &server->stop_timer, now_ns);
 }
 
+/* May come as late as when the loops are freed, if they stop at once. */
 static void quiesce_loop(struct loop_post *post) {
-    /* The posts lie in the server by the index of their loop. */
-    struct loop *loop = loop_current();
-    size_t index = loop_index(loop);
-    struct server *server = CONTAINER_OF(post - index, struct server, quiesce_posts[0]);
-    http_server_quiesce(server->http[index]);
+    struct http_server *http = *CONTAINER_OF(post, struct quiesce, post)->http;
+    if (http) {
+        http_server_quiesce(http);
+    }
 }
 
 static void stop_requested(void *argument) {
@@ -294,8 +298,10 @@ static void stop_requested(void *argument) {
     atomic_store(&server->api.shutting_down, true);
     atomic_store(&server->api.ready, false);
     for (size_t i = 0; i < server->thread_count; i++) {
-        server->quiesce_posts[i].run = quiesce_loop;
-        loop_post(server->loops[i], &server->quiesce_posts[i]);
+        struct quiesce *quiesce = &server->quiesces[i];
+        quiesce->http = &server->http[i];
+        quiesce->post.run = quiesce_loop;
+        loop_post(server->loops[i], &quiesce->post);
     }
     runs_shut_down(server->api.runs, server->loops[0], server->options.grace_ns, runs_have_ended,
                    server);
@@ -346,11 +352,22 @@ static enum err start(struct server *server, struct buf *message) {
     return err;
 }
 
+/* Compilers whose requests are gone have been killed; their ends have to be noticed. */
+static void await_compilers(struct server *server) {
+    while (server->api.engine && engine_is_compiling(server->api.engine)) {
+        for (size_t i = 0; i < server->thread_count; i++) {
+            loop_turn(server->loops[i]);
+        }
+        usleep(1000);
+    }
+}
+
 /* In the order in which the parts use each other; accepts a server that did not start whole. */
 static void finish(struct server *server) {
     for (size_t i = 0; i < server->thread_count; i++) {
-        http_server_free(server->http[i]);
+        http_server_free(STEAL(server->http[i]));
     }
+    await_compilers(server);
     ns_unref(server->api.tree);
     file_unref(server->api.root);
     runs_free(server->api.runs);

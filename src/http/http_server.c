@@ -8,8 +8,10 @@
 #include <linux/tcp.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -235,6 +237,19 @@ static bool is_too_slow(struct http_exchange *exchange, uint64_t now_ns) {
            moved - exchange->moved_start_bytes < needed / 1000;
 }
 
+/* Whether a client that owes us the rest of a body has gone. libmicrohttpd misses it where the end
+ * comes together with the last data: it reads those and waits for an event that was there already.
+ * Asked of those only of which nothing came since the last sweep. */
+static bool has_left(const struct http_exchange *exchange, uint64_t now_ns) {
+    if (exchange->queued || exchange->has_body_ended || exchange->moved_ns == now_ns) {
+        return false;
+    }
+    struct pollfd poll_of = {.fd = exchange->descriptor, .events = POLLRDHUP};
+    int unread = 0;
+    return poll(&poll_of, 1, 0) == 1 && ioctl(exchange->descriptor, FIONREAD, &unread) == 0 &&
+           unread == 0;
+}
+
 static struct http_exchange *first_of(const struct http_server *server, enum http_phase phase) {
     const struct list *head = &server->phases[phase];
     return list_is_empty(head) ? NULL : CONTAINER_OF(head->next, struct http_exchange, link);
@@ -256,7 +271,7 @@ static void sweep(struct loop_timer *timer) {
     }
     LIST_FOR_EACH_SAFE (node, &server->phases[HTTP_MOVING]) {
         exchange = CONTAINER_OF(node, struct http_exchange, link);
-        if (is_too_slow(exchange, now_ns)) {
+        if (is_too_slow(exchange, now_ns) || has_left(exchange, now_ns)) {
             http_cut(exchange);
         }
     }
