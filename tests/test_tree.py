@@ -649,12 +649,14 @@ def test_delete_an_app_with_runs_under_way(app, guests, eventually):
     eventually(lambda: "waiting" in app.get(f"/proc/{identifier}/log").text)
     assert app.delete("/apps/busy").status == 204
     assert app.run("busy").status == 404
-    # The run keeps what it has, and ends as ever.
+    # The run keeps what it has, and ends as ever; then it is forgotten with the app.
+    connection, stream = app.open("GET", f"/proc/{identifier}/stdout")
+    while stream.readline() != b"waiting\n":
+        pass
     app.put(f"/proc/{identifier}/stdin", b"A")
-    app.delete(f"/proc/{identifier}/stdin")
-    app.get(f"/proc/{identifier}/wait")
-    status = app.get(f"/proc/{identifier}/status").text
-    assert "state: ended\n" in status
+    assert b"got 65\n" in stream.read()
+    connection.close()
+    eventually(lambda: app.get(f"/proc/{identifier}").status == 404)
     app.create("busy", guests.c("probe"))
     assert app.run("busy", "args").text == "busy\nargs\n"
 
