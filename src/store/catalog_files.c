@@ -67,6 +67,19 @@ enum err catalog_temporary_path(struct catalog *catalog, struct buf *ret_path) {
                         (unsigned long long)random);
 }
 
+/* A server that was killed may have been about to start a compiler: until that child has executed
+ * its program, or found its parent gone, it holds the lock, too. So it is tried for a while. */
+static bool lock_patiently(int descriptor) {
+    enum { TRIES = 100, PAUSE_US = 10000 };
+    for (int i = 0; flock(descriptor, LOCK_EX | LOCK_NB) != 0; i++) {
+        if (errno != EWOULDBLOCK || i == TRIES) {
+            return false;
+        }
+        usleep(PAUSE_US);
+    }
+    return true;
+}
+
 enum err catalog_files_lock(struct catalog *catalog, struct buf *message) {
     enum err err = fsio_make_directories(catalog->directory);
     if (err) {
@@ -84,7 +97,7 @@ enum err catalog_files_lock(struct catalog *catalog, struct buf *message) {
         err = err_from_errno(errno);
         return buf_fail(message, err, "%s can't be opened: %s", buf_text(&path), err_text(err));
     }
-    if (flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
+    if (!lock_patiently(descriptor)) {
         err = errno == EWOULDBLOCK ? ERR_BUSY : err_from_errno(errno);
         fsio_system->close(descriptor);
         return err == ERR_BUSY
