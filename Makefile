@@ -4,7 +4,7 @@
 BUILD ?= build
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test unit sanitize bench fuzz format check clean
+.PHONY: help setup build run test unit sanitize tsan bench fuzz format check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -30,11 +30,15 @@ sanitize: ## every test with the address and undefined behaviour sanitizers
 	@tools/setup.sh test
 	@SANITIZE=1 tools/test.sh build-sanitize
 
+tsan: ## the tests in which threads meet, with the thread sanitizer
+	@tools/setup.sh test
+	@tools/tsan.sh build-tsan
+
 bench: build ## measure against nginx and wasmtime, side by side
 	@tools/setup.sh bench
 	@python3 bench/bench.py --build $(BUILD)
 
-fuzz: ## run each fuzzer for $$FUZZ_SECONDS seconds (default 60)
+fuzz: ## run each fuzzer for FUZZ_SECONDS (default 60)
 	@tools/setup.sh test
 	@tools/fuzz.sh
 
@@ -45,4 +49,4 @@ check: ## format, layers and words, without building
 	@tools/check.sh
 
 clean: ## remove what was built (the engine's cache stays)
-	@rm -rf build build-sanitize build-fuzz
+	@rm -rf build build-sanitize build-tsan build-fuzz

@@ -49,7 +49,7 @@ for package in "${packages[@]}"; do
 done
 if ((${#missing[@]})); then
     if ((EUID == 0)); then
-        echo "installing ${#missing[@]} packages and what they need (a minute or two): ${missing[*]}" >&2
+        echo "installing ${#missing[@]} packages and what they need (one to five minutes): ${missing[*]}" >&2
         log=$(mktemp)
         if ! { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
             tail -n 20 "$log" >&2
