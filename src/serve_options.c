@@ -38,7 +38,7 @@ const struct option_row serve_option_rows[] = {
     {"upload", "SIZE", "512MiB", "Everything together", "a request body that is stored", OPTION_BYTES, AT(upload_bytes), KIB, 1024 * GIB},
     {"module", "SIZE", "256MiB", "Everything together", "a module", OPTION_BYTES, AT(module_bytes), KIB, 2 * GIB},
     {"compile-time", "TIME", "120s", "Everything together", "compiling a module", OPTION_DURATION, AT(compile_wall_ns), NS_PER_S, YEAR_NS},
-    {"compile-memory", "SIZE", "4GiB", "Everything together", "memory of the compiler", OPTION_BYTES, AT(compile_memory_bytes), 64 * MIB, 1024 * GIB},
+    {"compile-memory", "SIZE", "4GiB", "Everything together", "memory of the compiler", OPTION_BYTES, AT(compile_memory_bytes), 256 * MIB, 1024 * GIB},
     {"compile-at-once", "N", "2", "Everything together", "modules that are compiled at the same time; the others wait", OPTION_COUNT, AT(compile_at_once), 1, 256},
     {"connections", "N", "20000", "Everything together", "open connections", OPTION_COUNT, AT(connections), 1, 1000000},
     {"connections-per-address", "N", "0", "Everything together", "open connections of one client address; 0 is no limit", OPTION_COUNT, AT(connections_per_address), 0, 1000000},
