@@ -37,7 +37,7 @@ const struct route routes[] = {
     {"PUT", "/vol*", &tree_put_handler, ROLE_CONTROL,
      "PUT /vol/NAME/files/...", "write a file whole"},
     {"DELETE", "/vol*", &tree_delete_handler, ROLE_CONTROL,
-     "DELETE /vol/NAME[/files/...]", "remove it"},
+     "DELETE /vol/NAME/files/...", "remove a file or directory of it"},
     {"MOVE", "/vol*", &tree_move_handler, ROLE_CONTROL,
      "MOVE /vol/NAME/files/...", "rename to the path in the Destination header"},
     {"GET", "/healthz", &health_handler, ROLE_PUBLIC,
