@@ -101,6 +101,7 @@ class Server:
             raise RuntimeError("the server does not start")
         self.url, self.port = match[1], int(match[2])
         self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        self.used = time.monotonic()
 
     def __enter__(self):
         return self
@@ -110,8 +111,11 @@ class Server:
         stop(self.process)
 
     def request(self, method, path, body=None):
+        if time.monotonic() - self.used > 2:
+            self.connection.close()  # the server closes connections that are idle; a new one opens
         self.connection.request(method, path, body)
         answer = self.connection.getresponse()
+        self.used = time.monotonic()
         text = answer.read().decode()
         if answer.status >= 400:
             raise RuntimeError(f"{method} {path}: {answer.status} {text.strip()}")
@@ -150,6 +154,14 @@ http {{
     process = spawn(["nginx", "-p", directory, "-c", config], core, stderr=subprocess.DEVNULL)
     wait_for_port(port, process)
     return process, f"http://127.0.0.1:{port}/"
+
+
+def cpu_seconds(process):
+    """Processor time of all threads so far."""
+    total = 0
+    for task in Path(f"/proc/{process.pid}/task").iterdir():
+        total += int((task / "schedstat").read_text().split()[0])
+    return total / 1e9
 
 
 def _post_script():

@@ -16,7 +16,7 @@ root=$cache/bench/wasmtime-$version
     [ -x "$root/bin/wasmtime" ] ||
         CARGO_TARGET_DIR=$root/target nice -n 19 cargo install --locked wasmtime-cli \
             --version "$version" --root "$root" --no-default-features \
-            --features run,serve,compile,pooling-allocator,parallel-compilation,wat >&2
+            --features run,serve,compile,component-model-async,pooling-allocator,parallel-compilation,wat >&2
     rm -rf "$root/target"
 }
 echo "$root/bin/wasmtime"
