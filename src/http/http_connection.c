@@ -194,6 +194,7 @@ static enum MHD_Result on_body(struct http_exchange *exchange, const char *data,
     if (*length > 0) {
         /* Not suspended, libmicrohttpd would not come back with the rest. */
         exchange->is_body_paused = true;
+        exchange->paused_ns = loop_now_ns(server->loop);
         http_suspend(exchange);
         if (exchange->is_body_resumed) {
             http_body_resume(exchange);

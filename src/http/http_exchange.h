@@ -86,6 +86,7 @@ struct http_exchange {
     uint64_t moved_bytes;       /* how far it was then */
     uint64_t moved_start_bytes; /* and at the first sweep of the phase */
     uint64_t measured_ns;       /* the time of that sweep; 0 = none yet */
+    uint64_t paused_ns;         /* since when the body is paused, if is_body_paused */
     uint64_t body_bytes;        /* taken or dropped */
     char address[48];           /* of the client; empty until asked for */
     struct buf fields;          /* of the response: name NUL value NUL */

@@ -179,29 +179,37 @@ static void test_deadlines(void **state) {
     stop();
 }
 
-/* Faster than the timeout, slower than the least rate. */
+/* Faster than the timeout, slower than the least rate; also where each byte makes the application
+ * pause the body. */
 static void test_drip(void **state) {
     (void)state;
-    struct http_options options = usual;
-    options.body_rate_timeout_ns = 30 * NS_PER_MS;
-    options.body_rate_minimum = 1000000;
-    start(&options);
-    int client = client_new();
-    SEND(client, "PUT /e HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n");
-    wait_for_begun(1);
-    be_patient();
-    uint64_t next_ns = 0;
-    while (http_server_connections(test.server) != 0) {
-        step();
-        uint64_t now_ns = clock_monotonic_ns();
-        if (now_ns >= next_ns) {
-            next_ns = now_ns + NS_PER_MS;
-            (void)!send(client, "x", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    static const char *const paths[] = {"/e", "/pauses"};
+    for (size_t i = 0; i < ARRAY_LENGTH(paths); i++) {
+        struct http_options options = usual;
+        options.body_rate_timeout_ns = 30 * NS_PER_MS;
+        options.body_rate_minimum = 1000000;
+        start(&options);
+        int client = client_new();
+        char head[80];
+        int length =
+            snprintf(head, sizeof head,
+                     "PUT %s HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n", paths[i]);
+        client_send(client, head, (size_t)length);
+        wait_for_begun(1);
+        be_patient();
+        uint64_t next_ns = 0;
+        while (http_server_connections(test.server) != 0) {
+            step();
+            uint64_t now_ns = clock_monotonic_ns();
+            if (now_ns >= next_ns) {
+                next_ns = now_ns + NS_PER_MS;
+                (void)!send(client, "x", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+            }
         }
+        close(client);
+        assert_int_equal(test.ended, 1);
+        stop();
     }
-    close(client);
-    assert_int_equal(test.ended, 1);
-    stop();
 }
 
 static void test_connection_limits(void **state) {

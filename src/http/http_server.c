@@ -131,7 +131,9 @@ void http_enter(struct http_exchange *exchange, enum http_phase phase) {
     list_append(&server->phases[phase], &exchange->link);
     exchange->phase = phase;
     exchange->since_ns = now_ns;
-    exchange->measured_ns = 0;
+    if (!exchange->is_body_paused) {
+        exchange->measured_ns = 0;
+    }
     if (phase == HTTP_HEAD) {
         want_sweep(server, now_ns + server->options.head_timeout_ns);
     } else if (phase == HTTP_MOVING) {
@@ -152,10 +154,19 @@ void http_wake(struct http_exchange *exchange) {
     loop_watch_free(exchange->watch);
     exchange->watch = NULL;
     exchange->is_suspended = false;
-    exchange->is_body_paused = false;
     MHD_resume_connection(exchange->connection);
     exchange->server->is_dirty = true;
     http_enter(exchange, exchange->has_body_ended ? HTTP_WORKING : HTTP_MOVING);
+    if (exchange->is_body_paused) {
+        /* What was measured of the client goes on, without the time in which it had to wait: or one
+         * that sends a byte now and then, each of which is a pause, would never be too slow. */
+        exchange->is_body_paused = false;
+        if (exchange->measured_ns != 0) {
+            uint64_t paused_ns = exchange->since_ns - exchange->paused_ns;
+            exchange->measured_ns += paused_ns;
+            exchange->moved_ns += paused_ns;
+        }
+    }
 }
 
 void http_reset_at_close(struct http_exchange *exchange) {

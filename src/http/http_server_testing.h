@@ -27,6 +27,7 @@ struct request {
     struct http_exchange *exchange;
     struct loop_task task;
     struct loop_timer timer;
+    bool has_paused; /* at /pauses, for the piece that comes next */
     struct buf body;
     unsigned pulls;
     bool is_over;
@@ -59,7 +60,7 @@ static inline void on_task(struct loop_task *task) {
     struct request *request = CONTAINER_OF(task, struct request, task);
     if (http_has_responded(request->exchange)) {
         http_pull_resume(request->exchange);
-    } else if (path_is(request->exchange, "/slow-body")) {
+    } else if (path_is(request->exchange, "/slow-body") || path_is(request->exchange, "/pauses")) {
         http_body_resume(request->exchange);
     } else {
         answer(request);
@@ -140,10 +141,15 @@ static inline size_t body(void *context, struct http_exchange *exchange, const u
     if (path_is(exchange, "/slow-body")) {
         taken = MIN(length, 1000);
         loop_ready(test.loop, &request->task);
+    } else if (path_is(exchange, "/pauses") && !request->has_paused) { /* once each piece */
+        request->has_paused = true;
+        loop_ready(test.loop, &request->task);
+        return 0;
     } else if (path_is(exchange, "/stuck")) {
         test.waiting = request;
         return 0;
     }
+    request->has_paused = false;
     test.taken_max = MAX(test.taken_max, taken);
     assert_int_equal(buf_append(&request->body, data, taken), ERR_OK);
     if (path_is(exchange, "/middle")) {
