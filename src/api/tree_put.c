@@ -416,6 +416,12 @@ static void start(struct request *request) {
         request_fail_status(request, 503, "the server is stopping");
         return;
     }
+    uint64_t length = 0;
+    uint64_t length_max = request->api->limits.upload_bytes_max;
+    if (http_content_length(request->exchange, &length) && length > length_max) {
+        request_fail_status(request, 413, "the body is larger than %" PRIu64 " bytes", length_max);
+        return;
+    }
     struct tree_put *put = calloc(1, sizeof *put);
     if (!put) {
         request_fail(request, ERR_NOMEM, NULL);
