@@ -24,7 +24,13 @@ def pytest_addoption(parser):
     parser.addoption("--build", default="build", help="the build directory")
     parser.addoption("--wasi-testsuite", default=os.environ.get("WASI_TESTSUITE"),
                      help="a directory with WebAssembly/wasi-testsuite (branch prod/testsuite-base)")
+    parser.addoption("--serve-option", action="append", default=[],
+                     help="an option for every server, such as --runs=100; tests may override it")
     parser.addoption("--kills", type=int, default=100, help="cycles of the kill -9 test")
+
+
+def pytest_configure(config):
+    Server.common_options = config.getoption("--serve-option")
 
 
 @pytest.fixture(scope="session")
@@ -41,10 +47,12 @@ def guests(build):
 class Server:
     """A running `0asm serve` with a client for it."""
 
+    common_options = []
+
     def __init__(self, build, state, *options, environment=None, listen="127.0.0.1:0"):
         self.binary = build / "0asm"
         self.state = pathlib.Path(state)
-        self.options = [str(option) for option in options]
+        self.options = [*self.common_options, *(str(option) for option in options)]
         self.environment = {**os.environ, **(environment or {})}
         self.listen = listen
         self.process = None

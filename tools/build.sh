@@ -1,12 +1,17 @@
 #!/bin/bash
 # Builds into the directory given (default: build). SANITIZE=1: with the address and undefined
-# behaviour sanitizers. Says nothing when there is nothing to do.
+# behaviour sanitizers; SANITIZE=thread: with the one for data races. Says nothing when there is
+# nothing to do.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=${1:-build}
 engine=$(engine/build.sh)
 options=(-DWASMTIME_DIR="$engine")
-[[ ${SANITIZE:-} ]] && options+=(-DSANITIZE=ON)
+case ${SANITIZE:-} in
+"") ;;
+thread) options+=(-DTHREAD_SANITIZE=ON) ;;
+*) options+=(-DSANITIZE=ON) ;;
+esac
 [[ ${CI:-} ]] && options+=(-DWERROR=ON)
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
