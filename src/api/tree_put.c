@@ -172,6 +172,7 @@ static enum err create_file(struct tree_put *put) {
     struct op *op = &put->request->op;
     if (put->beside || !put->exists) {
         struct str name = put->beside ? str_of(put->temporary) : put->name;
+        ns_place_done(&put->child); /* what is there already was only looked at */
         /* Said first: should the client vanish meanwhile, it is made all the same. */
         put->temporary_is_there = put->beside;
         enum err err = file_create(op, put->directory.file, name, FILE_REGULAR, &put->child.file);
