@@ -17,6 +17,7 @@ enum {
     PLANS_MAX = 512,         /* that are kept for the next run */
     IDLE_MAX = 64,           /* namespaces of one plan that wait for their next run */
     TMP_INODES_MAX = 100000, /* of /tmp, and of the layer of root=fresh */
+    INODE_BYTES = 512,       /* of memory, about, with its name */
 };
 /* A plan that nobody has used for so long lets go of its volumes. */
 #define PLAN_AGE_MAX_NS (30 * NS_PER_S)
@@ -564,6 +565,15 @@ static bool tree_is_kept(void *context, void *of_run) {
     return run_tree->top && !is_untouched(run_tree->top);
 }
 
+static uint64_t tree_bytes(void *context, void *of_run) {
+    (void)context;
+    const struct run_tree *run_tree = of_run;
+    struct memory_usage tmp = memory_usage(run_tree->tmp);
+    struct memory_usage top =
+        run_tree->top ? memory_usage(run_tree->top) : (struct memory_usage){0};
+    return tmp.bytes + top.bytes + (tmp.inodes + top.inodes) * INODE_BYTES;
+}
+
 static struct file *tree_root(void *context, void *of_run) {
     (void)context;
     return file_ref(((struct run_tree *)of_run)->root);
@@ -582,6 +592,7 @@ struct run_hooks tree_hooks(struct tree *tree) {
                               .make_tree = make_tree,
                               .commit_tree = commit_tree,
                               .tree_is_kept = tree_is_kept,
+                              .tree_bytes = tree_bytes,
                               .tree_root = tree_root,
                               .tree_done = tree_done,
                               .forget_app = forget_app};

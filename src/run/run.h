@@ -103,6 +103,8 @@ struct run_hooks {
      * its own layer). If not, it is given back at once, else when the run is forgotten. Any thread
      * but one at a time. */
     bool (*tree_is_kept)(void *context, void *tree);
+    /* How much memory the files of a tree that is kept take. May be NULL: none. Any thread. */
+    uint64_t (*tree_bytes)(void *context, void *tree);
     /* What `/` shows, a reference. Any thread. */
     struct file *(*tree_root)(void *context, void *tree);
     /* Any thread. */
@@ -120,7 +122,7 @@ struct runs_options {
     uint64_t queue_wait_ns;
     uint32_t max_runs;       /* of the server */
     uint32_t kept_max;       /* ended runs that are kept at most */
-    uint64_t kept_bytes_max; /* and the bytes of their output */
+    uint64_t kept_bytes_max; /* and the bytes of their output, arguments, and own files */
     struct compile_limits compile;
 };
 

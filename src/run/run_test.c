@@ -531,6 +531,15 @@ static void test_keeping(void **state) {
         run_unref(run);
     }
     assert_int_equal(runs_counters(fixture.runs).kept, 1);
+    /* So do files that only the run's own tree has. */
+    again_with(&options);
+    for (int i = 0; i < 2; i++) {
+        run = start(guest_hello, (struct run_request){.root = STR("fresh")});
+        fixture_wait(&fixture, run);
+        run_unref(run);
+    }
+    assert_int_equal(runs_counters(fixture.runs).kept, 1);
+    assert_int_equal(fixture_trees, 1);
 }
 
 static void test_tree(void **state) {

@@ -97,6 +97,11 @@ static inline bool fixture_tree_is_kept(void *context, void *tree) {
     return ((struct fixture_tree *)tree)->is_kept;
 }
 
+static inline uint64_t fixture_tree_bytes(void *context, void *tree) {
+    (void)context;
+    return ((struct fixture_tree *)tree)->is_kept ? 70000 : 0;
+}
+
 static inline struct file *fixture_tree_root(void *context, void *tree) {
     (void)context;
     return file_ref(((struct fixture_tree *)tree)->root);
@@ -112,6 +117,7 @@ static inline void fixture_tree_done(void *context, void *tree) {
 static const struct run_hooks fixture_hooks = {.make_tree = fixture_make_tree,
                                                .commit_tree = fixture_commit_tree,
                                                .tree_is_kept = fixture_tree_is_kept,
+                                               .tree_bytes = fixture_tree_bytes,
                                                .tree_root = fixture_tree_root,
                                                .tree_done = fixture_tree_done};
 

@@ -72,9 +72,17 @@ static size_t evict(struct runs *runs, uint64_t now_ns, struct run **ret_evicted
     return count;
 }
 
-static void keep(struct runs *runs, struct run *run, uint64_t now_ns) {
+/* What keeping an ended run costs. Thread: its loop's. */
+static uint64_t bytes_of(const struct run *run) {
+    const struct run_hooks *hooks = &run->runs->hooks;
+    uint64_t bytes = run->output.size + run->arguments.bytes.length + run->environment.bytes.length;
+    return bytes +
+           (run->tree && hooks->tree_bytes ? hooks->tree_bytes(hooks->context, run->tree) : 0);
+}
+
+static void keep(struct runs *runs, struct run *run, uint64_t bytes, uint64_t now_ns) {
     run->forget_ns = run->keep_ns > UINT64_MAX - now_ns ? UINT64_MAX : now_ns + run->keep_ns;
-    run->kept_bytes = run->output.size;
+    run->kept_bytes = bytes;
     runs->kept_count++;
     runs->kept_bytes += run->kept_bytes;
     if (run->keep_ns == runs->options.keep_ns) {
@@ -313,6 +321,7 @@ void runs_run_ended(struct runs *runs, struct run *run) {
     struct run *evicted[EVICT_AT_ONCE];
     struct run *next = NULL;
     uint64_t now_ns = atomic_load(&run->ended_ns);
+    uint64_t bytes = bytes_of(run);
     atomic_fetch_add_explicit(&runs->ended_by_reason[run->reason], 1, memory_order_relaxed);
     pthread_mutex_lock(&runs->lock);
     if (run->admitted) {
@@ -322,7 +331,7 @@ void runs_run_ended(struct runs *runs, struct run *run) {
         update_turn(runs, app);
         next = admit_next(runs);
     }
-    keep(runs, run, now_ns);
+    keep(runs, run, bytes, now_ns);
     size_t evicted_count = evict(runs, now_ns, evicted, EVICT_AT_ONCE);
     check_finished(runs);
     pthread_mutex_unlock(&runs->lock);
