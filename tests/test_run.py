@@ -92,6 +92,26 @@ def test_json_result(probe):
     assert result["id"] > 0 and result["cpu_us"] >= 0 and result["peak_bytes"] > 0
 
 
+BYTE_BY_BYTE = """
+#include <unistd.h>
+int main(void) {
+    for (int i = 0; i < 30001; i++) write(1 + i % 2, &"ab"[i % 2], 1);
+    return 0;
+}
+"""
+
+
+def test_streams_in_turn_byte_by_byte(probe, guests):
+    probe.create("bytewise", guests.c_text(BYTE_BY_BYTE))
+    result = probe.run_json("bytewise")
+    assert (result["stdout"], result["stderr"]) == ("a" * 15001, "b" * 15000)
+    response = probe.run("bytewise", headers={"Accept": "application/x-ndjson"})
+    events = [json.loads(line) for line in response.text.splitlines()]
+    assert "".join(event.get("data", "") for event in events) == "ab" * 15000 + "a"
+    assert events[-1]["exit"] == 0
+    assert probe.run("bytewise").text == "ab" * 15000 + "a"
+
+
 def test_json_result_with_bytes(probe):
     result = probe.run_json("probe", "bytes")
     assert result["stdout64"] == "//4AAQ=="

@@ -6,11 +6,15 @@
 #include <stdio.h>
 
 #define PIECE_BYTES (8 * KIB)
+/* What is looked through before others have their turn. Output may be in frames of one byte. */
+#define SCAN_READS_MAX 64
 
 enum stage {
     STAGE_BEGIN,       /* until its guest runs: a run that can't be started is a failed request */
     STAGE_OUTPUT,      /* text and events: chunks as they come */
     STAGE_WAIT,        /* JSON: until the run has ended */
+    STAGE_SCAN_STDOUT, /* JSON: which streams are text? */
+    STAGE_SCAN_STDERR,
     STAGE_JSON_STDOUT, /* JSON: the streams one after the other */
     STAGE_JSON_STDERR,
     STAGE_LAST, /* the last event, or the rest of the result */
@@ -26,7 +30,7 @@ struct run_answer {
     enum request_accept form;
     enum stage stage;
     bool waiting;        /* pull said that it waits for the op */
-    bool stdout_is_text; /* JSON: found by a first pass */
+    bool stdout_is_text; /* JSON: found by STAGE_SCAN_… */
     bool stderr_is_text;
     struct buf formatted; /* events and JSON: what was made and not yet taken */
     size_t formatted_taken;
@@ -143,27 +147,30 @@ static enum err flush_carries(struct run_answer *answer) {
     return ERR_OK;
 }
 
-/* Whether all output of one stream of an ended run is valid UTF-8. */
-static bool stream_is_text(struct run_answer *answer, unsigned stream) {
-    struct run_reader reader = {.offset = 0};
-    struct run_answer scan = {.carries = {{{0}, 0}, {{0}, 0}}};
-    for (;;) {
+/* Polled. Whether all output of one stream of an ended run is valid UTF-8; begins and ends with a
+ * zeroed reader. */
+static enum err scan_stream(struct run_answer *answer, unsigned stream, bool *ret_is_text) {
+    struct op *op = &answer->request->op;
+    for (unsigned reads = 0; reads < SCAN_READS_MAX; reads++) {
         uint8_t memory[4 + PIECE_BYTES];
         size_t length = 0;
         unsigned which = 0;
         uint64_t time_ns = 0;
-        enum err err = run_output_read(&answer->request->op, answer->run, &reader, stream,
-                                       memory + 4, PIECE_BYTES, &length, &which, &time_ns);
-        if (err) {
-            return false;
-        }
-        if (length == 0) {
-            return carry_of(&scan, stream)->length == 0;
-        }
-        if (!str_is_utf8(join_carry(&scan, stream, memory + 4, length))) {
-            return false;
+        enum err err = run_output_read(op, answer->run, &answer->reader, stream, memory + 4,
+                                       PIECE_BYTES, &length, &which, &time_ns);
+        bool is_end = err || length == 0;
+        bool is_text =
+            !err && (is_end ? carry_of(answer, stream)->length == 0
+                            : str_is_utf8(join_carry(answer, stream, memory + 4, length)));
+        if (is_end || !is_text) {
+            answer->reader = (struct run_reader){0};
+            carry_of(answer, stream)->length = 0;
+            *ret_is_text = is_text;
+            return ERR_OK;
         }
     }
+    op_wake(op);
+    return ERR_PENDING;
 }
 
 /* --- pulling ------------------------------------------------------------------------------ */
@@ -228,6 +235,7 @@ static enum http_pull_result pull_text(struct run_answer *answer, void *buffer, 
 /* One step of events or JSON: adds to `formatted`, or moves on to the next stage. */
 static enum err format_step(struct run_answer *answer) {
     struct buf *out = &answer->formatted;
+    size_t length_before = out->length;
     uint64_t before = 0;
     enum err err = ERR_OK;
     switch (answer->stage) {
@@ -236,7 +244,7 @@ static enum err format_step(struct run_answer *answer) {
     case STAGE_OUTPUT:
         before = answer->reader.offset;
         err = format_next(answer, answer->streams);
-        if (err || out->length > 0 || answer->reader.offset != before) {
+        if (err || out->length > length_before || answer->reader.offset != before) {
             return err;
         }
         err = flush_carries(answer);
@@ -247,8 +255,17 @@ static enum err format_step(struct run_answer *answer) {
         answer->stage = STAGE_LAST;
         return err ? err : buf_append_str(out, STR("{"));
     case STAGE_WAIT:
-        answer->stdout_is_text = stream_is_text(answer, RUN_STDOUT);
-        answer->stderr_is_text = stream_is_text(answer, RUN_STDERR);
+        answer->stage = STAGE_SCAN_STDOUT;
+        return ERR_OK;
+    case STAGE_SCAN_STDOUT:
+        err = scan_stream(answer, RUN_STDOUT, &answer->stdout_is_text);
+        answer->stage = err ? answer->stage : STAGE_SCAN_STDERR;
+        return err;
+    case STAGE_SCAN_STDERR:
+        err = scan_stream(answer, RUN_STDERR, &answer->stderr_is_text);
+        if (err) {
+            return err;
+        }
         answer->stage = STAGE_JSON_STDOUT;
         return buf_printf(out, "{\"%s\":\"", answer->stdout_is_text ? "stdout" : "stdout64");
     case STAGE_JSON_STDOUT:
@@ -256,7 +273,7 @@ static enum err format_step(struct run_answer *answer) {
         bool first = answer->stage == STAGE_JSON_STDOUT;
         before = answer->reader.offset;
         err = format_next(answer, first ? RUN_STDOUT : RUN_STDERR);
-        if (err || out->length > 0 || answer->reader.offset != before) {
+        if (err || out->length > length_before || answer->reader.offset != before) {
             return err;
         }
         err = flush_carries(answer);
@@ -283,22 +300,23 @@ static enum http_pull_result pull(void *argument, void *buffer, size_t size, siz
     if (answer->form == ACCEPT_TEXT) {
         return pull_text(answer, buffer, size, ret_length);
     }
-    for (;;) {
-        if (answer->formatted.length > 0) {
-            return take_formatted(answer, buffer, size, ret_length);
+    /* Many small frames go together, so that each does not cost a turn of the loop. */
+    enum err err = ERR_OK;
+    for (unsigned steps = 0; !err && answer->stage != STAGE_DONE; steps++) {
+        bool is_enough = answer->formatted.length >= PIECE_BYTES || steps >= SCAN_READS_MAX;
+        if (answer->formatted.length > 0 && is_enough) {
+            break;
         }
-        if (answer->stage == STAGE_DONE) {
-            return HTTP_PULL_END;
-        }
-        enum err err = format_step(answer);
-        if (err == ERR_PENDING) {
-            answer->waiting = true;
-            return HTTP_PULL_WAIT;
-        }
-        if (err) {
-            return HTTP_PULL_ABORT;
-        }
+        err = format_step(answer);
     }
+    if (err && err != ERR_PENDING) {
+        return HTTP_PULL_ABORT;
+    }
+    if (answer->formatted.length > 0) {
+        return take_formatted(answer, buffer, size, ret_length);
+    }
+    answer->waiting = err == ERR_PENDING;
+    return err ? HTTP_PULL_WAIT : HTTP_PULL_END;
 }
 
 /* --- life --------------------------------------------------------------------------------- */
