@@ -106,6 +106,16 @@ def test_delete_a_directory_with_all_that_is_in_it(app):
     assert app.get(f"{FILES}/tree.txt").body == b"stays"
 
 
+def test_a_long_directory(app):
+    names = [f"{i:03}" for i in range(300)]
+    assert app.put(f"{FILES}/long/?unpack", make_tar({name: b"x" for name in names})).status == 200
+    assert app.get(f"{FILES}/long/").text.split() == names
+    listed = app.get(f"{FILES}/long/", headers={"Accept": "application/json"})
+    assert json.loads(listed.text) == [{"name": name, "type": "file"} for name in names]
+    assert app.delete(f"{FILES}/long").status == 204
+    assert app.get(f"{FILES}/long").status == 404
+
+
 def test_delete_a_deep_directory(app):
     path = f"{FILES}/deep" + "/d" * 100
     assert app.put(f"{path}/file", b"x").status == 201

@@ -4,6 +4,8 @@
 
 /* How deep a directory may be that DELETE removes with all that is in it. */
 #define DEPTH_MAX 256
+/* Steps of a removal in one go: then others have their turn. */
+#define STEPS_MAX 128
 
 /* --- DELETE ----------------------------------------------------------------------------------- */
 
@@ -184,7 +186,11 @@ static enum err delete_once(struct tree_delete *delete) {
 static void delete_step(struct request *request) {
     struct tree_delete *delete = request->state;
     enum err err = ERR_OK;
-    while (!err && delete->stage != DELETE_ANSWERED) {
+    for (unsigned steps = 0; !err && delete->stage != DELETE_ANSWERED; steps++) {
+        if (steps == STEPS_MAX) {
+            op_wake(&request->op);
+            return;
+        }
         err = delete_once(delete);
     }
     if (err && err != ERR_PENDING) {

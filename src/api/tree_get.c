@@ -2,6 +2,7 @@
  * as a tar. */
 #include "api/archive.h"
 #include "api/handlers.h"
+#include "api/json_text.h"
 #include "api/tree.h"
 
 #include <inttypes.h>
@@ -220,17 +221,20 @@ static const char *type_text(uint8_t type) {
     }
 }
 
-static json_t *list_as_json(const struct dir_list *list) {
-    json_t *array = json_array();
-    for (size_t i = 0; array && i < list->count; i++) {
-        struct str name = dir_list_name(list, i);
+/* Without jansson's objects, which cost ten times as much: a directory may be long. */
+static enum err list_as_json(const struct dir_list *list, struct buf *text) {
+    enum err err = buf_append_byte(text, '[');
+    const char *separator = "";
+    for (size_t i = 0; !err && i < list->count; i++) {
         if (is_self_or_parent(list, i)) {
             continue;
         }
-        json_array_append_new(array, json_pack("{s:s%, s:s}", "name", name.data, name.length,
-                                               "type", type_text(list->entries[i].type)));
+        err = buf_printf(text, "%s{\"name\":\"", separator);
+        err = err ? err : json_text_escape(dir_list_name(list, i), text);
+        err = err ? err : buf_printf(text, "\",\"type\":\"%s\"}", type_text(list->entries[i].type));
+        separator = ",";
     }
-    return array;
+    return err ? err : buf_append_str(text, STR("]\n"));
 }
 
 static int compare_names(const void *a, const void *b, void *list) {
@@ -248,17 +252,21 @@ static void answer_list(struct tree_get *get) {
         qsort_r(get->list.entries, get->list.count, sizeof *get->list.entries, compare_names,
                 &get->list);
     }
-    if (request->accept == ACCEPT_JSON) {
-        request_respond_json(request, 200, list_as_json(&get->list));
-        return;
-    }
+    bool is_json = request->accept == ACCEPT_JSON;
     cleanup_buf struct buf text = {0};
-    enum err err = list_as_text(&get->list, &text);
+    enum err err = is_json ? list_as_json(&get->list, &text) : list_as_text(&get->list, &text);
     if (err) {
         request_fail(request, err, NULL);
         return;
     }
-    request_respond_text(request, 200, buf_str(&text));
+    if (!is_json) {
+        request_respond_text(request, 200, buf_str(&text));
+        return;
+    }
+    err = http_add_header(request->exchange, "Content-Security-Policy", "sandbox");
+    (void)err; /* it is JSON, which no browser runs */
+    request->responded = true;
+    http_respond(request->exchange, 200, "application/json", text.data, text.length);
 }
 
 /* --- steps ------------------------------------------------------------------------------------ */

@@ -199,6 +199,7 @@ static size_t body(struct request *request, const uint8_t *data, size_t length) 
         return 0;
     }
     if (length > request->api->limits.upload_bytes_max - put->offset) {
+        op_abandon(&request->op); /* a write may be pending */
         put->failure = ERR_FBIG;
         put->stage = STAGE_CLEAN;
         step(request);
