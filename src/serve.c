@@ -352,11 +352,23 @@ static enum err start(struct server *server, struct buf *message) {
     return err;
 }
 
-/* Compilers whose requests are gone have been killed; their ends have to be noticed. */
-static void await_compilers(struct server *server) {
-    while (server->api.engine && engine_is_compiling(server->api.engine)) {
+static bool is_at_work(const struct server *server) {
+    for (size_t i = 0; i < server->thread_count; i++) {
+        if (server->loops[i] && loop_has_works(server->loops[i])) {
+            return true;
+        }
+    }
+    return server->api.engine && engine_is_compiling(server->api.engine);
+}
+
+/* Compilers whose requests are gone have been killed, and their ends have to be noticed. Workers go
+ * on with what nobody waits for any longer, and use the catalog and the engine. */
+static void await_works(struct server *server) {
+    while (is_at_work(server)) {
         for (size_t i = 0; i < server->thread_count; i++) {
-            loop_turn(server->loops[i]);
+            if (server->loops[i]) {
+                loop_turn(server->loops[i]);
+            }
         }
         usleep(1000);
     }
@@ -367,7 +379,7 @@ static void finish(struct server *server) {
     for (size_t i = 0; i < server->thread_count; i++) {
         http_server_free(STEAL(server->http[i]));
     }
-    await_compilers(server);
+    await_works(server);
     ns_unref(server->api.tree);
     file_unref(server->api.root);
     runs_free(server->api.runs);

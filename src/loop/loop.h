@@ -103,6 +103,9 @@ struct loop_work {
     void *request; /* libuv's */
 };
 MUST_USE enum err loop_work_start(struct loop *loop, struct loop_work *work);
+/* Whether works are under way or wait to be done, such as those of operations that were given up:
+ * what they use must not go before. Thread: the loop's. */
+bool loop_has_works(const struct loop *loop);
 
 /* A child process, without a shell, with an empty standard input, in a session of its own. `exited`
  * comes once on the loop's thread; the process object is then gone. It dies with the thread that

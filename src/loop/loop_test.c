@@ -404,8 +404,11 @@ static void free_when_done(struct loop_work *base) {
 static void test_work(void **state) {
     (void)state;
     struct work work = {.base = {.run = run_work, .done = stop_when_done}, .loop_of_worker = loop};
+    assert_false(loop_has_works(loop));
     assert_int_equal(loop_work_start(loop, &work.base), ERR_OK);
+    assert_true(loop_has_works(loop));
     loop_run(loop);
+    assert_false(loop_has_works(loop));
     assert_true(work.is_done);
     assert_false(pthread_equal(work.thread, pthread_self()));
     assert_null(work.loop_of_worker);

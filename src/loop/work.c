@@ -15,6 +15,10 @@ static void on_work_done(uv_work_t *request, int status) {
     work->done(work);
 }
 
+bool loop_has_works(const struct loop *loop) {
+    return loop->work_count > 0;
+}
+
 enum err loop_work_start(struct loop *loop, struct loop_work *work) {
     loop_check_thread(loop);
     uv_work_t *request = malloc(sizeof *request);

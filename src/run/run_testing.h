@@ -286,11 +286,12 @@ static inline const char *fixture_output(struct fixture *fixture, struct run *ru
 
 static inline void fixture_done(struct fixture *fixture) {
     (void)fixture_output(NULL, NULL, 0);
-    applog_set_free(fixture->logs);
-    catalog_free(fixture->catalog);
-    while (engine_is_compiling(fixture->engine)) { /* a compiler that was given up, and killed */
+    /* A compiler that was given up, and killed, or the loading of a program that nobody wants. */
+    while (engine_is_compiling(fixture->engine) || loop_has_works(fixture->loops[0])) {
         loop_turn(fixture->loops[0]);
     }
+    applog_set_free(fixture->logs);
+    catalog_free(fixture->catalog);
     engine_free(fixture->engine);
     loop_free(fixture->loops[0]);
     assert_int_equal(fsio_remove_tree(fixture->directory), ERR_OK);
