@@ -16,6 +16,7 @@ enum {
     DEPTH_MAX = 4096,                    /* directories on the stack */
     NAMES_AT_ONCE = 32,
     INLINE_LEVELS = 12,
+    STEPS_AT_ONCE = 256, /* links can make a path of many thousands: then others have their turn */
 };
 
 struct walk_state {
@@ -412,7 +413,11 @@ enum err ns_walk(struct op *op, struct ns_walk *walk, struct ns *ns, const struc
     }
     struct str name = {0};
     bool found = false;
-    while (err == ERR_OK && !found) {
+    for (unsigned steps = 0; err == ERR_OK && !found; steps++) {
+        if (steps == STEPS_AT_ONCE) {
+            op_wake(op);
+            return ERR_PENDING;
+        }
         err = state->link ? read_link(op, state) : step(op, state, &name, &found);
     }
     if (err == ERR_PENDING) {

@@ -10,6 +10,7 @@
 enum {
     PIECE_BYTES = 64 * 1024,
     BYTES_A_TURN = 1024 * 1024, /* copied before the loop does something else */
+    REMOVALS_A_TURN = 256,
 };
 
 /* ---- taking turns ---- */
@@ -181,6 +182,7 @@ enum { CLEAR_FIND, CLEAR_LIST, CLEAR_NAMES, CLEAR_DIRECTORY };
 enum err union_clear_directory(struct union_job *job, struct file *parent, struct str name) {
     enum err err;
     size_t walked;
+    unsigned removals = 0;
     switch (job->clear_phase) {
     case CLEAR_FIND:
         err = file_walk(&job->op, parent, &name, 1, &walked, &job->cleared);
@@ -200,6 +202,10 @@ enum err union_clear_directory(struct union_job *job, struct file *parent, struc
         for (; job->whiteout_at < job->whiteouts.count; job->whiteout_at++) {
             if (job->whiteouts.entries[job->whiteout_at].type != FILE_WHITEOUT) {
                 continue;
+            }
+            if (removals++ == REMOVALS_A_TURN) {
+                op_wake(&job->op);
+                return ERR_PENDING;
             }
             err = file_remove(&job->op, job->cleared,
                               dir_list_name(&job->whiteouts, job->whiteout_at), false);

@@ -17,8 +17,12 @@ static uint64_t all_listings_bytes(const struct fdtab *table, const struct fd *e
     return bytes;
 }
 
+/* Of a directory with more names than this a run makes one snapshot in a turn. */
+#define LONG_LISTING 1000
+
 struct readdir_state {
     struct dir_list list; /* the snapshot that ns makes */
+    bool is_listed;
 };
 
 static void readdir_state_drop(void *pointer) {
@@ -31,9 +35,14 @@ static enum err take_snapshot(struct wasi *wasi, struct fd *fd) {
     struct readdir_state *state = wasi->call_state;
     if (!state)
         state = wasi_call_state(wasi, sizeof(*state), readdir_state_drop);
-    enum err err = ns_readdir(&wasi->op, wasi->ns, &fd->place, &state->list);
-    if (err)
-        return err;
+    if (!state->is_listed) {
+        enum err err = ns_readdir(&wasi->op, wasi->ns, &fd->place, &state->list);
+        if (err)
+            return err;
+        state->is_listed = true;
+        if (state->list.count > LONG_LISTING)
+            return wasi_call_yield(wasi);
+    }
     if (all_listings_bytes(&wasi->descriptors, fd) + listing_bytes(&state->list) >
         wasi->limits.listing_bytes)
         return ERR_NOMEM;

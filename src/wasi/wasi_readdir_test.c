@@ -105,6 +105,21 @@ static void test_many(void **state) {
     assert_int_equal(first + rest, 102);
 }
 
+/* A snapshot of a long directory ends the run's turn, each time. */
+static void test_long(void **state) {
+    struct fixture *f = *state;
+    must_make_directory(f, "dir");
+    char path[64];
+    for (unsigned i = 0; i < 1200; i++) {
+        snprintf(path, sizeof(path), "dir/file.%u", i);
+        must_make_file(f, path, "");
+    }
+    uint32_t fd = must_open(f, "dir", OFLAG_DIRECTORY, 0, 0);
+    for (int again = 0; again < 2; again++) {
+        count_in_buffers_of(f, fd, 4096, 1202);
+    }
+}
+
 static void test_buffer_is_filled(void **state) {
     struct fixture *f = *state;
     must_make_directory(f, "dir");
@@ -182,11 +197,17 @@ static void test_snapshots_are_limited(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        FIXTURE_TEST(test_empty_and_one),    FIXTURE_TEST(test_many),
-        FIXTURE_TEST(test_buffer_is_filled), FIXTURE_TEST(test_mounts_and_links_are_listed),
-        FIXTURE_TEST(test_errors),           cmocka_unit_test(test_snapshots_are_limited),
-        SLOW_TEST(test_empty_and_one),       SLOW_TEST(test_many),
-        SLOW_TEST(test_buffer_is_filled),    SLOW_TEST(test_mounts_and_links_are_listed),
+        FIXTURE_TEST(test_empty_and_one),
+        FIXTURE_TEST(test_many),
+        FIXTURE_TEST(test_long),
+        FIXTURE_TEST(test_buffer_is_filled),
+        FIXTURE_TEST(test_mounts_and_links_are_listed),
+        FIXTURE_TEST(test_errors),
+        cmocka_unit_test(test_snapshots_are_limited),
+        SLOW_TEST(test_empty_and_one),
+        SLOW_TEST(test_many),
+        SLOW_TEST(test_buffer_is_filled),
+        SLOW_TEST(test_mounts_and_links_are_listed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
