@@ -19,6 +19,15 @@ COMMANDS = ["create", "run", "apps", "show", "ps", "log", "kill", "pause", "resu
 TIMEOUT = 120
 
 
+class Started(subprocess.Popen):
+    """Does not wait at the end of a `with` for what a failed test left running."""
+
+    def __exit__(self, kind, *rest):
+        if kind:
+            self.kill()
+        super().__exit__(kind, *rest)
+
+
 class Cli:
     def __init__(self, binary, url=None):
         self.binary = str(binary)
@@ -44,8 +53,7 @@ class Cli:
         return error
 
     def start(self, *arguments, **options):
-        return subprocess.Popen([self.binary, *map(str, arguments)], env=self.environment,
-                                **options)
+        return Started([self.binary, *map(str, arguments)], env=self.environment, **options)
 
 
 @pytest.fixture(scope="module")

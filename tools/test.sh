@@ -35,7 +35,10 @@ count() {
     fi
 }
 
-ctest --test-dir "$build" --output-on-failure -j2 --output-junit "$results/c.xml"
+# Where make test was started in the background these signals are ignored, by all children too; the
+# tests send them.
+signals=(env --default-signal=INT,QUIT,HUP,PIPE)
+"${signals[@]}" ctest --test-dir "$build" --output-on-failure -j2 --output-junit "$results/c.xml"
 count "$results/c.xml" $? ctest
 
 python=python3
@@ -44,7 +47,7 @@ echo "== guests that are fetched, once"
 "$python" tests/support/guests.py || ((failed++))
 
 echo "== scenarios"
-"$python" -m pytest tests -q -rf --build "$build" --junit-xml "$results/scenarios.xml" "${@:2}"
+"${signals[@]}" "$python" -m pytest tests -q -rf --build "$build" --junit-xml "$results/scenarios.xml" "${@:2}"
 count "$results/scenarios.xml" $? pytest
 
 skipped=
