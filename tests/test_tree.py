@@ -261,6 +261,24 @@ def test_links_that_lead_out_or_nowhere(linker, target):
     assert linker.get("/apps/app/files/secret").body == b"of another app"
 
 
+def test_links_in_the_layer_of_a_run(linker):
+    """Nor can the links that a run left in a layer of its own."""
+    linker.put("/apps/app/files/secret", b"of another app")
+    response = linker.run("linker", "../../../apps/app/files", "/out", root="fresh")
+    root = f"/proc/{response.headers['run-id']}/root"
+    assert "out" in linker.get(f"{root}/").text.split()
+    path = f"{root}/out/secret"
+    assert 400 <= linker.get(f"{root}/out/").status < 500
+    assert 400 <= linker.get(path).status < 500
+    assert 400 <= linker.put(path, b"mine").status < 500
+    assert 400 <= linker.delete(path).status < 500
+    linker.request("MOVE", path, headers={"Destination": f"{root}/stolen"})
+    assert linker.get("/apps/app/files/secret").body == b"of another app"
+    assert linker.delete(f"{root}/out").status == 204
+    assert linker.put(f"{root}/own", b"x").status == 201
+    assert linker.get(f"{root}/own").body == b"x"
+
+
 def test_deleting_a_link_keeps_its_target(linker):
     link(linker, "dir", "/todir")
     assert linker.get("/apps/linker/files/todir/target").text == "behind a link"

@@ -14,9 +14,9 @@ struct str tree_path(const struct request *request);
  * slash at the end stays. Above the root there is nothing but the root. */
 void tree_path_normalize(struct buf *path);
 
-/* A walk in the tree. Below `files` of an app or a volume lie names and symbolic links that guests
- * made: there it goes on in a namespace of its own, which nothing leads out of. Lives in the
- * caller's state, zero at first. */
+/* A walk in the tree. Below `files` of an app or a volume and `root` of a run lie names and
+ * symbolic links that guests made: there it goes on in a namespace of its own, which nothing leads
+ * out of. Lives in the caller's state, zero at first. */
 struct tree_walk {
     struct ns_walk walk;
     struct ns *files; /* the namespace of the files, once they are reached; a reference */
