@@ -138,9 +138,11 @@ static void test_signals_are_as_at_first(void **state) {
     sigaddset(&blocked, SIGUSR2);
     assert_int_equal(pthread_sigmask(SIG_BLOCK, &blocked, &before), 0);
     signal(SIGPIPE, SIG_IGN);
+    /* 32 and 33 are glibc's own: nobody can set them, and make starts its commands with both
+     * ignored. */
     struct end end = run_script("while read name value; do case $name in"
-                                " SigBlk:|SigIgn:) test $value = 0000000000000000 || exit 1;;"
-                                " esac; done < /proc/self/status",
+                                " SigBlk:|SigIgn:) case $value in 0000000[01][08]0000000) ;;"
+                                " *) exit 1;; esac;; esac; done < /proc/self/status",
                                 NULL, NULL);
     signal(SIGPIPE, SIG_DFL);
     sigset_t after;
