@@ -9,6 +9,7 @@ enum {
     PIECE_MAX = 256 * 1024, /* of one call, so that a loop is not held */
     RANDOM_MAX = 64 * 1024,
     LOG_LINE_MAX = 16 * 1024,
+    LOG_LINES_MAX = 1024, /* of one call: an empty line costs as much as a long one */
 };
 
 struct devices_root {
@@ -105,7 +106,8 @@ static enum err write_log(struct op *op, struct file *file, const void *data, si
     }
     length = MIN(length, (size_t)PIECE_MAX);
     const char *bytes = data;
-    for (size_t done = 0; done < length;) {
+    size_t done = 0;
+    for (unsigned lines = 0; done < length && lines < LOG_LINES_MAX; lines++) {
         size_t room = LOG_LINE_MAX - device->line.length;
         size_t piece = MIN(length - done, room);
         const char *newline = memchr(bytes + done, '\n', piece);
@@ -119,7 +121,7 @@ static enum err write_log(struct op *op, struct file *file, const void *data, si
             log_line_ends(device);
         }
     }
-    *ret_written = length;
+    *ret_written = done;
     return ERR_OK;
 }
 

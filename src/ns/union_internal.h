@@ -134,6 +134,7 @@ struct union_job {
     bool top_exists; /* a directory that is to be made in the top layer is there */
     struct union_lookup lookup, new_lookup;
     struct union_listing listing;
+    bool has_rested;                            /* after a long listing */
     struct union_node *source, *replaced;       /* of a rename or remove; references */
     char *renamed_name;                         /* for the node's name after a rename */
     char temporary_name[40], whiteout_name[40]; /* reserved names in use; empty: none */

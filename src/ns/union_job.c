@@ -11,6 +11,7 @@ enum {
     PIECE_BYTES = 64 * 1024,
     BYTES_A_TURN = 1024 * 1024, /* copied before the loop does something else */
     REMOVALS_A_TURN = 256,
+    LONG_LISTING = 1000, /* names: after listing them the loop does something else */
 };
 
 /* ---- taking turns ---- */
@@ -223,6 +224,11 @@ enum err union_clear_directory(struct union_job *job, struct file *parent, struc
 
 enum err union_check_empty(struct union_job *job, struct union_node *node) {
     enum err err = union_list(&job->op, &job->listing, node);
+    if (err == ERR_OK && job->listing.count > LONG_LISTING && !job->has_rested) {
+        job->has_rested = true;
+        op_wake(&job->op);
+        return ERR_PENDING;
+    }
     return err != ERR_OK ? err : job->listing.result.count > 0 ? ERR_NOTEMPTY : ERR_OK;
 }
 

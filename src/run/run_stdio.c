@@ -1,8 +1,9 @@
 /* The standard streams of a run: its input pipe, and the files 0, 1 and 2. */
 #include "run/internal.h"
 
-/* Of one call, so that a loop is never held for long. */
-enum { WRITE_MAX = 256 * 1024 };
+/* Of one call, so that a loop is never held for long: in the log an empty line costs as much as a
+ * long one. */
+enum { WRITE_MAX = 256 * 1024, WRITE_LINES_MAX = 1024 };
 
 /* One number for the st_dev of all standard streams. */
 static uint64_t stream_device(void) {
@@ -119,6 +120,20 @@ static enum err try_write(struct run *run, unsigned stream, const void *data, si
     return ERR_OK;
 }
 
+/* How much of it is one call's. */
+static size_t piece_of(const char *data, size_t length) {
+    length = MIN(length, (size_t)WRITE_MAX);
+    size_t piece = 0;
+    for (unsigned lines = 0; lines < WRITE_LINES_MAX; lines++) {
+        const char *newline = memchr(data + piece, '\n', length - piece);
+        if (!newline) {
+            return length;
+        }
+        piece = (size_t)(newline - data) + 1;
+    }
+    return piece;
+}
+
 static enum err output_write(struct op *op, struct file *file, const void *data, size_t length,
                              uint64_t offset, size_t *ret_written) {
     (void)offset;
@@ -128,7 +143,7 @@ static enum err output_write(struct op *op, struct file *file, const void *data,
         *ret_written = 0;
         return ERR_OK;
     }
-    length = MIN(length, (size_t)WRITE_MAX);
+    length = piece_of(data, length);
     uint64_t time_ns = run_realtime_ns(run, clock_monotonic_ns());
     size_t written = length;
     enum err err = ERR_OK;

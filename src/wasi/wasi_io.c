@@ -144,9 +144,10 @@ static void advance(struct transfer_state *state, uint32_t moved) {
     }
 }
 
-/* Moves one piece. `*ret_end`: no more after this one. */
+/* Moves one piece. `*ret_end`: no more after this one; `*ret_short`: the device took less of it. */
 static enum err move_piece(struct wasi *wasi, const struct wasi_transfer *transfer, struct fd *fd,
-                           struct transfer_state *state, uint32_t *ret_moved, bool *ret_end) {
+                           struct transfer_state *state, uint32_t *ret_moved, bool *ret_end,
+                           bool *ret_short) {
     struct file *file = fd->place.file;
     bool seekable = file->traits & FILE_SEEKABLE;
     uint64_t offset = 0;
@@ -187,6 +188,7 @@ static enum err move_piece(struct wasi *wasi, const struct wasi_transfer *transf
     if (seekable && !transfer->has_offset && offset != OFFSET_APPEND)
         fd->position = offset + moved;
     *ret_moved = (uint32_t)moved;
+    *ret_short = moved < piece.length_bytes;
     *ret_end = moved == 0 ||
                (!transfer->is_write && !transfer->wait_for_all && moved < piece.length_bytes);
     return ERR_OK;
@@ -195,12 +197,13 @@ static enum err move_piece(struct wasi *wasi, const struct wasi_transfer *transf
 static enum err move_all(struct wasi *wasi, const struct wasi_transfer *transfer, struct fd *fd,
                          struct transfer_state *state) {
     uint32_t step_bytes = 0;
+    bool is_short = false;
     while (state->done_bytes < state->total_bytes) {
-        if (step_bytes >= wasi->limits.piece_bytes)
+        if (step_bytes >= wasi->limits.piece_bytes || is_short)
             return wasi_call_yield(wasi);
         uint32_t moved = 0;
         bool end = false;
-        enum err err = move_piece(wasi, transfer, fd, state, &moved, &end);
+        enum err err = move_piece(wasi, transfer, fd, state, &moved, &end, &is_short);
         if (err == ERR_PENDING)
             return err;
         if (err)
