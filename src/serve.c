@@ -214,6 +214,38 @@ static enum err start_runs(struct server *server, struct buf *message) {
     return err ? buf_fail(message, err, "the tree can't be made: %s", err_text(err)) : ERR_OK;
 }
 
+/* Our loops share their port (SO_REUSEPORT), which would also let a second server join in: half of
+ * the requests would go to each. So the port is first asked for alone. */
+static enum err claim_port(const struct server *server, struct buf *message) {
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } address = {.v4 = {.sin_family = AF_INET, .sin_port = htons(server->port)}};
+    socklen_t length = sizeof address.v4;
+    if (inet_pton(AF_INET, server->host, &address.v4.sin_addr) != 1) {
+        address.v6 =
+            (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(server->port)};
+        length = sizeof address.v6;
+        if (inet_pton(AF_INET6, server->host, &address.v6.sin6_addr) != 1) {
+            return ERR_INVAL;
+        }
+    }
+    int on = 1;
+    int descriptor = socket(address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool is_free = descriptor >= 0 &&
+                   setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
+                   bind(descriptor, &address.any, length) == 0;
+    enum err err = is_free ? ERR_OK : err_from_errno(errno);
+    if (descriptor >= 0) {
+        close(descriptor);
+    }
+    return err ? buf_fail(message, err,
+                          "can't listen on %s port %u: %s; choose another with --listen",
+                          server->host, server->port, err_text(err))
+               : ERR_OK;
+}
+
 static enum err start_http(struct server *server, struct buf *message) {
     const struct serve_options *options = &server->options;
     server->api.limits = (struct api_limits){.upload_bytes_max = options->upload_bytes,
@@ -223,6 +255,10 @@ static enum err start_http(struct server *server, struct buf *message) {
     server->api.loop_count = server->thread_count;
     server->api.started_ns = clock_monotonic_ns();
     server->application = api_application(&server->api);
+    enum err err = claim_port(server, message);
+    if (err) {
+        return err;
+    }
     uint64_t connections = MAX(options->connections / server->thread_count, 1);
     for (size_t i = 0; i < server->thread_count; i++) {
         struct http_options http = {
@@ -235,8 +271,8 @@ static enum err start_http(struct server *server, struct buf *message) {
             .body_rate_minimum = KIB,
             .head_bytes_max = 32 * KIB,
         };
-        enum err err = http_server_new(server->loops[i], &http, &server->application,
-                                       &server->http[i], message);
+        err = http_server_new(server->loops[i], &http, &server->application, &server->http[i],
+                              message);
         if (err) {
             return err;
         }

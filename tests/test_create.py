@@ -1,12 +1,14 @@
 """POST /create: what is taken, what is refused and with which words, names, options, updates."""
 
 import gzip
+import io
 import json
 import os
 import pathlib
 import re
 import signal
 import socket
+import tarfile
 
 import pytest
 
@@ -492,3 +494,14 @@ def test_refused_while_stopping(make_server, guests, eventually):
     assert response.status == 503 and "stopping" in response.text
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(timeout=60) == 0, server.read_log()
+
+
+def test_an_archive_with_the_program_alone(client):
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        member = tarfile.TarInfo("app.wasm")
+        program = wat_print("alone")
+        member.size = len(program)
+        archive.addfile(member, io.BytesIO(program))
+    assert create(client, "alone", data.getvalue()).status == 201
+    assert client.run("alone").text == "alone"

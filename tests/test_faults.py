@@ -159,10 +159,9 @@ def impatient(build, tmp_path_factory):
 def test_slow_heads(impatient, data):
     with impatient.client.connect() as connection:
         connection.sendall(data)
-        assert connection.recv(1 << 16) in (b"",) or True
-        # It is closed by the server: only then does recv give nothing.
-        while connection.recv(1 << 16):
-            pass
+        # It is closed by the server: only then does recv give nothing (it would time out).
+        received = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+        assert b" 200 " not in received
 
 
 @pytest.mark.parametrize("method,path", [
@@ -330,7 +329,7 @@ def test_a_damaged_volume(make_server, guests, damage):
     client = server.client
     response = client.get("/apps/first/files/note")
     assert response.status == 500, response
-    assert path.name in response.text and "damaged" in response.text or "volume" in response.text
+    assert "volume" in response.text and "damaged" in response.text
     response = client.run("first", "get", "/note")
     assert response.status == 500 or response.trailers.get("run-exit") != "0", response
     assert client.put("/apps/first/files/note", b"x").status == 500
@@ -558,3 +557,11 @@ def test_many_things_at_once(make_server, eventually):
     assert len(list((server.state / "volumes").glob("*.db"))) <= len(before)
     again = make_server(state=server.state)
     assert check(again.client) == before
+
+
+def test_two_servers_on_one_port(make_server):
+    first = make_server()
+    second = make_server(listen=f"127.0.0.1:{first.port}", start=False)
+    with pytest.raises(RuntimeError, match="address in use"):
+        second.start()
+    assert first.client.get("/healthz").status == 200

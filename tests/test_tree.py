@@ -813,3 +813,24 @@ def test_puts_leave_nothing_beside(app, eventually):
                 "Content-Length": "1000000"}) + b"x" * 500000)
     eventually(lambda: app.get(f"{FILES}/half").text == "kept\n")
     assert app.get(f"{FILES}/half/kept").body == b"whole"
+
+
+def test_a_directory_takes_no_content(client):
+    client.create("plain", wat_empty())
+    response = client.put("/apps/plain/files/made/", b"important")
+    assert response.status == 400 and "directory" in response.text
+    assert client.get("/apps/plain/files/made/").status == 404
+    assert client.put("/apps/plain/files/made/").status == 201
+    assert client.get("/apps/plain/files/made/").status == 200
+
+
+def test_an_encoded_slash_is_refused(client):
+    assert client.get("/apps%2fplain").status == 400
+
+
+def test_move_to_another_server(client):
+    client.create("plain", wat_empty())
+    response = client.request("MOVE", "/apps/plain",
+                              headers={"Destination": "http://elsewhere.example/apps/moved"})
+    assert response.status == 400 and "another server" in response.text
+    assert client.get("/apps/plain/info").status == 200

@@ -81,17 +81,15 @@ static enum access_verdict check_token(const struct access *access, struct str a
 
 enum access_verdict access_check(const struct access *access,
                                  const struct access_request *request) {
-    bool token_required = access->token_required;
-    if (request->has_forwarding_header) {
-        bool trusted = false;
-        for (size_t i = 0; i < access->trusted_proxy_count; i++) {
-            trusted |= strcmp(access->trusted_proxies[i], request->client_address) == 0;
-        }
-        if (!trusted) {
-            return ACCESS_PROXIED;
-        }
-        token_required = true;
+    bool from_proxy = false;
+    for (size_t i = 0; i < access->trusted_proxy_count; i++) {
+        from_proxy |= strcmp(access->trusted_proxies[i], request->client_address) == 0;
     }
+    if (request->has_forwarding_header && !from_proxy) {
+        return ACCESS_PROXIED;
+    }
+    /* Not every proxy says that it is one: whatever comes from its address needs a token. */
+    bool token_required = access->token_required || from_proxy;
     if (token_required) {
         enum access_verdict verdict = check_token(access, request->authorization);
         if (verdict != ACCESS_GRANTED) {

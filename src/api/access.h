@@ -2,8 +2,9 @@
  *
  * On a loopback address no token is needed, but a request must be meant for us: its Host is a
  * loopback name (or one given by --domain), its Origin, if any, is ours, a browser does not say
- * that another site sent it, and it did not come through a proxy. With --trust-proxy ADDRESS what
- * comes through that proxy is let in with a token. On any other address a token is needed. A token
+ * that another site sent it, and it did not come through a proxy. With --trust-proxy ADDRESS
+ * whatever comes from that address is let in with a token, also where the proxy does not say that
+ * it is one. On any other address a token is needed. A token
  * is 256 random bits; only its SHA-256 is kept (state directory, `tokens`), compared in constant
  * time.
  *

@@ -125,6 +125,10 @@ static void test_proxies(void **state) {
     assert_int_equal(access_check(&access, &request), ACCESS_TOKEN_WRONG);
     request.authorization = STR("Bearer 0123456789abcdef0123456789abcdef");
     assert_int_equal(access_check(&access, &request), ACCESS_GRANTED);
+    request.has_forwarding_header = false; /* a proxy that does not say that it is one */
+    assert_int_equal(access_check(&access, &request), ACCESS_GRANTED);
+    request.authorization = (struct str){0};
+    assert_int_equal(access_check(&access, &request), ACCESS_TOKEN_MISSING);
 }
 
 static void test_tokens(void **state) {

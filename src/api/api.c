@@ -279,6 +279,12 @@ static void begin(void *context, struct http_exchange *exchange) {
                             (int)REQUEST_PATH_BYTES_MAX);
         return;
     }
+    /* A proxy before us takes "%2F" for a part of a name and may have let it pass for that. */
+    if (memmem(raw_path.data, raw_path.length, "%2F", 3) ||
+        memmem(raw_path.data, raw_path.length, "%2f", 3)) {
+        request_fail_status(request, 400, "a name has no slash in it: %%2F can't be in a path");
+        return;
+    }
     enum err err = query_decode(raw_path, false, &request->path);
     if (err || !str_is_utf8(buf_str(&request->path))) {
         request_fail_status(request, 400,

@@ -34,7 +34,9 @@ static void create_step(struct request *request) {
             break;
         case STAGE_CLOSE:
             err = create_work(create, &is_archive);
-            create->stage = err ? create->stage : STAGE_INSPECT;
+            if (!err) {
+                create_after_close(create);
+            }
             break;
         case STAGE_INSPECT:
             err = create_work(create, &is_archive);

@@ -63,6 +63,8 @@ MUST_USE enum err create_work(struct create *create, bool *ret_is_archive);
  */
 MUST_USE enum err create_after_look(struct create *create, bool is_archive);
 MUST_USE enum err create_unpack(struct create *create);
+/* The layer's database is closed. Goes on to INSPECT. */
+void create_after_close(struct create *create);
 MUST_USE enum err create_compile(struct create *create);
 MUST_USE enum err create_apply(struct create *create);
 

@@ -81,6 +81,15 @@ enum err create_unpack(struct create *create) {
     return ERR_OK;
 }
 
+void create_after_close(struct create *create) {
+    create->stage = STAGE_INSPECT;
+    if (access(buf_text(&create->layer_path), F_OK) != 0) {
+        /* The archive had the program alone: a volume in which nothing was written has no file. */
+        create->layer_path.length = 0;
+        create->layer_is_temporary = false;
+    }
+}
+
 enum err create_compile(struct create *create) {
     struct request *request = create->request;
     if (create->was_compiled) {

@@ -1,7 +1,7 @@
 /* GET / and GET /healthz. */
 #include "api/handlers.h"
 
-static enum err list_routes(struct buf *text) {
+static enum err list_routes(struct str host, struct buf *text) {
     enum err err = buf_append_str(
         text,
         STR("0asm: everything is a file. GET reads, PUT writes, DELETE removes, MOVE renames, "
@@ -10,11 +10,12 @@ static enum err list_routes(struct buf *text) {
         err = buf_printf(text, "  %-28s %s\n", routes[i].usage, routes[i].help);
     }
     if (!err) {
-        err = buf_append_str(text, STR("\nTwo lines to begin with:\n"
-                                       "  curl -X POST --data-binary @first.wasm "
-                                       "'http://127.0.0.1:8080/create?name=first_app'\n"
-                                       "  curl -X POST "
-                                       "'http://127.0.0.1:8080/run?name=first_app'\n"));
+        err = buf_printf(text,
+                         "\nTwo lines to begin with:\n"
+                         "  curl -X POST --data-binary @first.wasm "
+                         "'http://" STR_FORMAT "/create?name=first_app'\n"
+                         "  curl -X POST 'http://" STR_FORMAT "/run?name=first_app'\n",
+                         STR_ARGS(host), STR_ARGS(host));
     }
     return err;
 }
@@ -31,7 +32,7 @@ static void index_start(struct request *request) {
         return;
     }
     cleanup_buf struct buf text = {0};
-    enum err err = list_routes(&text);
+    enum err err = list_routes(http_header(request->exchange, "Host"), &text);
     if (err) {
         request_fail(request, err, NULL);
         return;

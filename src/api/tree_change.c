@@ -251,6 +251,11 @@ static enum err parse_destination(struct request *request, struct buf *ret_path)
     const char *scheme = memmem(text.data, text.length, "://", 3);
     if (scheme) {
         struct str rest = {scheme + 3, text.length - (size_t)(scheme + 3 - text.data)};
+        struct str path = rest;
+        if (!str_equal(str_cut(&path, '/'), http_header(request->exchange, "Host"))) {
+            return buf_fail(&request->message, ERR_INVAL,
+                            "the Destination header names another server");
+        }
         const char *slash = memchr(rest.data, '/', rest.length);
         text = slash ? (struct str){slash, rest.length - (size_t)(slash - rest.data)} : STR("/");
     }

@@ -424,6 +424,15 @@ static void start(struct request *request) {
         request_fail_status(request, 413, "the body is larger than %" PRIu64 " bytes", length_max);
         return;
     }
+    bool ends_in_slash = request->path.data[request->path.length - 1] == '/';
+    if (ends_in_slash && http_has_body(request->exchange) &&
+        !request_has_parameter(request, "unpack")) {
+        request_fail_status(request, 400,
+                            "%s is a directory, which has no content; leave the body out to make "
+                            "it, or the last slash to write a file",
+                            buf_text(&request->path));
+        return;
+    }
     struct tree_put *put = calloc(1, sizeof *put);
     if (!put) {
         request_fail(request, ERR_NOMEM, NULL);

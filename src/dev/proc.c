@@ -266,7 +266,7 @@ static enum err control_read(struct op *op, struct file *file, void *data, size_
 /* A verb a line. Where one is unknown, nothing of this write is done. */
 static enum err control_write(struct op *op, struct file *file, const void *data, size_t length,
                               uint64_t offset, size_t *ret_written) {
-    (void)op, (void)offset;
+    (void)offset;
     if (length > CONTROL_MAX) {
         return ERR_INVAL;
     }
@@ -283,7 +283,9 @@ static enum err control_write(struct op *op, struct file *file, const void *data
                 continue;
             }
             if (pass == 0 && !dev_proc_is_verb(verb)) {
-                return ERR_INVAL;
+                return buf_fail(op->message, ERR_INVAL,
+                                "'%.*s' can't be done to a run; there are pause, resume and kill",
+                                (int)MIN(verb.length, (size_t)32), verb.data);
             }
             if (pass == 1) {
                 (void)!dev_proc_control(run, verb);
