@@ -489,6 +489,31 @@ def test_damaged_archives(app, body):
     assert response.status >= 400 or body == b"", response
 
 
+def test_a_cut_archive_leaves_whole_files(app):
+    """What comes in half replaces nothing; nothing of it stays, nor under another name."""
+    where = f"{FILES}/cut"
+    assert app.put(f"{where}/big", b"o" * 100_000).status == 201
+    archive = make_tar({"other": b"n", "big": b"n" * 100_000, "new": b"n"})
+    assert app.put(f"{where}/?unpack", archive[:60_000]).status == 400
+    assert app.get(f"{where}/big").body == b"o" * 100_000
+    assert app.get(f"{where}/").text.split() == ["big", "other"]
+    archive_of_one = make_tar({"new": b"n" * 100_000})
+    assert app.put(f"{where}/?unpack", archive_of_one[:60_000]).status == 400
+    assert app.get(f"{where}/").text.split() == ["big", "other"]
+    assert app.put(f"{where}/?unpack", archive).status == 200
+    assert app.get(f"{where}/big").body == b"n" * 100_000
+    assert app.get(f"{where}/").text.split() == ["big", "new", "other"]
+
+
+def test_unpacking_sweeps_what_a_crash_left(app):
+    where = f"{FILES}/swept"
+    leftover = ".zasm-put-00000000-0000000000000000"
+    assert app.put(f"{where}/?unpack", make_tar({f"d/{leftover}": b"half", "d/a": b"o"})).status == 200
+    assert app.put(f"{where}/?unpack", make_tar({"d/a": b"n"})).status == 200
+    assert app.get(f"{where}/d/").text.split() == ["a"]
+    assert app.get(f"{where}/d/{leftover}").status == 404
+
+
 def test_an_upload_with_files(app, guests):
     body = make_tar({"app.wasm": guests.c("probe"), "in.txt": b"from the layer", "www/x": b"y"})
     response = app.post("/create?name=layered", body, headers={"Accept": "application/json"})

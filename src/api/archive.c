@@ -1,6 +1,8 @@
 #include "api/archive.h"
 
 #include "api/archive_source.h"
+#include "api/tree.h"
+#include "base/map.h"
 
 #include <stdio.h>
 
@@ -9,13 +11,16 @@ enum stage {
     STAGE_PARENTS, /* to the directory that it is in, making what is missing */
     STAGE_PLACE,   /* makes it */
     STAGE_REPLACE, /* removes what has its name, then STAGE_PLACE again */
+    STAGE_SWEEP,   /* what a crash left in the directory goes, then STAGE_PLACE beside its target */
     STAGE_OPEN,
     STAGE_WRITE,
     STAGE_MORE, /* the next piece of its content comes from a worker */
     STAGE_SIZE,
     STAGE_TIMES,
+    STAGE_RENAME, /* what was written beside its target replaces it */
     STAGE_TARGET, /* of a hard link: finds it */
     STAGE_END,    /* the times of the directories that are still open */
+    STAGE_CLEAN,  /* failed: removes the file that is not whole */
     STAGE_DONE,
 };
 
@@ -24,11 +29,16 @@ enum stage {
 struct level {
     struct file *directory; /* a reference */
     char *name;             /* owned; NULL for the first */
+    uint64_t path_hash;     /* of the names from the first to here */
     bool has_modified;
     uint64_t modified_ns;
 };
 
+/* Places for the directories that were swept, by hash: one that lost its place is swept again. */
+enum { SWEPT_SIZE = 128 };
+
 struct unpack {
+    const struct op *op; /* of the last step */
     struct source *source;
     enum stage stage;
     struct level levels[1 + ARCHIVE_DEPTH_MAX];
@@ -37,6 +47,13 @@ struct unpack {
     unsigned replaced; /* how often something was in the way of this entry */
     struct file *file; /* what was made, or a hard link's target; a reference */
     struct file *opened;
+    bool is_beside;                      /* it is written under the temporary name */
+    bool is_partial;                     /* it is there, or may be, and is not whole */
+    char temporary[TREE_TEMPORARY_SIZE]; /* while is_beside */
+    struct tree_sweep *sweep;
+    uint64_t swept[SWEPT_SIZE];
+    bool goes_as_whole;   /* see unpack_free */
+    enum err failure;     /* while STAGE_CLEAN is under way, and after it */
     size_t written;       /* of the piece */
     uint64_t written_end; /* of the content: what lies behind is a hole */
     struct unpack_result result;
@@ -81,8 +98,11 @@ static enum err push(struct unpack *unpack, struct file *directory, struct str n
     if (!copy) {
         return ERR_NOMEM;
     }
+    uint64_t path_hash[] = {present_level(unpack)->path_hash, map_hash(name.data, name.length)};
     unpack->levels[++unpack->depth] =
-        (struct level){.directory = file_ref(directory), .name = copy};
+        (struct level){.directory = file_ref(directory),
+                       .name = copy,
+                       .path_hash = map_hash(path_hash, sizeof path_hash)};
     return ERR_OK;
 }
 
@@ -226,21 +246,54 @@ static enum err find_target(struct op *op, struct unpack *unpack) {
     return ERR_OK;
 }
 
+/* Another time, with a name beside the target. */
+static void go_beside(struct unpack *unpack) {
+    unpack->is_beside = true;
+    tree_beside_name(unpack->temporary);
+    uint64_t hash = present_level(unpack)->path_hash | 1; /* 0 is an empty place */
+    uint64_t *place = &unpack->swept[hash / 2 % SWEPT_SIZE];
+    unpack->stage = *place == hash ? STAGE_PLACE : STAGE_SWEEP;
+    *place = hash;
+}
+
+static enum err sweep(struct op *op, struct unpack *unpack) {
+    enum err err = tree_sweep_step(op, present_level(unpack)->directory, &unpack->sweep);
+    if (err == ERR_PENDING) {
+        return err;
+    }
+    /* What can't be swept does not keep anything from being written. */
+    tree_sweep_free(STEAL(unpack->sweep));
+    unpack->stage = STAGE_PLACE;
+    return ERR_OK;
+}
+
+static struct str written_name(const struct unpack *unpack) {
+    return unpack->is_beside ? str_of(unpack->temporary) : entry_name(&unpack->source->entry);
+}
+
 static enum err place(struct op *op, struct unpack *unpack) {
     const struct source_entry *entry = &unpack->source->entry;
     struct file *directory = present_level(unpack)->directory;
     struct str name = entry_name(entry);
+    bool has_content = !entry->is_hard_link && entry->type != FILE_SYMBOLIC_LINK;
     enum err err;
     if (entry->is_hard_link) {
         err = file_link(op, unpack->file, directory, name);
     } else if (entry->type == FILE_SYMBOLIC_LINK) {
         err = file_symlink(op, directory, name, str_of(entry->target));
     } else {
-        err = file_create(op, directory, name, FILE_REGULAR, &unpack->file);
+        err = file_create(op, directory, written_name(unpack), FILE_REGULAR, &unpack->file);
+        /* Should the client vanish meanwhile, it is made all the same. Of one that is not beside
+         * its target nobody could tell then whose it is. */
+        unpack->is_partial = err == ERR_OK || (err == ERR_PENDING && unpack->is_beside);
     }
     if (err == ERR_EXIST && unpack->replaced < 8) {
         unpack->replaced++;
-        unpack->stage = STAGE_REPLACE;
+        if (has_content && directory->dev->rename) {
+            go_beside(unpack);
+        } else {
+            unpack->stage = STAGE_REPLACE;
+        }
         return ERR_OK;
     }
     if (err) {
@@ -248,13 +301,17 @@ static enum err place(struct op *op, struct unpack *unpack) {
     }
     unpack->replaced = 0;
     unpack->result.files++;
-    if (entry->is_hard_link || entry->type == FILE_SYMBOLIC_LINK) {
+    if (has_content) {
+        unpack->stage = STAGE_OPEN;
+    } else {
         file_unref(STEAL(unpack->file));
         unpack->stage = STAGE_FETCH;
-    } else {
-        unpack->stage = STAGE_OPEN;
     }
     return ERR_OK;
+}
+
+static enum err refuse_for_directory(struct unpack *unpack) {
+    return refuse(unpack, "can't be stored: there is a directory of its name");
 }
 
 /* What is there is removed, not written to: other names of it keep their content. */
@@ -262,7 +319,7 @@ static enum err replace(struct op *op, struct unpack *unpack) {
     enum err err = file_remove(op, present_level(unpack)->directory,
                                entry_name(&unpack->source->entry), false);
     if (err == ERR_ISDIR || err == ERR_PERM) {
-        return refuse(unpack, "can't be stored: there is a directory of its name");
+        return refuse_for_directory(unpack);
     }
     if (err && err != ERR_NOENT) {
         return err;
@@ -329,7 +386,36 @@ static enum err set_times(struct op *op, struct unpack *unpack) {
     }
     unpack->result.bytes += entry->size;
     close_file(unpack);
-    unpack->stage = STAGE_FETCH;
+    unpack->is_partial = unpack->is_beside;
+    unpack->stage = unpack->is_beside ? STAGE_RENAME : STAGE_FETCH;
+    return ERR_OK;
+}
+
+static enum err rename_over(struct op *op, struct unpack *unpack) {
+    struct file *directory = present_level(unpack)->directory;
+    enum err err = file_rename(op, directory, str_of(unpack->temporary), directory,
+                               entry_name(&unpack->source->entry));
+    if (err == ERR_ISDIR) {
+        return refuse_for_directory(unpack);
+    }
+    if (!err) {
+        unpack->is_partial = false;
+        unpack->stage = STAGE_FETCH;
+    }
+    return err;
+}
+
+static enum err clean(struct op *op, struct unpack *unpack) {
+    close_file(unpack);
+    if (unpack->is_partial) {
+        enum err err =
+            file_remove(op, present_level(unpack)->directory, written_name(unpack), false);
+        if (err == ERR_PENDING) {
+            return err;
+        }
+        unpack->is_partial = false;
+    }
+    unpack->stage = STAGE_DONE;
     return ERR_OK;
 }
 
@@ -342,6 +428,7 @@ static enum err fetch(struct op *op, struct unpack *unpack) {
         return err;
     }
     unpack->replaced = 0;
+    unpack->is_beside = false;
     if (source->is_end) {
         unpack->stage = STAGE_END;
     } else if (source->entry.is_diverted) {
@@ -387,6 +474,8 @@ static enum err step_once(struct op *op, struct unpack *unpack) {
         return place(op, unpack);
     case STAGE_REPLACE:
         return replace(op, unpack);
+    case STAGE_SWEEP:
+        return sweep(op, unpack);
     case STAGE_OPEN:
         return open_file(op, unpack);
     case STAGE_WRITE:
@@ -397,10 +486,14 @@ static enum err step_once(struct op *op, struct unpack *unpack) {
         return set_size(op, unpack);
     case STAGE_TIMES:
         return set_times(op, unpack);
+    case STAGE_RENAME:
+        return rename_over(op, unpack);
     case STAGE_TARGET:
         return find_target(op, unpack);
     case STAGE_END:
         return finish(op, unpack);
+    case STAGE_CLEAN:
+        return clean(op, unpack);
     case STAGE_DONE:
         break;
     }
@@ -409,13 +502,18 @@ static enum err step_once(struct op *op, struct unpack *unpack) {
 
 enum err unpack_step(struct op *op, struct unpack *unpack, struct unpack_result *ret_result,
                      struct buf *message) {
-    enum err err = ERR_OK;
-    while (!err && unpack->stage != STAGE_DONE) {
-        err = step_once(op, unpack);
+    unpack->op = op;
+    while (unpack->stage != STAGE_DONE) {
+        enum err err = step_once(op, unpack);
+        if (err == ERR_PENDING) {
+            return err;
+        }
+        if (err) {
+            unpack->failure = err;
+            unpack->stage = STAGE_CLEAN;
+        }
     }
-    if (err == ERR_PENDING) {
-        return err;
-    }
+    enum err err = unpack->failure;
     if (err) {
         const struct buf *why = &unpack->source->message;
         return why->length > 0 ? buf_fail(message, err, "%s", buf_text(why)) : err;
@@ -435,6 +533,7 @@ enum err unpack_new(const struct unpack_options *options, struct unpack **ret_un
         return err;
     }
     unpack->levels[0].directory = file_ref(options->directory);
+    unpack->goes_as_whole = options->diverted_name != NULL;
     *ret_unpack = unpack;
     return ERR_OK;
 }
@@ -444,6 +543,10 @@ void unpack_free(struct unpack *unpack) {
         return;
     }
     close_file(unpack);
+    tree_sweep_free(unpack->sweep);
+    if (unpack->is_partial && !unpack->goes_as_whole) {
+        tree_remove_left(unpack->op, present_level(unpack)->directory, written_name(unpack));
+    }
     for (size_t i = 0; i <= unpack->depth; i++) {
         level_done(&unpack->levels[i]);
     }

@@ -5,6 +5,10 @@
  * absolute names, `..`, names that are not UTF-8, devices, more entries or bytes than allowed.
  * Owners and permissions are not kept; times, symbolic and hard links are.
  *
+ * A file that replaces one appears when it is whole: until then it lies beside it under a hidden
+ * name (where the device can rename). One that is new is written in its place. When unpacking fails
+ * or is given up, the file it was at goes; those before it stay.
+ *
  * Thread: the op's loop. Layer: ns. */
 #pragma once
 
@@ -28,7 +32,9 @@ MUST_USE enum err unpack_new(const struct unpack_options *options, struct unpack
 /* Polled. INVAL with a sentence for what is wrong with the archive; else what the device says. */
 MUST_USE enum err unpack_step(struct op *op, struct unpack *unpack,
                               struct unpack_result *ret_result, struct buf *message);
-void unpack_free(struct unpack *unpack); /* accepts NULL */
+/* Accepts NULL. Given up amid a file, before the op is done: what there is of it is removed later,
+ * unless a file is diverted: such an upload goes as a whole. */
+void unpack_free(struct unpack *unpack);
 /* Whether the first bytes of a file look like a tar, possibly compressed. 512 bytes are enough. */
 bool unpack_looks_like_archive(struct str beginning);
 

@@ -320,6 +320,128 @@ static void test_cut_off_anywhere(void **state) {
     }
 }
 
+/* How many names begin with a dot: what is written beside its target has such a one. */
+static size_t count_hidden(void) {
+    struct dir_list list = {0};
+    size_t hidden = 0;
+    assert_int_equal(file_readdir(&test_op, memory, &list), ERR_OK);
+    for (size_t i = 0; i < list.count; i++) {
+        hidden += dir_list_name(&list, i).data[0] == '.';
+    }
+    dir_list_done(&list);
+    return hidden;
+}
+
+static char *repeated(char byte, size_t length) {
+    char *text = malloc(length + 1);
+    assert_non_null(text);
+    memset(text, byte, length);
+    text[length] = 0;
+    return text;
+}
+
+static void assert_all_bytes(const char *path, char byte, size_t length) {
+    assert_int_equal(stat_of(path).size, length);
+    struct file *file = find(path);
+    char *content = repeated(0, length);
+    size_t read = 0;
+    for (size_t at = 0; at < length; at += read) {
+        assert_int_equal(file_read(&test_op, file, content + at, length - at, at, &read), ERR_OK);
+        assert_true(read > 0);
+    }
+    for (size_t i = 0; i < length; i++) {
+        assert_int_equal(content[i], byte);
+    }
+    free(content);
+    file_unref(file);
+}
+
+enum { BIG = 100000 };
+
+/* A tar with `other` and `big`, of one byte each all through; `big` begins at 1024. */
+static void tar_with_big(char byte) {
+    char *content = repeated(byte, BIG);
+    tar.length = 0;
+    tar_file("other", (char[]){byte, 0});
+    tar_file("big", content);
+    tar_end();
+    free(content);
+}
+
+static char first_byte(const char *path) {
+    struct file *file = find(path);
+    assert_non_null(file);
+    char byte;
+    size_t read;
+    assert_int_equal(file_read(&test_op, file, &byte, 1, 0, &read), ERR_OK);
+    assert_int_equal(read, 1);
+    file_unref(file);
+    return byte;
+}
+
+static void test_cut_in_a_file_that_replaces_another(void **state) {
+    (void)state;
+    tar_with_big('o');
+    assert_int_equal(unpack_tar(), ERR_OK);
+    tar_with_big('n');
+    assert_int_equal(unpack_bytes(tar.data, 60000), ERR_INVAL);
+    assert_content("other", "n"); /* was whole */
+    assert_all_bytes("big", 'o', BIG);
+    assert_int_equal(count_hidden(), 0);
+    assert_int_equal(unpack_tar(), ERR_OK);
+    assert_all_bytes("big", 'n', BIG);
+    assert_int_equal(count_hidden(), 0);
+}
+
+static void test_cut_in_a_new_file(void **state) {
+    (void)state;
+    tar_with_big('n');
+    assert_int_equal(unpack_bytes(tar.data, 60000), ERR_INVAL);
+    assert_content("other", "n");
+    assert_null(find("big"));
+    assert_int_equal(count_hidden(), 0);
+}
+
+/* Whatever the device refuses: the old file or the new one is there, and nothing else. */
+static void test_failures_of_the_device(void **state) {
+    (void)state;
+    bool ended = false;
+    for (long failing = 1; !ended; failing++) {
+        tar_with_big('o');
+        assert_int_equal(unpack_tar(), ERR_OK);
+        tar_with_big('n');
+        pending_fail = failing;
+        enum err err = unpack_tar();
+        ended = pending_fail > 0;
+        pending_fail = 0;
+        assert_int_equal(err, ended ? ERR_OK : ERR_IO);
+        assert_all_bytes("big", err ? 'o' : 'n', BIG);
+        assert_int_equal(count_hidden(), 0);
+        assert_true(failing < 1000);
+    }
+}
+
+static void test_leftovers_are_swept(void **state) {
+    (void)state;
+    tar_file("d/a", "old");
+    tar_file("d/.zasm-put-00000000-0000000000000000", "of an earlier life");
+    tar_file("d/.hidden", "not ours");
+    tar_end();
+    assert_int_equal(unpack_tar(), ERR_OK);
+    tar.length = 0;
+    tar_file("d/b", "nothing is replaced");
+    tar_end();
+    assert_int_equal(unpack_tar(), ERR_OK);
+    assert_content("d/.zasm-put-00000000-0000000000000000", "of an earlier life");
+    tar.length = 0;
+    tar_file("d/a", "new");
+    tar_end();
+    assert_int_equal(unpack_tar(), ERR_OK);
+    assert_null(find("d/.zasm-put-00000000-0000000000000000"));
+    assert_content("d/a", "new");
+    assert_content("d/.hidden", "not ours");
+}
+
 static void test_not_an_archive(void **state) {
     (void)state;
     assert_int_equal(unpack_bytes("hello", 5), ERR_INVAL);
@@ -479,6 +601,48 @@ static void test_given_up(void **state) {
     assert_content("e/b", "2");
 }
 
+/* The removal of what is left goes on after the unpacking: this goes on as long. */
+static void wait_until_nothing_is_hidden(void) {
+    while (count_hidden() > 0 || pending_files > 1) {
+        struct dir_list list = {0};
+        assert_int_equal(FINISH(file_readdir(&test_op, root, &list)), ERR_OK);
+        dir_list_done(&list);
+    }
+}
+
+static void test_given_up_while_replacing(void **state) {
+    (void)state;
+    tar_with_big('o');
+    assert_int_equal(unpack_tar(), ERR_OK);
+    tar_with_big('n');
+    int descriptor = descriptor_of(tar.data, tar.length);
+    bool ended = false, was_hidden = false;
+    for (int steps = 1; !ended; steps++) {
+        struct unpack_options options = {
+            .directory = root, .descriptor = descriptor, .entries_max = 10, .bytes_max = MIB};
+        struct unpack *unpack;
+        assert_int_equal(unpack_new(&options, &unpack), ERR_OK);
+        for (int i = 0; i < steps && !ended; i++) {
+            enum err err = unpack_step(&test_op, unpack, &result, &message);
+            ended = err != ERR_PENDING;
+            if (!ended && i + 1 < steps) {
+                wait_for_wake();
+            }
+        }
+        was_hidden = was_hidden || count_hidden() > 0;
+        op_abandon(&test_op);
+        test_woken = false;
+        unpack_free(unpack);
+        wait_until_nothing_is_hidden();
+        char byte = first_byte("big"); /* the new one once it has been renamed */
+        assert_true(byte == 'n' || (byte == 'o' && !ended));
+        assert_all_bytes("big", byte, BIG);
+        assert_true(steps < 1000);
+    }
+    assert_true(was_hidden);
+    close(descriptor);
+}
+
 static void test_looks_like_archive(void **state) {
     (void)state;
     tar_file("x", "y");
@@ -607,12 +771,17 @@ int main(void) {
         TEST(test_limits),
         TEST(test_deep_and_long_names),
         TEST(test_cut_off_anywhere),
+        TEST(test_cut_in_a_file_that_replaces_another),
+        TEST(test_cut_in_a_new_file),
+        TEST(test_failures_of_the_device),
+        TEST(test_leftovers_are_swept),
         TEST(test_not_an_archive),
         TEST(test_compressed),
         TEST(test_other_compressions_are_refused),
         TEST(test_sparse),
         TEST(test_diverted),
         TEST(test_given_up),
+        TEST(test_given_up_while_replacing),
         TEST(test_looks_like_archive),
         TEST(test_round_trip),
         TEST(test_pack_given_up),

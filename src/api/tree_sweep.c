@@ -1,23 +1,41 @@
-/* The files that PUT writes beside their targets: their names, and that none of them is left,
- * neither by a client that vanished nor by a crash. */
+/* The files that PUT and unpacking write beside their targets: their names, and that none of them
+ * is left, neither by a client that vanished nor by a crash. */
 #include "api/tree.h"
 #include "base/clock.h"
 #include "base/map.h"
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 
 #define PREFIX ".zasm-put-"
 
-void tree_temporary_name(const struct api *api, char name[TREE_TEMPORARY_SIZE]) {
-    uint64_t random = 0;
-    random_bytes(&random, sizeof random);
-    snprintf(name, TREE_TEMPORARY_SIZE, PREFIX "%08" PRIx32 "-%016" PRIx64, api->life, random);
+static uint32_t life; /* random: tells this run of the server from others */
+static pthread_once_t life_once = PTHREAD_ONCE_INIT;
+
+static void make_life(void) {
+    random_bytes(&life, sizeof life);
 }
 
-static bool is_leftover(const struct api *api, struct str name) {
+static uint32_t present_life(void) {
+    pthread_once(&life_once, make_life);
+    return life;
+}
+
+void tree_beside_name(char name[TREE_TEMPORARY_SIZE]) {
+    uint64_t random = 0;
+    random_bytes(&random, sizeof random);
+    snprintf(name, TREE_TEMPORARY_SIZE, PREFIX "%08" PRIx32 "-%016" PRIx64, present_life(), random);
+}
+
+void tree_temporary_name(const struct api *api, char name[TREE_TEMPORARY_SIZE]) {
+    (void)api;
+    tree_beside_name(name);
+}
+
+static bool is_leftover(struct str name) {
     char own[TREE_TEMPORARY_SIZE];
-    int length = snprintf(own, sizeof own, PREFIX "%08" PRIx32 "-", api->life);
+    int length = snprintf(own, sizeof own, PREFIX "%08" PRIx32 "-", present_life());
     return str_starts(name, STR(PREFIX)) && !str_starts(name, (struct str){own, (size_t)length});
 }
 
@@ -30,7 +48,6 @@ bool tree_sweep_is_due(struct request *request) {
 }
 
 struct tree_sweep {
-    const struct api *api;
     struct dir_list list;
     size_t next;
     bool is_listed;
@@ -43,7 +60,6 @@ enum err tree_sweep_step(struct op *op, struct file *directory, struct tree_swee
         if (!sweep) {
             return ERR_NOMEM;
         }
-        sweep->api = CONTAINER_OF(op, struct request, op)->api;
         *sweep_place = sweep;
     }
     if (!sweep->is_listed) {
@@ -55,7 +71,7 @@ enum err tree_sweep_step(struct op *op, struct file *directory, struct tree_swee
     }
     for (; sweep->next < sweep->list.count; sweep->next++) {
         struct str name = dir_list_name(&sweep->list, sweep->next);
-        if (is_leftover(sweep->api, name)) {
+        if (is_leftover(name)) {
             enum err err = file_remove(op, directory, name, false);
             if (err == ERR_PENDING) {
                 return err;
@@ -77,7 +93,7 @@ struct removal {
     struct op op;
     struct who who;
     struct file *directory;
-    char name[TREE_TEMPORARY_SIZE];
+    char name[]; /* length and a NUL */
 };
 
 static void removal_step(struct op *op) {
@@ -91,14 +107,18 @@ static void removal_step(struct op *op) {
     free(removal);
 }
 
-void tree_remove_later(struct request *request, struct file *directory, struct str name) {
-    struct removal *removal = calloc(1, sizeof *removal);
+void tree_remove_left(const struct op *op, struct file *directory, struct str name) {
+    struct removal *removal = calloc(1, sizeof *removal + name.length + 1);
     if (!removal) {
-        return; /* it is swept in the next life */
+        return; /* what has a temporary name is swept in the next life */
     }
-    removal->who = request->who;
+    removal->who = *op->who;
     removal->directory = file_ref(directory);
-    memcpy(removal->name, name.data, MIN(name.length, sizeof removal->name - 1));
-    op_init(&removal->op, request->loop, &removal->who, removal_step);
+    memcpy(removal->name, name.data, name.length);
+    op_init(&removal->op, op->loop, &removal->who, removal_step);
     removal_step(&removal->op);
+}
+
+void tree_remove_later(struct request *request, struct file *directory, struct str name) {
+    tree_remove_left(&request->op, directory, name);
 }
