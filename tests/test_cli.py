@@ -195,7 +195,9 @@ def test_names_of_a_server_are_checked(build):
     assert Cli(build / "0asm", url)("apps", "-q").stdout == b"good\n"
 
 
-@pytest.mark.parametrize("line", [b"[]", b"{", b'{"stream":"stdout","data64":"A"}', b"x" * 1100000])
+# The ids are short because pytest hands them to what it starts, in the environment.
+@pytest.mark.parametrize("line", [b"[]", b"{", b'{"stream":"stdout","data64":"A"}', b"x" * 1100000],
+                         ids=["array", "half", "base64", "long"])
 def test_damaged_events(build, line):
     url = serve_answers(answer(line + b"\n", content_type="application/x-ndjson"))
     assert "damaged" in Cli(build / "0asm", url).fails("run", "x", stdin=subprocess.DEVNULL)
