@@ -34,7 +34,7 @@ const struct option_row serve_option_rows[] = {
     {"runs", "N", "10000", "Everything together", "runs at the same time, of all apps", OPTION_COUNT, AT(runs_max), 1, 100000},
     {"keep", "TIME", "10m", "Everything together", "how long an ended run is kept", OPTION_DURATION, AT(keep_ns), 0, YEAR_NS},
     {"kept-runs", "N", "10000", "Everything together", "ended runs that are kept; the oldest go first", OPTION_COUNT, AT(kept_max), 0, 10000000},
-    {"kept-bytes", "SIZE", "256MiB", "Everything together", "output of ended runs that is kept", OPTION_BYTES, AT(kept_bytes), 0, 1024 * GIB},
+    {"kept-bytes", "SIZE", "256MiB", "Everything together", "memory of ended runs that are kept: output, arguments, files in memory", OPTION_BYTES, AT(kept_bytes), 0, 1024 * GIB},
     {"upload", "SIZE", "512MiB", "Everything together", "a request body that is stored", OPTION_BYTES, AT(upload_bytes), KIB, 1024 * GIB},
     {"module", "SIZE", "256MiB", "Everything together", "a module", OPTION_BYTES, AT(module_bytes), KIB, 2 * GIB},
     {"compile-time", "TIME", "120s", "Everything together", "compiling a module", OPTION_DURATION, AT(compile_wall_ns), NS_PER_S, YEAR_NS},

@@ -168,6 +168,9 @@ enum err create_apply(struct create *create) {
         }
         if (!err) {
             err = offer_file(create, &create->layer_path, &create->offered_layer);
+            if (err) {
+                unlink(buf_text(&create->offered_module));
+            }
         }
         if (err) {
             return err;
