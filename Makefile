@@ -36,7 +36,7 @@ tsan: ## the tests in which threads meet, with the thread sanitizer
 
 bench: build ## measure against nginx and wasmtime, side by side
 	@tools/setup.sh bench
-	@python3 bench/bench.py --build $(BUILD)
+	@PATH="$$PATH:/usr/sbin" python3 bench/bench.py --build $(BUILD)
 
 fuzz: ## run each fuzzer for FUZZ_SECONDS (default 60)
 	@tools/setup.sh test

@@ -50,6 +50,7 @@ done
 if ((${#missing[@]})); then
     if ((EUID == 0)); then
         echo "installing ${#missing[@]} packages and what they need (one to five minutes): ${missing[*]}" >&2
+        [[ ${missing[*]} != *nginx* ]] || echo "(nginx's package may start a server of its own on port 80)" >&2
         log=$(mktemp)
         if ! { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
             tail -n 20 "$log" >&2
