@@ -3,9 +3,24 @@
 #include "cli/arguments.h"
 #include "cli/remote.h"
 
-static bool control_run(struct client *client, const char *id, const char *verb) {
+static bool has_ended(struct client *client, const char *id) {
+    cleanup_buf struct buf target = {0};
+    cleanup_buf struct buf status = {0};
+    cli_check(buf_printf(&target, "/proc/%s/status", id));
+    struct client_request request = {
+        .method = "GET", .target = buf_text(&target), .gather = &status, .quiet = true};
+    return client_perform(client, &request, NULL) &&
+           str_equal_text(text_fact(buf_str(&status), "state"), "ended");
+}
+
+static bool control_run(struct client *client, const char *id, const char *verb,
+                        bool needs_running) {
     if (!remote_is_run_id(id)) {
         cli_error("'%s' is not the id of a run; '0asm ps' lists them", id);
+        return false;
+    }
+    if (needs_running && has_ended(client, id)) {
+        cli_error("run %s has ended; '0asm ps --all' says how", id);
         return false;
     }
     cleanup_buf struct buf target = {0};
@@ -29,14 +44,15 @@ static bool control_run(struct client *client, const char *id, const char *verb)
     return done;
 }
 
-int control_main(const struct command *command, const char *verb, int argc, char **argv) {
+int control_main(const struct command *command, const char *verb, bool needs_running, int argc,
+                 char **argv) {
     struct arguments arguments = {.command = command, .count_min = 1, .count_max = SIZE_MAX};
     int status = arguments_parse(&arguments, argc, argv);
     if (!status) {
         struct client *client = client_new(arguments.server);
         status = client ? 0 : 1;
         for (size_t i = 0; client && i < arguments.count; i++) {
-            if (!control_run(client, arguments.list[i], verb)) {
+            if (!control_run(client, arguments.list[i], verb, needs_running)) {
                 status = 1;
             }
         }

@@ -3,5 +3,7 @@
 
 #include "cli/command.h"
 
-/* Writes `verb` to the ctl of each run that is named; the exit status. */
-int control_main(const struct command *command, const char *verb, int argc, char **argv);
+/* Writes `verb` to the ctl of each run that is named; the exit status. With `needs_running` it is a
+ * failure if a run has ended. */
+int control_main(const struct command *command, const char *verb, bool needs_running, int argc,
+                 char **argv);

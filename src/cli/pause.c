@@ -6,9 +6,9 @@ const char pause_help[] = "A paused run keeps its memory and its time stands sti
 const char resume_help[] = "";
 
 int pause_main(int argc, char **argv) {
-    return control_main(COMMAND_ROW(pause), "pause", argc, argv);
+    return control_main(COMMAND_ROW(pause), "pause", true, argc, argv);
 }
 
 int resume_main(int argc, char **argv) {
-    return control_main(COMMAND_ROW(resume), "resume", argc, argv);
+    return control_main(COMMAND_ROW(resume), "resume", true, argc, argv);
 }

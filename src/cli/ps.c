@@ -88,6 +88,13 @@ static bool show_run(struct client *client, const char *id, const struct choice 
     return true;
 }
 
+/* Ids are numbers without zeros before them. */
+static int compare_ids(const void *left, const void *right) {
+    const char *one = *(const char *const *)left, *other = *(const char *const *)right;
+    size_t length = strlen(one), other_length = strlen(other);
+    return length != other_length ? (length < other_length ? -1 : 1) : strcmp(one, other);
+}
+
 static int list_runs(struct client *client, const struct choice *choice) {
     json_t *list = remote_list(client, "/proc");
     if (!list) {
@@ -96,15 +103,20 @@ static int list_runs(struct client *client, const struct choice *choice) {
     if (!choice->quiet) {
         printf("%-8s %-24s %-20s %-11s %-11s %s\n", "ID", "APP", "STATE", "TIME", "CPU", "MEMORY");
     }
-    bool good = true;
-    size_t index;
+    cleanup_free const char **ids = calloc(json_array_size(list) + 1, sizeof *ids);
+    cli_check(ids ? ERR_OK : ERR_NOMEM);
+    size_t count = 0, index;
     json_t *entry;
     json_array_foreach(list, index, entry) {
         const char *id = json_string_value(json_object_get(entry, "name"));
-        if (id && remote_is_run_id(id) && !show_run(client, id, choice)) {
-            good = false;
-            break;
+        if (id && remote_is_run_id(id)) {
+            ids[count++] = id;
         }
+    }
+    qsort(ids, count, sizeof *ids, compare_ids);
+    bool good = true;
+    for (size_t i = 0; good && i < count; i++) {
+        good = show_run(client, ids[i], choice);
     }
     json_decref(list);
     return good ? 0 : 1;
