@@ -10,12 +10,26 @@
 #define ZASM_VERSION "0.1.0"
 #endif
 
+static int version_main(int argc, char **argv);
+static int help_main(int argc, char **argv);
+
+static const struct command command_version = {.name = "version",
+                                               .usage = "",
+                                               .summary = "what this is, and the engine in it",
+                                               .run = version_main};
+static const struct command command_help = {
+    .name = "help",
+    .usage = "[COMMAND]",
+    .summary = "this text, or that of a command: 0asm help COMMAND",
+    .run = help_main};
+
 static const struct command *find_command(const char *name) {
-    if (strcmp(name, command_serve.name) == 0) {
-        return &command_serve;
-    }
-    if (strcmp(name, command_token.name) == 0) {
-        return &command_token;
+    const struct command *others[] = {&command_serve, &command_token, &command_version,
+                                      &command_help};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        if (strcmp(name, others[i]->name) == 0) {
+            return others[i];
+        }
     }
     for (size_t i = 0; i < command_count; i++) {
         if (strcmp(name, commands[i].name) == 0) {
@@ -37,11 +51,40 @@ static void print_overview(FILE *stream) {
         print_row(&commands[i], stream);
     }
     print_row(&command_token, stream);
-    fprintf(stream, "  %-10s %s\n", "version", "what this is, and the engine in it");
-    fprintf(stream, "  %-10s %s\n", "help", "this text, or that of a command: 0asm help COMMAND");
+    print_row(&command_version, stream);
+    print_row(&command_help, stream);
     fprintf(stream, "\nEach command explains itself: 0asm COMMAND --help. The commands talk to the "
                     "server at\n$ZASM_SERVER (http://127.0.0.1:8080 if it is not set), or at "
                     "--server URL.\n");
+}
+
+static int no_command(const char *name) {
+    fprintf(stderr, "error: no command named '%s'; '0asm help' lists them\n", name);
+    return 2;
+}
+
+static int version_main(int argc, char **argv) {
+    if (argc > 1) {
+        return command_misused(&command_version, "'%s' is too much", argv[1]);
+    }
+    printf("0asm %s (engine %s)\n", ZASM_VERSION, engine_key());
+    return 0;
+}
+
+static int help_main(int argc, char **argv) {
+    if (argc > 2) {
+        return command_misused(&command_help, "'%s' is too much", argv[2]);
+    }
+    if (argc < 2) {
+        print_overview(stdout);
+        return 0;
+    }
+    const struct command *command = find_command(argv[1]);
+    if (!command) {
+        return no_command(argv[1]);
+    }
+    command_print_help(command, stdout);
+    return 0;
 }
 
 int main(int argc, char **argv) {
@@ -56,29 +99,18 @@ int main(int argc, char **argv) {
     if (strcmp(name, "docs") == 0 && argc == 3) {
         return docs_main(argv[2]);
     }
-    if (strcmp(name, "version") == 0 || strcmp(name, "--version") == 0) {
-        printf("0asm %s (engine %s)\n", ZASM_VERSION, engine_key());
-        return 0;
-    }
-    bool help = strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0;
-    if (help && argc == 2) {
-        print_overview(stdout);
-        return 0;
-    }
-    if (help) {
-        name = argv[2];
+    if (strcmp(name, "--version") == 0) {
+        name = command_version.name;
+    } else if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
+        name = command_help.name;
     }
     const struct command *command = find_command(name);
     if (!command) {
-        fprintf(stderr, "error: no command named '%s'; '0asm help' lists them\n", name);
-        return 2;
+        return no_command(name);
     }
-    if (help) {
-        command_print_help(command, stdout);
+    if (!command->passes_arguments && command_wants_help(command, argc - 1, argv + 1)) {
         return 0;
     }
-    if (command_wants_help(command, argc - 1, argv + 1)) {
-        return 0;
-    }
-    return command->run(argc - 1, argv + 1);
+    int status = command->run(argc - 1, argv + 1);
+    return status == COMMAND_HELPED ? 0 : status;
 }

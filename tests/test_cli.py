@@ -93,6 +93,19 @@ def test_help(build, command):
         assert all(len(line) <= 110 for line in text.splitlines()), text
 
 
+@pytest.mark.parametrize("command", ["help", "version"])
+def test_help_of_help_and_version(build, command):
+    cli = Cli(build / "0asm")
+    texts = {cli(*arguments).stdout.decode()
+             for arguments in ([command, "--help"], [command, "-h"], ["help", command])}
+    assert len(texts) == 1 and f"usage: 0asm {command}" in texts.pop()
+    assert "too much" in cli.fails(command, "run", "x", status=2)
+    overview = cli("help").stdout
+    assert cli("--help").stdout == cli("-h").stdout == overview
+    assert cli("--version").stdout == cli("version").stdout
+    assert "no command named 'explode'" in cli.fails("help", "explode", status=2)
+
+
 def test_help_lists_every_command(build):
     text = Cli(build / "0asm")("help").stdout.decode()
     for command in COMMANDS + ["serve", "token", "version", "help"]:
@@ -121,6 +134,7 @@ def test_documentation_names_every_command_and_option(build):
     (["kill"], "usage: 0asm kill"),
     (["cp", "a", "b"], "neither 'a' nor 'b' is APP:/FILE"),
     (["explode"], "no command named 'explode'"),
+    (["version", "x"], "'x' is too much"),
 ])
 def test_wrong_usage(build, arguments, words):
     assert words in Cli(build / "0asm").fails(*arguments, status=2)
@@ -343,6 +357,40 @@ def test_run_options_and_arguments(cli):
     assert b"K=v w&=%\n" in cli("run", "--env", "K=v w&=%", "probe", "env").stdout
 
 
+@pytest.mark.parametrize("arguments,passed", [
+    (["probe", "args", "--cpu", "200ms"], ["args", "--cpu", "200ms"]),
+    (["probe", "--cpu", "20s", "args", "--cpu"], ["args", "--cpu"]),
+    (["--cpu=20s", "probe", "--", "args", "-h"], ["args", "-h"]),
+    (["--", "probe", "args", "--", "--help"], ["args", "--", "--help"]),
+    (["probe", "--arg", "args", "--", "--help"], ["args", "--help"]),
+    (["--arg", "args", "probe", "--", "--"], ["args", "--"]),
+    (["probe", "args", "--help"], ["args", "--help"]),
+])
+def test_run_tells_its_options_from_the_programs(cli, arguments, passed):
+    assert cli("run", *arguments).stdout.decode().splitlines() == ["probe", *passed]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["probe", "-h"], ["--env", "A=1", "probe", "--help"]])
+def test_run_help(cli, arguments):
+    assert "usage: 0asm run " in cli("run", *arguments).stdout.decode()
+
+
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("option,value,words", [
+    ("--call", "nosuch", "no function named 'nosuch'"),
+    ("--memory", "64KiB", "needs more memory"),
+    ("--version", "999", "no version 999"),
+])
+def test_run_that_can_not_start(cli, option, value, words, live):
+    with open(os.devnull, "rb") as null:
+        error = cli.fails("run", "probe", option, value, stdin=b"" if live else null, status=126)
+    assert words in error
+
+
+def test_run_detached_that_is_refused(cli):
+    cli.fails("run", "-d", "probe", "--version", "999", status=126)
+
+
 @pytest.mark.parametrize("size", [1, 5000, 32768, 32769, 3_000_000])
 def test_run_standard_input(cli, tmp_path, size):
     data = (bytes(range(256)) * (size // 256 + 1))[:size]
@@ -418,8 +466,8 @@ def test_a_slow_reader_of_ours_holds_up_nothing(cli, server, eventually, stdin):
 
 
 def test_run_of_no_app(cli):
-    assert "no app named 'nobody'" in cli.fails("run", "nobody")
-    assert "memory" in cli.fails("run", "probe", "--memory", "lots")
+    assert "no app named 'nobody'" in cli.fails("run", "nobody", status=126)
+    assert "memory" in cli.fails("run", "probe", "--memory", "lots", status=126)
 
 
 @pytest.mark.parametrize("stdin", [subprocess.PIPE, subprocess.DEVNULL])
@@ -505,12 +553,24 @@ def test_ps_kill_pause_resume(cli, server, eventually):
     cli("pause", identifiers[0])
     eventually(lambda: status_of(server, identifiers[0])["state"] == "paused")
     cli("resume", identifiers[0])
+    cli("resume", identifiers[1])  # it was not paused
     eventually(lambda: status_of(server, identifiers[0])["state"] != "paused")
     cli("kill", *identifiers)
     eventually(lambda: cli("ps", "-q", "--tag", "job:ps").stdout == b"")
     assert cli("ps", "-aq", "--tag", "job:ps", status=2)  # letters are not joined
     assert cli("ps", "-a", "-q", "--tag", "job:ps").stdout.decode().split() == identifiers
     assert "killed" in cli("ps", "--all").stdout.decode()
+    cli("kill", identifiers[0])
+    for command in ("pause", "resume"):
+        assert f"run {identifiers[0]} has ended" in cli.fails(command, identifiers[0])
+
+
+def test_ps_sorts_ids_as_numbers(cli, server):
+    null = subprocess.DEVNULL
+    while newest_run(server) < 11:
+        cli("run", "probe", "args", stdin=null)
+    listed = [int(line) for line in cli("ps", "-a", "-q").stdout.split()]
+    assert listed == sorted(listed) and listed[0] < 10 < listed[-1], listed
 
 
 def test_kill_of_no_run(cli):

@@ -35,6 +35,10 @@ static int parse_option(struct arguments *arguments, int argc, char **argv, int 
     const char *argument = argv[*at];
     const char *equals = strncmp(argument, "--", 2) == 0 ? strchr(argument, '=') : NULL;
     struct str name = {argument, equals ? (size_t)(equals - argument) : strlen(argument)};
+    if (str_equal_text(name, "--help") || str_equal_text(name, "-h")) {
+        command_print_help(arguments->command, stdout);
+        return COMMAND_HELPED;
+    }
     const struct argument_option *option =
         str_equal_text(name, "--server") ? &server : find_option(arguments, name);
     if (!option) {

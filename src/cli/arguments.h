@@ -1,4 +1,5 @@
-/* The arguments of a command: options anywhere, "--" ends them.
+/* The arguments of a command: options anywhere, "--" ends them. Where the arguments may be another
+ * program's (`literal_from`), the first of these ends the options, too.
  *
  * An option is "--name VALUE", "--name=VALUE" or "--name"; some have a letter, "-f". Every command
  * that talks to a server has --server. Thread: the only one. Layer: base. */
@@ -31,6 +32,7 @@ struct arguments {
     const char *server; /* NULL if not given */
 };
 
-/* Returns 0, or 2 after saying what is wrong. `arguments_done` afterwards in any case. */
+/* Returns 0, 2 after saying what is wrong, or COMMAND_HELPED for --help or -h. `arguments_done`
+ * afterwards in any case. */
 int arguments_parse(struct arguments *arguments, int argc, char **argv);
 void arguments_done(struct arguments *arguments);

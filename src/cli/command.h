@@ -10,10 +10,15 @@ struct command {
     const char *summary; /* one line, for `0asm help` */
     const char *help;    /* the rest of `0asm NAME --help`: options and examples, whole lines */
     void (*print_more)(void); /* prints what can't be a constant, below `help`; may be NULL */
+    /* Its arguments may be another program's, and so may --help: `run` knows where they begin. */
+    bool passes_arguments;
     /* argv[0] is the command's name. Returns the exit status: 0, 1 for a failure that was told on
-     * standard error, 2 for wrong usage; `run` returns the program's own. */
+     * standard error, 2 for wrong usage; `run` returns the program's own. Or COMMAND_HELPED. */
     int (*run)(int argc, char **argv);
 };
+
+/* No exit status: help was asked for and has been printed. */
+enum { COMMAND_HELPED = -1 };
 
 /* Those that talk to a server, in the order of `0asm help`. */
 extern const struct command commands[];

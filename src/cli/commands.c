@@ -4,16 +4,18 @@
 
 #include <stdarg.h>
 
-#define ROW(id, usage_text, summary_text)                                                          \
+#define ROW(id, usage_text, summary_text, ...)                                                     \
     [COMMAND_##id] = {.name = #id,                                                                 \
                       .usage = usage_text,                                                         \
                       .summary = summary_text,                                                     \
                       .help = id##_help,                                                           \
-                      .run = id##_main}
+                      .run = id##_main,                                                            \
+                      __VA_ARGS__}
 
 const struct command commands[] = {
     ROW(create, "NAME FILE|DIR|- [OPTIONS]", "upload a program, or its next version"),
-    ROW(run, "NAME [OPTIONS] [--] [ARGUMENT...]", "run a program; its streams are yours"),
+    ROW(run, "NAME [OPTIONS] [--] [ARGUMENT...]", "run a program; its streams are yours",
+        .passes_arguments = true),
     ROW(apps, "[-q]", "list the apps"),
     ROW(show, "NAME", "what an app is: version, size, settings"),
     ROW(ps, "[--all] [--tag K:V]", "list the programs that run"),
@@ -31,8 +33,8 @@ const struct command commands[] = {
 const size_t command_count = ARRAY_LENGTH(commands);
 
 void command_print_help(const struct command *command, FILE *stream) {
-    fprintf(stream, "0asm %s: %s\n\nusage: 0asm %s %s\n", command->name, command->summary,
-            command->name, command->usage);
+    fprintf(stream, "0asm %s: %s\n\nusage: 0asm %s%s%s\n", command->name, command->summary,
+            command->name, command->usage[0] ? " " : "", command->usage);
     if (command->help && command->help[0]) {
         fprintf(stream, "\n%s", command->help);
     }
@@ -63,7 +65,7 @@ int command_misused(const struct command *command, const char *format, ...) {
     enum err err = buf_vprintf(&text, format, arguments);
     va_end(arguments);
     cli_check(err);
-    cli_error("%s; usage: 0asm %s %s ('0asm %s --help' explains it)", buf_text(&text),
-              command->name, command->usage, command->name);
+    cli_error("%s; usage: 0asm %s%s%s ('0asm %s --help' explains it)", buf_text(&text),
+              command->name, command->usage[0] ? " " : "", command->usage, command->name);
     return 2;
 }

@@ -10,7 +10,8 @@
 
 const char run_help[] =
     "Standard input is passed on as it comes, standard output and error come back apart, and the "
-    "exit\nstatus is the program's (134 after a trap, 137 when it was ended, as a shell has it). "
+    "exit\nstatus is the program's (134 after a trap, 137 when it was ended, 126 when it can't be "
+    "started). "
     "Ctrl-C, or\nanything else that ends this command, ends the run.\n\n"
     "  --env KEY=VALUE      an environment variable, besides the app's; may be repeated\n"
     "  --arg A              an argument, before those after NAME; may be repeated\n"
@@ -24,7 +25,10 @@ const char run_help[] =
     "  --keep TIME          how long its files and output are kept after its end\n"
     "  --detach             print the id and go; standard input is sent first, unless it is a "
     "terminal\n\n"
-    "Arguments replace the app's. Those that begin with a dash go behind --.\n\n"
+    "Options stand before NAME or directly after it. From the first argument that is none, "
+    "everything is the\nprogram's, and so is everything behind --, which is not passed on. "
+    "Arguments "
+    "replace the app's.\n\n"
     "  0asm run hello\n"
     "  0asm run wc --memory 16MiB -- -l < README.md\n"
     "  0asm log -f $(0asm run --detach worker < /dev/null)\n";
@@ -55,7 +59,7 @@ static int run_detached(struct client *client, struct buf *target) {
                                      .length = CLIENT_LENGTH_UNKNOWN};
     struct client_response response;
     if (!client_perform(client, &request, &response)) {
-        return 1;
+        return response.status >= 400 ? SESSION_NOT_STARTED : 1;
     }
     printf("%s\n", response.run_id);
     return 0;

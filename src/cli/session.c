@@ -30,7 +30,8 @@ struct session {
     struct event_lines lines;
     struct outlet output;
     enum err output_error;
-    bool has_ended; /* the run, and how: */
+    bool is_refused; /* the server has said why */
+    bool has_ended;  /* the run, and how: */
     int exit_status;
 
     bool input_open; /* of ours; nothing is forwarded any more when false */
@@ -211,6 +212,7 @@ static bool take_messages(struct session *session) {
                 code = CURLE_OK; /* the last event was there */
             }
             session->transfer_good = client_transfer_finish(&session->transfer, code);
+            session->is_refused = session->transfer.response.status >= 400;
         }
     }
     return true;
@@ -280,6 +282,7 @@ static bool start_dialogue(struct session *session, struct buf *target) {
         .method = "POST", .target = buf_text(target), .gather = &ignored};
     struct client_response response;
     if (!client_perform(session->client, &request, &response)) {
+        session->is_refused = response.status >= 400;
         return false;
     }
     if (!response.run_id[0]) {
@@ -358,7 +361,7 @@ static int give_up(struct session *session) {
     if (session->output_error) {
         cli_error("standard output can't be written: %s", err_text(session->output_error));
     }
-    return 1;
+    return session->is_refused ? SESSION_NOT_STARTED : 1;
 }
 
 /* What is still queued; whoever reads it may be slow. */

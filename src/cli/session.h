@@ -14,6 +14,9 @@ struct session_options {
     const char *app;   /* for messages */
     struct str target; /* "/run?name=..." with all options; borrowed */
 };
-/* Returns the exit status for our process: the program's; 1 if it could not be started or we lost
- * sight of it (told on standard error); 128 and the number of the signal that ended us. */
+/* The exit status of a run that the server refused to start. */
+enum { SESSION_NOT_STARTED = 126 };
+/* Returns the exit status for our process: the program's; SESSION_NOT_STARTED; 1 if there is no
+ * server or we lost sight of the run (told on standard error); 128 and the number of the signal
+ * that ended us. */
 int session_run(struct client *client, const struct session_options *options);
