@@ -1,7 +1,6 @@
 #include "api/api.h"
 
 #include "api/tree.h"
-#include "base/clock.h"
 
 #include <stdio.h>
 #include <strings.h>
@@ -362,7 +361,6 @@ static void end(void *context, struct http_exchange *exchange, bool completed) {
 }
 
 struct http_application api_application(struct api *api) {
-    random_bytes(&api->life, sizeof api->life);
     return (struct http_application){
         .context = api,
         .begin = begin,

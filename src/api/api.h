@@ -42,7 +42,6 @@ struct api {
     atomic_bool ready;         /* /healthz: 200 once set */
     atomic_bool shutting_down; /* new work is refused with 503 */
     uint64_t started_ns;       /* monotonic */
-    uint32_t life;             /* random: tells this run of the server from others */
     /* Hashes of directories that have no leftovers of PUT; a cache that may forget (tree.h). */
     atomic_uint_fast64_t swept[API_SWEPT_SIZE];
     atomic_uint_fast64_t requests;

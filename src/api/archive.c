@@ -249,7 +249,7 @@ static enum err find_target(struct op *op, struct unpack *unpack) {
 /* Another time, with a name beside the target. */
 static void go_beside(struct unpack *unpack) {
     unpack->is_beside = true;
-    tree_beside_name(unpack->temporary);
+    tree_temporary_name(unpack->temporary);
     uint64_t hash = present_level(unpack)->path_hash | 1; /* 0 is an empty place */
     uint64_t *place = &unpack->swept[hash / 2 % SWEPT_SIZE];
     unpack->stage = *place == hash ? STAGE_PLACE : STAGE_SWEEP;
@@ -545,7 +545,7 @@ void unpack_free(struct unpack *unpack) {
     close_file(unpack);
     tree_sweep_free(unpack->sweep);
     if (unpack->is_partial && !unpack->goes_as_whole) {
-        tree_remove_left(unpack->op, present_level(unpack)->directory, written_name(unpack));
+        tree_remove_later(unpack->op, present_level(unpack)->directory, written_name(unpack));
     }
     for (size_t i = 0; i <= unpack->depth; i++) {
         level_done(&unpack->levels[i]);

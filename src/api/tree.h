@@ -50,8 +50,7 @@ void tree_fail(struct request *request, enum err err);
 /* A fresh name for a file beside the one that is written. It tells which life of the server made
  * it, so that the next one knows it for a leftover. */
 #define TREE_TEMPORARY_SIZE 40
-void tree_beside_name(char name[TREE_TEMPORARY_SIZE]);
-void tree_temporary_name(const struct api *api, char name[TREE_TEMPORARY_SIZE]); /* the same */
+void tree_temporary_name(char name[TREE_TEMPORARY_SIZE]);
 /* Whether the directory of the request's path may have leftovers of an earlier life: true once for
  * each (now and then more often). */
 bool tree_sweep_is_due(struct request *request);
@@ -60,5 +59,4 @@ struct tree_sweep;
 MUST_USE enum err tree_sweep_step(struct op *op, struct file *directory, struct tree_sweep **sweep);
 void tree_sweep_free(struct tree_sweep *sweep); /* accepts NULL */
 /* Removes a file though the op that made it ends now; on behalf of the same `who`. */
-void tree_remove_left(const struct op *op, struct file *directory, struct str name);
-void tree_remove_later(struct request *request, struct file *directory, struct str name);
+void tree_remove_later(const struct op *op, struct file *directory, struct str name);

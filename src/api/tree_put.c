@@ -160,7 +160,7 @@ static enum err check_target(struct tree_put *put) {
     const struct dev *dev = put->directory.file->dev;
     put->beside = dev->create && dev->rename && (!put->exists || put->stat.type == FILE_REGULAR);
     if (put->beside) {
-        tree_temporary_name(put->request->api, put->temporary);
+        tree_temporary_name(put->temporary);
         if (tree_sweep_is_due(put->request)) {
             put->stage = STAGE_SWEEP;
         }
@@ -453,7 +453,7 @@ static void end(struct request *request, bool completed) {
         return;
     }
     if (put->temporary_is_there) {
-        tree_remove_later(put->request, put->directory.file, str_of(put->temporary));
+        tree_remove_later(&put->request->op, put->directory.file, str_of(put->temporary));
     }
     ns_walk_done(&put->walk);
     tree_sweep_free(put->sweep);

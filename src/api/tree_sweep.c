@@ -22,15 +22,10 @@ static uint32_t present_life(void) {
     return life;
 }
 
-void tree_beside_name(char name[TREE_TEMPORARY_SIZE]) {
+void tree_temporary_name(char name[TREE_TEMPORARY_SIZE]) {
     uint64_t random = 0;
     random_bytes(&random, sizeof random);
     snprintf(name, TREE_TEMPORARY_SIZE, PREFIX "%08" PRIx32 "-%016" PRIx64, present_life(), random);
-}
-
-void tree_temporary_name(const struct api *api, char name[TREE_TEMPORARY_SIZE]) {
-    (void)api;
-    tree_beside_name(name);
 }
 
 static bool is_leftover(struct str name) {
@@ -107,7 +102,7 @@ static void removal_step(struct op *op) {
     free(removal);
 }
 
-void tree_remove_left(const struct op *op, struct file *directory, struct str name) {
+void tree_remove_later(const struct op *op, struct file *directory, struct str name) {
     struct removal *removal = calloc(1, sizeof *removal + name.length + 1);
     if (!removal) {
         return; /* what has a temporary name is swept in the next life */
@@ -117,8 +112,4 @@ void tree_remove_left(const struct op *op, struct file *directory, struct str na
     memcpy(removal->name, name.data, name.length);
     op_init(&removal->op, op->loop, &removal->who, removal_step);
     removal_step(&removal->op);
-}
-
-void tree_remove_later(struct request *request, struct file *directory, struct str name) {
-    tree_remove_left(&request->op, directory, name);
 }
