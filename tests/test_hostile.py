@@ -738,6 +738,12 @@ def test_compiler_takes_too_much_memory(arena):
         thread.start()
     for thread in threads:
         thread.join()
+    if "sanitize" in arena.server.binary.parent.name or "asan" in arena.server.binary.parent.name:
+        # A sanitizer reserves terabytes of addresses: its compiler runs without that limit.
+        assert all(response.status in (201, 413) for response in results), results
+        for number in range(4):
+            arena.client.delete(f"/apps/big{number}")
+        return
     assert [response.status for response in results] == [413] * 4, results
     assert all("compiling took more than 512 MiB" in response.text for response in results)
 
