@@ -89,6 +89,11 @@ class Server:
         status = self.process.wait(timeout=timeout)
         return status
 
+    def is_sanitized(self):
+        """Whether it was built with a sanitizer: that keeps freed memory and reserves addresses."""
+        program = self.binary.read_bytes()
+        return b"__asan_init" in program or b"__tsan_init" in program
+
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 

@@ -122,7 +122,7 @@ def nothing_left(ground, eventually):
     eventually(lambda: ground.metric("runs_running") <= 1)
     eventually(lambda: ground.descriptors() <= ground.quiet_descriptors + 1)
     eventually(lambda: ground.temporary_files() == ground.quiet_files)
-    if "san" not in ground.server.binary.parent.name:  # sanitizers need more
+    if not ground.server.is_sanitized():  # sanitizers need more
         assert ground.server.resident_bytes() < MEMORY_BYTES_MAX
 
 
