@@ -134,29 +134,6 @@ bool request_has_parameter(const struct request *request, const char *name) {
     return query_find(&request->query, name) != NULL;
 }
 
-/* How many insertions, removals and replacements lie between a short name and a known one. */
-static size_t edit_distance(struct str a, const char *b) {
-    enum { LENGTH_MAX = 24 };
-    size_t b_length = strlen(b);
-    if (a.length >= LENGTH_MAX || b_length >= LENGTH_MAX) {
-        return LENGTH_MAX;
-    }
-    size_t row[LENGTH_MAX];
-    for (size_t j = 0; j <= b_length; j++) {
-        row[j] = j;
-    }
-    for (size_t i = 1; i <= a.length; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= b_length; j++) {
-            size_t replaced = diagonal + (a.data[i - 1] != b[j - 1]);
-            diagonal = row[j];
-            row[j] = MIN(replaced, MIN(row[j], row[j - 1]) + 1);
-        }
-    }
-    return row[b_length];
-}
-
 static bool is_among(struct str name, const char *const *words) {
     for (; *words; words++) {
         if (str_equal_text(name, *words)) {
@@ -168,16 +145,9 @@ static bool is_among(struct str name, const char *const *words) {
 
 void request_fail_unknown_parameter(struct request *request, struct str name,
                                     const char *const *allowed) {
-    const char *nearest = NULL;
-    size_t distance = 3;
+    const char *nearest = app_config_nearest(name, allowed);
     cleanup_buf struct buf list = {0};
     for (const char *const *known = allowed; *known; known++) {
-        bool is_beginning = name.length >= 3 && str_starts(str_of(*known), name);
-        size_t difference = is_beginning ? 1 : edit_distance(name, *known);
-        if (difference < distance) {
-            distance = difference;
-            nearest = *known;
-        }
         if (buf_printf(&list, "%s%s", list.length ? ", " : "", *known)) {
             break; /* the list is shorter then */
         }

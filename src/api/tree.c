@@ -172,18 +172,6 @@ const char *tree_content_type(struct str name) {
     return "application/octet-stream";
 }
 
-struct str tree_base_name(struct str path) {
-    while (path.length > 0 && path.data[path.length - 1] == '/') {
-        path.length--;
-    }
-    const char *slash = path.length ? memrchr(path.data, '/', path.length) : NULL;
-    if (slash) {
-        path.length -= (size_t)(slash + 1 - path.data);
-        path.data = slash + 1;
-    }
-    return path;
-}
-
 static bool has_run(const struct request *request, struct str id_text) {
     uint64_t id = 0;
     struct run *run = NULL;

@@ -39,8 +39,6 @@ bool tree_preconditions_hold(struct request *request, const struct file_stat *st
 
 /* By the ending of a name; "application/octet-stream" if it is not known. Static. */
 const char *tree_content_type(struct str name);
-/* The last component of a path, without trailing slashes. */
-struct str tree_base_name(struct str path);
 
 /* Answers a failure with the path in its text: "no such file or directory: /apps/x". */
 void tree_fail(struct request *request, enum err err);

@@ -180,8 +180,8 @@ static void answer_file(struct tree_get *get) {
     struct str path = tree_path(request);
     bool is_stored = memmem(path.data, path.length, "/files/", 7) != NULL;
     const char *type =
-        is_stored ? tree_content_type(tree_base_name(path)) : "text/plain; charset=utf-8";
-    struct str name = tree_base_name(path);
+        is_stored ? tree_content_type(str_base_name(path)) : "text/plain; charset=utf-8";
+    struct str name = str_base_name(path);
     if (!is_stored && str_equal_text(name, "module")) {
         type = "application/wasm";
     } else if (!is_stored && str_equal_text(name, "config")) {

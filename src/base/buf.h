@@ -32,6 +32,10 @@ bool str_is_utf8(struct str text);
 /* Cuts `*rest` at the first `separator`: returns what is before it, leaves what is after it
  * (nothing, with data NULL, when there was no separator). */
 struct str str_cut(struct str *rest, char separator);
+/* The last component of a path, without the slashes that follow it; empty for "/". */
+struct str str_base_name(struct str path);
+/* The value of a hexadecimal digit of either case; -1 if it is none. */
+int str_hexadecimal(char digit);
 /* A decimal number without sign that fits; INVAL otherwise, RANGE where it does not fit. */
 MUST_USE enum err str_to_u64(struct str text, uint64_t *ret_value);
 /* A count of bytes with an optional unit: "64", "64KiB", "64k", "1GiB", "1g" (powers of 1,024). */

@@ -115,27 +115,14 @@ void sha256_to_text(const uint8_t hash[SHA256_SIZE], char text[SHA256_TEXT_SIZE]
     text[SHA256_TEXT_SIZE - 1] = 0;
 }
 
-static int digit_value(char digit) {
-    if (digit >= '0' && digit <= '9') {
-        return digit - '0';
-    }
-    if (digit >= 'a' && digit <= 'f') {
-        return digit - 'a' + 10;
-    }
-    if (digit >= 'A' && digit <= 'F') {
-        return digit - 'A' + 10;
-    }
-    return -1;
-}
-
 enum err sha256_from_text(struct str text, uint8_t ret_hash[SHA256_SIZE]) {
     uint8_t hash[SHA256_SIZE];
     if (text.length != 2 * SHA256_SIZE) {
         return ERR_INVAL;
     }
     for (size_t i = 0; i < SHA256_SIZE; i++) {
-        int high = digit_value(text.data[2 * i]);
-        int low = digit_value(text.data[2 * i + 1]);
+        int high = str_hexadecimal(text.data[2 * i]);
+        int low = str_hexadecimal(text.data[2 * i + 1]);
         if (high < 0 || low < 0) {
             return ERR_INVAL;
         }

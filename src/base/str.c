@@ -152,3 +152,28 @@ enum err str_to_duration_ns(struct str text, uint64_t *ret_ns) {
     };
     return parse_with_unit(text, units, ARRAY_LENGTH(units), ret_ns);
 }
+
+struct str str_base_name(struct str path) {
+    while (path.length > 0 && path.data[path.length - 1] == '/') {
+        path.length--;
+    }
+    const char *slash = path.length ? memrchr(path.data, '/', path.length) : NULL;
+    if (slash) {
+        path.length -= (size_t)(slash + 1 - path.data);
+        path.data = slash + 1;
+    }
+    return path;
+}
+
+int str_hexadecimal(char digit) {
+    if (digit >= '0' && digit <= '9') {
+        return digit - '0';
+    }
+    if (digit >= 'a' && digit <= 'f') {
+        return digit - 'a' + 10;
+    }
+    if (digit >= 'A' && digit <= 'F') {
+        return digit - 'A' + 10;
+    }
+    return -1;
+}

@@ -231,7 +231,7 @@ static struct str name_of(const struct copy *copy) {
     if (remote_looks_like(path)) {
         path = strchr(path, ':') + 1;
     }
-    struct str name = text_base_name(str_of(path));
+    struct str name = str_base_name(str_of(path));
     bool is_content = str_equal_text(name, ".") || str_equal_text(name, "..");
     return is_content ? (struct str){0} : name;
 }

@@ -17,7 +17,7 @@ static bool move(struct client *client, const char *from, const char *to) {
     }
     bool into = kind == REMOTE_DIRECTORY || to[strlen(to) - 1] == '/';
     if (into) {
-        struct str name = text_base_name(buf_str(&from_target)); /* encoded already */
+        struct str name = str_base_name(buf_str(&from_target)); /* encoded already */
         cli_check(buf_printf(&to_target, "/" STR_FORMAT, STR_ARGS(name)));
     }
     struct client_request request = {

@@ -129,18 +129,6 @@ enum err text_decode_base64(struct str text, struct buf *ret_bytes) {
     return ERR_OK;
 }
 
-struct str text_base_name(struct str path) {
-    while (path.length > 0 && path.data[path.length - 1] == '/') {
-        path.length--;
-    }
-    const char *slash = path.length ? memrchr(path.data, '/', path.length) : NULL;
-    if (slash) {
-        path.length -= (size_t)(slash + 1 - path.data);
-        path.data = slash + 1;
-    }
-    return path;
-}
-
 struct str text_fact(struct str lines, const char *name) {
     while (lines.length > 0) {
         struct str value = str_cut(&lines, '\n');

@@ -35,8 +35,5 @@ void text_format_bytes(uint64_t bytes, char text[TEXT_BYTES_SIZE]);
 /* Decodes base64 (RFC 4648 section 4, with padding). BADMSG if it is none. */
 MUST_USE enum err text_decode_base64(struct str text, struct buf *ret_bytes);
 
-/* The last component of a path, without trailing slashes; empty for "/" and "". */
-struct str text_base_name(struct str path);
-
 /* The value of "NAME: value" in a text of such lines; data NULL if there is none. */
 struct str text_fact(struct str lines, const char *name);

@@ -76,10 +76,10 @@ static void test_base64(void **state) {
 
 static void test_base_name(void **state) {
     (void)state;
-    assert_true(str_equal_text(text_base_name(STR("a/b//")), "b"));
-    assert_true(str_equal_text(text_base_name(STR("b")), "b"));
-    assert_int_equal(text_base_name(STR("/")).length, 0);
-    assert_int_equal(text_base_name(STR("")).length, 0);
+    assert_true(str_equal_text(str_base_name(STR("a/b//")), "b"));
+    assert_true(str_equal_text(str_base_name(STR("b")), "b"));
+    assert_int_equal(str_base_name(STR("/")).length, 0);
+    assert_int_equal(str_base_name(STR("")).length, 0);
 }
 
 static void test_fact(void **state) {

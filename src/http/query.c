@@ -1,18 +1,5 @@
 #include "http/query.h"
 
-static int hexadecimal(char digit) {
-    if (digit >= '0' && digit <= '9') {
-        return digit - '0';
-    }
-    if (digit >= 'a' && digit <= 'f') {
-        return digit - 'a' + 10;
-    }
-    if (digit >= 'A' && digit <= 'F') {
-        return digit - 'A' + 10;
-    }
-    return -1;
-}
-
 /* Decodes into `to`, which has room for text.length bytes (decoding never lengthens). */
 static enum err decode(struct str text, bool plus_is_space, char *to, size_t *ret_length) {
     size_t length = 0;
@@ -22,8 +9,8 @@ static enum err decode(struct str text, bool plus_is_space, char *to, size_t *re
             if (text.length - i < 3) {
                 return ERR_INVAL;
             }
-            int high = hexadecimal(text.data[i + 1]);
-            int low = hexadecimal(text.data[i + 2]);
+            int high = str_hexadecimal(text.data[i + 1]);
+            int low = str_hexadecimal(text.data[i + 2]);
             if (high < 0 || low < 0) {
                 return ERR_INVAL;
             }

@@ -71,16 +71,18 @@ const char *app_config_nearest(struct str text, const char *const *words) {
             continue;
         }
         size_t this = distance(text, word);
-        /* "memory_max" is meant for "memory" though it is four letters away. */
-        if (word.length >= 3 && text.length > word.length && str_starts(text, word)) {
-            this = 1;
+        /* "memory_max" and "mem" are meant for "memory" though they are letters away. */
+        bool is_longer = word.length >= 3 && text.length > word.length && str_starts(text, word);
+        bool is_beginning = text.length >= 3 && str_starts(word, text);
+        if (is_longer || is_beginning) {
+            this = MIN(this, 1);
         }
         if (this < least) {
             least = this;
             nearest = *words;
         }
     }
-    return least <= 1 + text.length / 4 ? nearest : NULL;
+    return least <= MAX((size_t)2, 1 + text.length / 4) ? nearest : NULL;
 }
 
 static enum err fail_unknown(struct str name, struct buf *message) {
