@@ -22,6 +22,44 @@ def test_output_and_trailers(probe):
     assert int(response.trailers["run-peak-bytes"]) >= 65536
 
 
+def test_where_the_ending_is(probe):
+    """In the head of an answer that is in one piece, in the trailers of one that was streamed."""
+    asked = probe.run("probe", "args", headers={"TE": "gzip;q=0, trailers"})
+    assert asked.headers["transfer-encoding"] == "chunked" and "run-exit" not in asked.headers
+    assert asked.headers["trailer"] == "Run-Exit, Run-Reason, Run-Cpu-Us, Run-Peak-Bytes"
+    assert asked.trailers["run-exit"] == "0"
+
+    # Of a run that has ended, so that it is in one piece however slow the machine is.
+    log = f"/proc/{asked.headers['run-id']}/log"
+    whole = probe.get(log)
+    assert whole.headers["content-length"] == str(len(whole.body)) and whole.body == asked.body
+    assert whole.headers["run-exit"] == "0" and whole.headers["run-reason"] == "exit"
+    assert whole.headers["content-security-policy"] == "sandbox"
+    assert "trailer" not in whole.headers
+    assert probe.get(log, query={"from": 6}).body == whole.body[6:]
+    head = probe.request("HEAD", log)
+    assert head.headers["run-exit"] == "0" and head.body == b""
+    streamed = probe.get(log, headers={"TE": "trailers"})
+    assert streamed.headers["transfer-encoding"] == "chunked" and streamed.body == whole.body
+    assert "run-exit" not in streamed.headers and streamed.trailers["run-exit"] == "0"
+    none = probe.get(f"/proc/{asked.headers['run-id']}/stderr")
+    assert none.body == b"" and none.headers["content-length"] == "0"
+    assert none.headers["run-exit"] == "0"
+
+
+def test_long_output_is_streamed(probe):
+    """More than 32 KiB, and output in many pieces."""
+    for arguments, stdin in ((("echo",), b"x" * 32769), (("lines", "200"), b"")):
+        response = probe.run("probe", *arguments, stdin=stdin)
+        log = f"/proc/{response.headers['run-id']}/log"
+        later = probe.get(log)
+        assert later.headers["transfer-encoding"] == "chunked"
+        assert later.body == response.body and later.trailers["run-exit"] == "0"
+        events = probe.get(log, headers={"Accept": "application/x-ndjson"}).lines()
+        assert "".join(event["data"] for event in events[:-1]) == response.text
+        assert events[-1]["exit"] == 0
+
+
 def test_ids_grow(probe):
     first = int(probe.run("probe").headers["run-id"])
     second = int(probe.run("probe").headers["run-id"])

@@ -9,6 +9,7 @@
 
 /* --- the form that the client wants ------------------------------------------------------- */
 
+/* Whether a list of a header (RFC 9110 section 5.6.1) has the item, whatever its parameters. */
 static bool accepts(struct str accept, const char *type) {
     while (accept.length > 0) {
         struct str item = str_cut(&accept, ',');
@@ -39,6 +40,10 @@ static enum request_accept accept_of(const struct http_exchange *exchange) {
         return ACCEPT_JSON;
     }
     return accepts(accept, "application/x-tar") ? ACCEPT_TAR : ACCEPT_TEXT;
+}
+
+bool request_accepts_trailers(const struct request *request) {
+    return accepts(http_header(request->exchange, "TE"), "trailers");
 }
 
 /* --- answers ------------------------------------------------------------------------------ */

@@ -121,6 +121,9 @@ void request_fail(struct request *request, enum err err, const struct buf *messa
 void request_fail_status(struct request *request, int status, const char *format, ...)
     PRINTF_LIKE(3, 4);
 
+/* `TE: trailers` (RFC 9110 section 10.1.4): the client reads fields behind the body. */
+bool request_accepts_trailers(const struct request *request);
+
 /* Query parameters. */
 struct str request_parameter(const struct request *request, const char *name);
 bool request_has_parameter(const struct request *request, const char *name);

@@ -6,6 +6,8 @@
 #include <stdio.h>
 
 #define PIECE_BYTES (8 * KIB)
+/* An answer that is complete and no longer goes out in one piece. */
+#define WHOLE_BYTES_MAX (32 * KIB)
 /* What is looked through before others have their turn. Output may be in frames of one byte. */
 #define SCAN_READS_MAX 64
 
@@ -30,6 +32,7 @@ struct run_answer {
     enum request_accept form;
     enum stage stage;
     bool waiting;        /* pull said that it waits for the op */
+    bool failed;         /* before the answer began: nothing of it can be used */
     bool stdout_is_text; /* JSON: found by STAGE_SCAN_… */
     bool stderr_is_text;
     struct buf formatted; /* events and JSON: what was made and not yet taken */
@@ -188,27 +191,31 @@ static enum http_pull_result take_formatted(struct run_answer *answer, void *buf
     return HTTP_PULL_DATA;
 }
 
+/* How the run ended, by http_add_trailer or http_add_header. */
+static enum err add_ending(struct http_exchange *exchange, const struct run_status *status,
+                           enum err (*add)(struct http_exchange *exchange, const char *name,
+                                           const char *value)) {
+    char exit_text[16], cpu_text[24], peak_text[24];
+    snprintf(exit_text, sizeof exit_text, "%" PRId32, status->exit_status);
+    snprintf(cpu_text, sizeof cpu_text, "%" PRIu64, status->cpu_ns / NS_PER_US);
+    snprintf(peak_text, sizeof peak_text, "%" PRIu64, status->memory_peak_bytes);
+    enum err err = add(exchange, "Run-Exit", exit_text);
+    if (!err) {
+        err = add(exchange, "Run-Reason", run_reason_text(status->reason));
+    }
+    if (!err) {
+        err = add(exchange, "Run-Cpu-Us", cpu_text);
+    }
+    return err ? err : add(exchange, "Run-Peak-Bytes", peak_text);
+}
+
 static enum http_pull_result add_trailers(struct run_answer *answer) {
     struct run_status status = run_status(answer->run);
-    struct http_exchange *exchange = answer->request->exchange;
     answer->stage = STAGE_DONE;
     if (status.state != RUN_ENDED) {
         return HTTP_PULL_END; /* only what is there now was asked for */
     }
-    char exit_text[16], cpu_text[24], peak_text[24];
-    snprintf(exit_text, sizeof exit_text, "%" PRId32, status.exit_status);
-    snprintf(cpu_text, sizeof cpu_text, "%" PRIu64, status.cpu_ns / NS_PER_US);
-    snprintf(peak_text, sizeof peak_text, "%" PRIu64, status.memory_peak_bytes);
-    enum err err = http_add_trailer(exchange, "Run-Exit", exit_text);
-    if (!err) {
-        err = http_add_trailer(exchange, "Run-Reason", run_reason_text(status.reason));
-    }
-    if (!err) {
-        err = http_add_trailer(exchange, "Run-Cpu-Us", cpu_text);
-    }
-    if (!err) {
-        err = http_add_trailer(exchange, "Run-Peak-Bytes", peak_text);
-    }
+    enum err err = add_ending(answer->request->exchange, &status, http_add_trailer);
     return err ? HTTP_PULL_ABORT : HTTP_PULL_END;
 }
 
@@ -301,7 +308,7 @@ static enum http_pull_result pull(void *argument, void *buffer, size_t size, siz
         return pull_text(answer, buffer, size, ret_length);
     }
     /* Many small frames go together, so that each does not cost a turn of the loop. */
-    enum err err = ERR_OK;
+    enum err err = answer->failed ? ERR_NOMEM : ERR_OK;
     for (unsigned steps = 0; !err && answer->stage != STAGE_DONE; steps++) {
         bool is_enough = answer->formatted.length >= PIECE_BYTES || steps >= SCAN_READS_MAX;
         if (answer->formatted.length > 0 && is_enough) {
@@ -321,29 +328,119 @@ static enum http_pull_result pull(void *argument, void *buffer, size_t size, siz
 
 /* --- life --------------------------------------------------------------------------------- */
 
-static void respond(struct run_answer *answer) {
-    struct request *request = answer->request;
+static const char *content_type(const struct run_answer *answer) {
+    switch (answer->form) {
+    case ACCEPT_NDJSON:
+        return "application/x-ndjson";
+    case ACCEPT_JSON:
+        return "application/json";
+    default:
+        return "text/plain; charset=utf-8";
+    }
+}
+
+static enum err add_headers(struct run_answer *answer) {
+    struct http_exchange *exchange = answer->request->exchange;
     char id_text[24];
     snprintf(id_text, sizeof id_text, "%" PRIu64, run_id(answer->run));
-    enum err err = http_add_header(request->exchange, "Run-Id", id_text);
-    const char *type = "text/plain; charset=utf-8";
-    if (answer->form == ACCEPT_TEXT) {
-        if (!err) {
-            err = http_add_header(request->exchange, "Trailer",
-                                  "Run-Exit, Run-Reason, Run-Cpu-Us, Run-Peak-Bytes");
-        }
-        if (!err) {
-            err = http_add_header(request->exchange, "Content-Security-Policy", "sandbox");
-        }
-    } else {
-        type = answer->form == ACCEPT_NDJSON ? "application/x-ndjson" : "application/json";
+    enum err err = http_add_header(exchange, "Run-Id", id_text);
+    if (!err && answer->form == ACCEPT_TEXT) {
+        err = http_add_header(exchange, "Content-Security-Policy", "sandbox");
     }
-    request->responded = true;
+    return err;
+}
+
+static void respond_stream(struct run_answer *answer) {
+    struct http_exchange *exchange = answer->request->exchange;
+    answer->request->responded = true;
+    enum err err = add_headers(answer);
+    if (!err && answer->form == ACCEPT_TEXT) {
+        err = http_add_header(exchange, "Trailer",
+                              "Run-Exit, Run-Reason, Run-Cpu-Us, Run-Peak-Bytes");
+    }
     if (err) {
-        http_abort(request->exchange);
+        http_abort(exchange);
         return;
     }
-    http_respond_stream(request->exchange, 200, type, HTTP_LENGTH_UNKNOWN, pull, answer);
+    http_respond_stream(exchange, 200, content_type(answer), HTTP_LENGTH_UNKNOWN, pull, answer);
+}
+
+/* All output of an ended run into `formatted`. False if it is too much for one turn; the reader is
+ * then where it was. */
+static bool gather_text(struct run_answer *answer, const struct run_status *status) {
+    struct buf *out = &answer->formatted;
+    struct run_reader before = answer->reader;
+    /* One byte more: the end is seen by a read that finds nothing. */
+    if (status->output_bytes > WHOLE_BYTES_MAX ||
+        buf_reserve(out, (size_t)status->output_bytes + 1) != ERR_OK) {
+        return false;
+    }
+    for (unsigned reads = 0; reads < SCAN_READS_MAX; reads++) {
+        size_t length = 0;
+        unsigned stream = 0;
+        uint64_t time_ns = 0;
+        if (read_output(answer, answer->streams, out->data + out->length,
+                        out->capacity - out->length, &length, &stream, &time_ns) != ERR_OK) {
+            break; /* streaming meets the error again */
+        }
+        if (length == 0) {
+            return true;
+        }
+        out->length += length;
+    }
+    out->length = 0;
+    answer->reader = before;
+    return false;
+}
+
+/* The same for events and JSON; what was made of it when it is too much is streamed first. A
+ * failure is left to the stream, too, which cuts the connection. */
+static bool gather_formatted(struct run_answer *answer) {
+    enum err err = ERR_OK;
+    for (unsigned steps = 0; !err && answer->stage != STAGE_DONE; steps++) {
+        if (answer->formatted.length > WHOLE_BYTES_MAX || steps >= SCAN_READS_MAX) {
+            return false;
+        }
+        err = format_step(answer);
+    }
+    answer->failed = err && err != ERR_PENDING;
+    return !err;
+}
+
+/* A short answer of a run that has ended goes out in one piece, with its end in the head: a
+ * fraction of the work of chunks and trailers, and it reaches the many clients that show no
+ * trailers. Who asks for trailers (RFC 9110 section 6.5.1) gets them always. */
+static bool respond_whole(struct run_answer *answer, const struct run_status *status) {
+    struct http_exchange *exchange = answer->request->exchange;
+    if (status->state != RUN_ENDED) {
+        return false;
+    }
+    bool is_text = answer->form == ACCEPT_TEXT;
+    bool is_whole = is_text
+                        ? !request_accepts_trailers(answer->request) && gather_text(answer, status)
+                        : gather_formatted(answer);
+    if (!is_whole) {
+        return false;
+    }
+    answer->stage = STAGE_DONE;
+    answer->request->responded = true;
+    enum err err = add_headers(answer);
+    if (!err && is_text) {
+        err = add_ending(exchange, status, http_add_header);
+    }
+    if (err) {
+        http_abort(exchange);
+        return true;
+    }
+    http_respond(exchange, 200, content_type(answer), answer->formatted.data,
+                 answer->formatted.length);
+    return true;
+}
+
+static void respond(struct run_answer *answer, const struct run_status *status) {
+    if (!respond_whole(answer, status)) {
+        respond_stream(answer);
+    }
 }
 
 enum err run_answer_start(struct request *request, const struct run_answer_options *options,
@@ -366,38 +463,48 @@ enum err run_answer_start(struct request *request, const struct run_answer_optio
 }
 
 /* Whether the run could not be started at all; then that is the answer. */
-static bool fail_if_not_started(struct run_answer *answer) {
-    struct run_status status = run_status(answer->run);
-    if (status.state != RUN_ENDED || status.reason != RUN_REASON_FAILED || !answer->attached) {
+static bool fail_if_not_started(struct run_answer *answer, const struct run_status *status) {
+    if (status->state != RUN_ENDED || status->reason != RUN_REASON_FAILED || !answer->attached) {
         return false;
     }
     struct request *request = answer->request;
     request->message.length = 0;
     run_failure(answer->run, &request->message);
     answer->stage = STAGE_DONE;
-    if (status.failure == ERR_AGAIN) {
+    if (status->failure == ERR_AGAIN) {
         request_fail_status(request, 429, "%s", buf_text(&request->message));
     } else {
-        request_fail(request, status.failure, &request->message);
+        request_fail(request, status->failure, &request->message);
     }
     return true;
+}
+
+/* The run has begun, or ended: begins the answer, or waits until a JSON result can be told. */
+static void begin_answer(struct run_answer *answer) {
+    struct run_status status = run_status(answer->run);
+    if (fail_if_not_started(answer, &status)) {
+        return;
+    }
+    if (answer->form == ACCEPT_JSON) {
+        answer->stage = STAGE_WAIT;
+        return;
+    }
+    answer->stage = STAGE_OUTPUT;
+    if (answer->attached && status.state != RUN_ENDED) {
+        run_bind_reader(answer->run, &answer->reader);
+    }
+    respond(answer, &status);
 }
 
 void run_answer_step(struct run_answer *answer) {
     struct op *op = &answer->request->op;
     if (answer->stage == STAGE_BEGIN) {
         enum err err = answer->attached ? run_wait_begun(op, answer->run) : ERR_OK;
-        if (err == ERR_PENDING || fail_if_not_started(answer)) {
+        if (err == ERR_PENDING) {
             return;
         }
-        if (answer->form == ACCEPT_JSON) {
-            answer->stage = STAGE_WAIT;
-        } else {
-            answer->stage = STAGE_OUTPUT;
-            if (answer->attached) {
-                run_bind_reader(answer->run, &answer->reader);
-            }
-            respond(answer);
+        begin_answer(answer);
+        if (answer->stage != STAGE_WAIT) {
             return;
         }
     }
@@ -406,7 +513,8 @@ void run_answer_step(struct run_answer *answer) {
         if (err == ERR_PENDING) {
             return;
         }
-        respond(answer);
+        struct run_status status = run_status(answer->run);
+        respond(answer, &status);
         return;
     }
     if (answer->waiting) {

@@ -11,6 +11,11 @@ class Response:
         self.headers = headers  # lower-case names
         self.body = body
         self.trailers = trailers
+        # How a run ended is in the head where it had ended before the answer began (docs/http.md).
+        for name in ("run-exit", "run-reason", "run-cpu-us", "run-peak-bytes"):
+            if name in headers:
+                assert name not in trailers
+                self.trailers = {**self.trailers, name: headers[name]}
 
     @property
     def text(self):
