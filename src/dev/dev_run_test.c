@@ -258,7 +258,7 @@ static void test_proc(void **state) {
 
     /* What is there. */
     assert_string_equal(list(run_who(run), proc, "self"),
-                        "status args env usage stdin stdout stderr log wait ctl root ");
+                        "status args env usage stdin stdout stderr log wait ctl root errstr ");
     assert_string_equal(read_all(run_who(run), proc, "self/args"), "proc\none\ntwo\n");
     assert_string_equal(read_all(run_who(run), proc, "self/env"), "COLOUR=blue\n");
     const char *status = read_all(run_who(run), proc, "self/status");

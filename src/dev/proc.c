@@ -24,6 +24,7 @@ struct proc_file {
 
 static enum err text_args(struct run *run, struct buf *text);
 static enum err text_env(struct run *run, struct buf *text);
+static enum err text_errstr(struct run *run, struct buf *text);
 
 /* ---- what a run's directory holds ---- */
 
@@ -50,6 +51,7 @@ static const struct row {
     {"wait", &wait_dev, NULL, 0, FILE_CHARACTER_DEVICE, FILE_SEEKABLE | FILE_READ_ONLY},
     {"ctl", &control_dev, NULL, 0, FILE_CHARACTER_DEVICE, 0},
     {"root", NULL, NULL, 0, FILE_DIRECTORY, 0},
+    {"errstr", &snapshot_dev, text_errstr, 0, FILE_REGULAR, FILE_SEEKABLE | FILE_READ_ONLY},
 };
 
 static struct proc_file *proc_of(struct file *file) {
@@ -80,6 +82,12 @@ static enum err text_args(struct run *run, struct buf *text) {
 
 static enum err text_env(struct run *run, struct buf *text) {
     return lines_of(run_environment(run), text);
+}
+
+/* One line, or nothing. */
+static enum err text_errstr(struct run *run, struct buf *text) {
+    run_errstr(run, text);
+    return text->length > 0 ? buf_append_byte(text, '\n') : ERR_OK;
 }
 
 static enum err proc_new(struct proc_root *root, struct run *run, const struct row *row,

@@ -117,6 +117,7 @@ struct run_guest {
     struct run *run;
     struct run_guest *next_spare; /* in its loop's list */
     struct wasi wasi;
+    struct buf message; /* what a device says about the call under way, if it fails */
 };
 
 struct run {
@@ -163,6 +164,7 @@ struct run {
     uint64_t reader_offset;
     void *tree;
     struct buf failure;
+    struct buf errstr; /* of the guest's last failed call that was told why */
     enum run_reason reason;
     enum err start_error;
     int32_t exit_status;

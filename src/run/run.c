@@ -93,6 +93,7 @@ static void run_release(struct run *run) {
     output_done(&run->output);
     lines_done(&run->lines);
     buf_done(&run->failure);
+    buf_done(&run->errstr);
     buf_done(&run->call);
     buf_done(&run->root_mode);
     free(run->tags);
@@ -212,6 +213,12 @@ void run_failure(struct run *run, struct buf *text) {
     pthread_mutex_lock(&run->lock);
     /* Without memory it is shorter. */
     (void)!buf_append_str(text, buf_str(&run->failure));
+    pthread_mutex_unlock(&run->lock);
+}
+
+void run_errstr(struct run *run, struct buf *text) {
+    pthread_mutex_lock(&run->lock);
+    (void)!buf_append_str(text, buf_str(&run->errstr));
     pthread_mutex_unlock(&run->lock);
 }
 

@@ -193,6 +193,9 @@ struct run_status run_status(struct run *run);
 /* Why it failed, trapped or was ended, for humans, appended: "cpu limit of 30 s reached", or a
  * trap's message with the guest's backtrace. Nothing if it exited by itself. */
 void run_failure(struct run *run, struct buf *text);
+/* What a device has said about the guest's last host call that failed with more than an errno,
+ * appended; nothing if none has. */
+void run_errstr(struct run *run, struct buf *text);
 /* The name in the request's `root`. */
 struct str run_root_mode(const struct run *run);
 const struct run_limits *run_limits(const struct run *run);

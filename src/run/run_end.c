@@ -135,6 +135,7 @@ static void log_end(struct run *run) {
 static void free_guest(struct run_loop *home, struct run_guest *guest) {
     wasi_done(&guest->wasi);
     if (home->spare_guest_count >= SPARE_GUESTS_MAX) {
+        buf_done(&guest->message);
         free(guest);
         return;
     }

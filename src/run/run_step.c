@@ -20,6 +20,7 @@ enum {
     EXIT_TRAPPED = 134, /* as a shell says it: 128 + SIGABRT */
     EXIT_KILLED = 137,  /* 128 + SIGKILL */
     EXIT_NOT_STARTED = 126,
+    ERRSTR_MAX = 1024,
 };
 
 /* ---- queues ---- */
@@ -158,6 +159,7 @@ static enum err make_guest(struct run *run) {
         if (!guest) {
             return ERR_NOMEM;
         }
+        guest->message = (struct buf){0};
     }
     guest->run = run;
     struct wasi_limits limits = wasi_limits_default;
@@ -165,10 +167,13 @@ static enum err make_guest(struct run *run) {
     enum err err = wasi_init(&guest->wasi, run->home->loop, NULL, run->ns, &run->arguments,
                              &run->environment, &limits, &run->who, wasi_wake);
     if (err) {
+        buf_done(&guest->message);
         free(guest);
         return err;
     }
     run->guest = guest;
+    guest->message.length = 0;
+    guest->wasi.op.message = &guest->message;
     guest->wasi.cpu_time_ns = guest_cpu_time;
     guest->wasi.owner = run;
     static const unsigned flags[] = {OPEN_READ, OPEN_WRITE, OPEN_WRITE};
@@ -274,6 +279,17 @@ static void account(struct run *run) {
     }
 }
 
+/* A host call has failed, and a device has said why: kept for /proc/self/errstr. */
+static void note_errstr(struct run *run) {
+    struct buf *message = &run->guest->message;
+    struct str text = {(const char *)message->data, MIN(message->length, (size_t)ERRSTR_MAX)};
+    pthread_mutex_lock(&run->lock);
+    run->errstr.length = 0;
+    (void)!buf_append_str(&run->errstr, text); /* without memory there is none */
+    pthread_mutex_unlock(&run->lock);
+    message->length = 0;
+}
+
 /* Steps the guest until its turn is over, it waits, or somebody wants something of it. */
 static void step_guest(struct run *run) {
     run_set_state(run, RUN_RUNNING);
@@ -286,6 +302,9 @@ static void step_guest(struct run *run) {
                 return;
             }
             run->is_calling = false;
+            if (result != ERR_OK && run->guest->message.length > 0) {
+                note_errstr(run);
+            }
             sandbox_finish_call(run->sandbox, result);
             calls++;
             if (calls % CALLS_PER_LOOK == 0) {
@@ -305,6 +324,7 @@ static void step_guest(struct run *run) {
             return;
         case SANDBOX_CALLING:
             run->is_calling = true;
+            run->guest->message.length = 0;
             break;
         case SANDBOX_RETURNED:
             finish_exit(run);
@@ -411,6 +431,7 @@ void run_loop_done(struct run_loop *home) {
     while (home->spare_guests) {
         struct run_guest *guest = home->spare_guests;
         home->spare_guests = guest->next_spare;
+        buf_done(&guest->message);
         free(guest);
     }
 }
