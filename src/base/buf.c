@@ -9,6 +9,13 @@ void buf_done(struct buf *buf) {
     *buf = (struct buf){0};
 }
 
+void buf_wipe(struct buf *buf) {
+    if (buf->data) {
+        explicit_bzero(buf->data, buf->capacity + 1);
+    }
+    buf_done(buf);
+}
+
 enum err buf_reserve(struct buf *buf, size_t extra) {
     if (extra <= buf->capacity - buf->length) {
         return ERR_OK;

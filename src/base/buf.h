@@ -52,6 +52,10 @@ struct buf {
 /* Frees the content and leaves an empty buf. */
 void buf_done(struct buf *buf);
 #define cleanup_buf __attribute__((cleanup(buf_done)))
+/* The same for what must not stay in memory: overwrites it first. What a growing buf has left
+ * behind is not reached: reserve before such bytes are appended. */
+void buf_wipe(struct buf *buf);
+#define cleanup_wiped_buf __attribute__((cleanup(buf_wipe)))
 
 /* Makes room for `extra` bytes more. NOMEM leaves the buf as it was. */
 MUST_USE enum err buf_reserve(struct buf *buf, size_t extra);

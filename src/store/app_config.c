@@ -332,8 +332,7 @@ static bool has_only(struct str text, const char *characters) {
     return text.length > 0;
 }
 
-/* A host, "*.DOMAIN", an address, or "[ADDRESS]" (IPv6), each with an optional port. */
-static bool is_net_pattern(struct str text) {
+bool app_config_is_host(struct str text) {
     if (text.length == 0 || text.length > 260) {
         return false;
     }
@@ -380,7 +379,7 @@ static enum err show_net(const json_t *value, json_t **ret, struct buf *message)
     }
     for (size_t i = 0; i < json_array_size(value); i++) {
         const json_t *host = json_array_get(value, i);
-        if (!json_is_string(host) || !is_net_pattern(json_str(host))) {
+        if (!json_is_string(host) || !app_config_is_host(json_str(host))) {
             return buf_fail(message, ERR_INVAL,
                             "'net': number %zu is not a host; hosts are HOST, *.DOMAIN, an "
                             "address, or [ADDRESS], each with an optional :PORT",

@@ -99,6 +99,10 @@ struct app_mount_parts {
 MUST_USE enum err app_mount_parse(struct str text, struct app_mount_parts *ret_parts,
                                   struct buf *message);
 
+/* Whether it is a host, "*.DOMAIN", an address, or "[ADDRESS]" (IPv6), each with an optional port.
+ */
+bool app_config_is_host(struct str text);
+
 /* INVAL unless it is 1 to 63 of a-z 0-9 _ -, beginning with a letter or digit: the names of apps
  * and of shared volumes. */
 #define APP_NAME_MAX 63

@@ -509,6 +509,7 @@ static enum err change_remove(struct change_work *work) {
     work->doomed = doomed;
     enum err err = collect_doomed(work, doomed);
     err = err ? err : catalog_db_run(db, "DELETE FROM version WHERE app = ?", "i", old->id);
+    err = err ? err : catalog_db_run(db, "DELETE FROM secret WHERE app = ?", "i", old->id);
     err = err ? err : catalog_db_run(db, "DELETE FROM app WHERE id = ?", "i", old->id);
     err = err ? err : catalog_db_run(db, "DELETE FROM volume WHERE id = ?", "i", old->volume_id);
     return err ? err

@@ -9,8 +9,9 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { SCHEMA_VERSION = 1, CHECKPOINT_PAGES = 1000 };
+enum { CHECKPOINT_PAGES = 1000 };
 
+/* The first schema. What came later is in `upgrades`: a new catalog goes through all of them. */
 static const char schema[] =
     "PRAGMA application_id = 811692899;" /* "0asc" */
     "PRAGMA user_version = 1;"
@@ -41,6 +42,24 @@ static const char schema[] =
     " value INTEGER NOT NULL, seal BLOB) STRICT;"
     "INSERT INTO owner VALUES (1, 'local', NULL);"
     "INSERT INTO counter VALUES (1, 'run_id', 1, NULL);";
+
+/* What leads from schema 1 to 2, from 2 to 3, and so on. Each is one transaction. */
+static const char *const upgrades[] = {
+    /* hosts: where it may be sent, one a line; value: encrypted (catalog_secret.c). */
+    "CREATE TABLE secret (id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    " app INTEGER NOT NULL REFERENCES app, owner INTEGER NOT NULL REFERENCES owner,"
+    " key TEXT NOT NULL, hosts TEXT NOT NULL, value BLOB NOT NULL, changed_ns INTEGER NOT NULL,"
+    " seal BLOB, UNIQUE (app, key)) STRICT;"
+    /* A layer that lies on another one; one that has no row here lies on nothing. */
+    "CREATE TABLE layer (id INTEGER PRIMARY KEY REFERENCES volume,"
+    " below INTEGER NOT NULL REFERENCES volume, seal BLOB) STRICT;"
+    "CREATE INDEX layer_below ON layer (below);"
+    /* Where a version came from, if it was not uploaded whole: the app and version whose program
+     * it has, and the version of its own app that a rollback brought back. */
+    "CREATE TABLE origin (id INTEGER PRIMARY KEY REFERENCES version, name TEXT, number INTEGER,"
+    " rollback INTEGER, seal BLOB) STRICT;",
+};
+enum { SCHEMA_VERSION = 1 + ARRAY_LENGTH(upgrades) };
 
 enum err catalog_db_err(sqlite3 *db, int result) {
     int extended = db ? sqlite3_extended_errcode(db) : result;
@@ -225,6 +244,23 @@ static enum err exec(sqlite3 *db, const char *sql) {
     return catalog_db_err(db, sqlite3_exec(db, sql, NULL, NULL, NULL));
 }
 
+/* From the schema `version` to the present one. */
+static enum err upgrade(sqlite3 *db, int64_t version) {
+    enum err err = ERR_OK;
+    for (; !err && version < SCHEMA_VERSION; version++) {
+        char number[64];
+        snprintf(number, sizeof number, "PRAGMA user_version = %lld", (long long)version + 1);
+        err = catalog_db_begin(db);
+        err = err ? err : exec(db, upgrades[version - 1]);
+        err = err ? err : exec(db, number);
+        err = err ? err : catalog_db_commit(db);
+        if (err) {
+            catalog_db_rollback(db);
+        }
+    }
+    return err;
+}
+
 /* Makes an empty catalog beside its place and moves it there whole. */
 static enum err create(struct catalog *catalog, struct buf *message) {
     cleanup_buf struct buf path = {0};
@@ -245,6 +281,7 @@ static enum err create(struct catalog *catalog, struct buf *message) {
     err = err ? err : catalog_db_seal(db, "owner", 1);
     err = err ? err : catalog_db_seal(db, "counter", 1);
     err = err ? err : exec(db, "COMMIT");
+    err = err ? err : upgrade(db, 1);
     result = sqlite3_close(db);
     err = err ? err : catalog_db_err(NULL, result);
     err = err ? err : catalog_file_sync(buf_text(&path));
@@ -295,7 +332,7 @@ static enum err check_header(struct catalog *catalog, const char *path, bool *re
 }
 
 /* Everything that can be known to be wrong, without writing. */
-static enum err check(struct catalog *catalog, struct buf *message) {
+static enum err check(struct catalog *catalog, int64_t *ret_version, struct buf *message) {
     int64_t application = 0, version = 0, owners = 0;
     enum err err = catalog_db_number(catalog->db, &application, "PRAGMA application_id", "");
     if (!err) {
@@ -304,10 +341,10 @@ static enum err check(struct catalog *catalog, struct buf *message) {
     if (err || application != 811692899) {
         return fail_damaged(catalog, err ? err : ERR_IO, "it is not a catalog", message);
     }
-    if (version != SCHEMA_VERSION) {
+    if (version < 1 || version > SCHEMA_VERSION) {
         return buf_fail(message, ERR_IO,
-                        "%s/catalog.db has schema %lld, this program knows schema %d: start the "
-                        "program that made it",
+                        "%s/catalog.db has schema %lld, this program knows schemas up to %d: start "
+                        "the program that made it",
                         catalog->directory, (long long)version, SCHEMA_VERSION);
     }
     cleanup_statement sqlite3_stmt *row = NULL;
@@ -324,9 +361,11 @@ static enum err check(struct catalog *catalog, struct buf *message) {
         err =
             catalog_db_number(catalog->db, &owners, "SELECT count(*) FROM owner WHERE id = 1", "");
     }
-    return err || owners != 1
-               ? fail_damaged(catalog, err ? err : ERR_IO, "it has no owners", message)
-               : ERR_OK;
+    if (err || owners != 1) {
+        return fail_damaged(catalog, err ? err : ERR_IO, "it has no owners", message);
+    }
+    *ret_version = version;
+    return ERR_OK;
 }
 
 enum err catalog_db_open(struct catalog *catalog, struct buf *message) {
@@ -365,8 +404,9 @@ enum err catalog_db_open(struct catalog *catalog, struct buf *message) {
         err = exec(db, "PRAGMA locking_mode = EXCLUSIVE; PRAGMA cell_size_check = ON;"
                        "PRAGMA synchronous = FULL");
     }
+    int64_t version = 0;
     if (!err) {
-        err = check(catalog, message);
+        err = check(catalog, &version, message);
         if (err) {
             return err;
         }
@@ -380,6 +420,9 @@ enum err catalog_db_open(struct catalog *catalog, struct buf *message) {
         const char *text = err ? NULL : (const char *)sqlite3_column_text(mode, 0);
         err = err || (text && strcmp(text, "wal") == 0) ? err : ERR_IO;
     }
+    catalog_statement_done(&mode);
+    mode = NULL;
+    err = err ? err : upgrade(catalog->db, version);
     return err ? fail_damaged(catalog, err, "it can't be opened", message) : ERR_OK;
 }
 

@@ -6,6 +6,7 @@
  *   catalog_files.c    the state directory: paths, lock, what is left over
  *   catalog_change.c   changes of apps
  *   catalog_query.c    versions, hashes of compiled code
+ *   catalog_secret.c   secrets (secret.h)
  *   catalog_volume.c   open volumes
  *   catalog_id.c       ids of runs
  *
