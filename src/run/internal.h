@@ -172,8 +172,10 @@ struct run {
     /* Its loop's: */
     enum run_phase phase;
     enum run_queue queue;
-    struct list link; /* in one of its loop's queues */
-    bool is_calling;  /* a host call waits for wasi_call_step */
+    struct list link; /* in one of its share's lists */
+    struct run_share
+        *share;      /* of its app on its loop; NULL before it was ready for the first time */
+    bool is_calling; /* a host call waits for wasi_call_step */
     bool is_paused, is_computing;
     uint64_t turn_started_ns;  /* monotonic; of the turn that is under way */
     uint64_t paused_ns;        /* when it was paused */
@@ -195,12 +197,29 @@ struct run {
     struct output output; /* guarded by lock */
 };
 
+/* An app's runs on one loop, those that can go on in order: turns go round by app, see run_turns.c.
+ * Kept while one of them has not ended, and some afterwards for the next. Thread: the loop's. */
+struct run_share {
+    struct map_node node; /* in home->shares */
+    int64_t app_id;
+    uint32_t references;                     /* runs, and whoever gives one its turn */
+    struct list fresh, ready, computing;     /* of run.link, by enum run_queue */
+    struct list prompt_turn, computing_turn; /* in the loop's lists of these names, or `spent` */
+    bool ready_is_next;                      /* of fresh and ready runs, which take turns */
+    uint64_t loop_turn, used_ns; /* what its fresh and ready runs used in that turn of the loop */
+};
+
 /* The runs of a loop that can go on. Thread: the loop's. */
 struct run_loop {
     struct runs *runs;
     struct loop *loop;
     struct loop_task task;
-    struct list fresh, ready, computing;
+    struct map shares;             /* by app_id */
+    struct run_share common_share; /* of apps for which there is no memory */
+    struct list prompt;            /* shares with fresh or ready runs */
+    struct list spent;             /* the same, but they have had their part of this turn */
+    struct list computing;         /* shares with runs that compute */
+    uint64_t turn_number;
     atomic_uint computing_count; /* runs whose last turn was a whole slice; any thread reads */
     uint64_t charged_ns;         /* up to when CPU time has been charged: monotonic clock */
     uint64_t charged_cpu_ns;     /* the same on the thread's CPU clock, if is_exact */
@@ -275,17 +294,25 @@ void run_free(struct run *run);
 void run_signal(struct run *run, unsigned signals);
 uint64_t run_realtime_ns(const struct run *run, uint64_t monotonic_ns);
 
-/* ---- run_step.c ---- */
+/* ---- run_turns.c: whose turn it is. Thread: the loop's ---- */
+
+enum { RUN_SLICE_NS = 1000 * 1000 }; /* of a guest that makes host calls; the engine's tick */
 
 void run_loop_init(struct run_loop *home, struct runs *runs, struct loop *loop);
 void run_loop_done(struct run_loop *home);
-/* Puts it into one of its loop's queues; nothing if it is in one or has ended. Thread: its loop's.
- */
+/* Puts it into one of its loop's queues; nothing if it is in one or has ended. */
 void run_make_ready(struct run *run, enum run_queue queue);
+void run_leave_queue(struct run *run);
+/* It has ended, and has no turns any more. */
+void run_leave_share(struct run *run);
+void run_set_computing(struct run *run, bool is_computing);
+
+/* ---- run_step.c ---- */
+
+/* One turn of a run that was taken out of its queue. Thread: its loop's. */
+void run_step(struct run *run);
 void run_timer_expired(struct loop_timer *timer);
 void run_op_wake(struct op *op);
-void run_leave_queue(struct run *run);
-void run_set_computing(struct run *run, bool is_computing);
 void run_set_state(struct run *run, enum run_state state);
 
 /* ---- run_end.c ---- */

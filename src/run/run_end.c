@@ -166,7 +166,7 @@ static void end(struct run *run) {
     }
     lines_done(&run->lines);
     run->phase = PHASE_ENDED;
-    run_leave_queue(run);
+    run_leave_share(run);
     runs_run_ended(runs, run);
     op_queue_wake_all(&run->changed);
     run_unref(run); /* the reference of its life */

@@ -1,10 +1,4 @@
-/* A run's life on its loop: starting, stepping, ending; and the loop's order of turns.
- *
- * Order. A loop has three queues: fresh runs, runs whose host call can go on, and runs that compute
- * (the last turn was a whole slice). One turn of the loop takes runs from the first two alternately
- * until they are empty or TURN_BUDGET_NS is over, and then gives one computing run its slice, which
- * the engine's next tick ends. So a newcomer waits for a slice or two however many compute, and
- * those who compute share what is left in turn, but always get something.
+/* A run's life on its loop: starting, stepping, ending.
  *
  * CPU time of a run is that of its turns, host calls on its behalf included. It is measured by the
  * monotonic clock, one reading a turn, because reading the thread's CPU clock costs as much as a
@@ -13,8 +7,6 @@
 #include "run/internal.h"
 
 enum {
-    SLICE_NS = 1000 * 1000, /* of a guest that makes host calls; the engine's tick */
-    TURN_BUDGET_NS = 4 * 1000 * 1000,
     CALLS_MAX = 512,    /* host calls of one turn */
     CALLS_PER_LOOK = 8, /* host calls between two looks at the clock */
     EXIT_TRAPPED = 134, /* as a shell says it: 128 + SIGABRT */
@@ -22,38 +14,6 @@ enum {
     EXIT_NOT_STARTED = 126,
     ERRSTR_MAX = 1024,
 };
-
-/* ---- queues ---- */
-
-void run_make_ready(struct run *run, enum run_queue queue) {
-    if (run->phase == PHASE_ENDED) {
-        return;
-    }
-    if (run->queue == QUEUE_COMPUTING && queue == QUEUE_READY) {
-        /* It is to be killed or paused, and shall not wait for its slice. */
-        list_remove(&run->link);
-    } else if (run->queue != QUEUE_NONE) {
-        return;
-    }
-    struct run_loop *home = run->home;
-    struct list *lists[] = {NULL, &home->fresh, &home->ready, &home->computing};
-    run->queue = queue;
-    list_append(lists[queue], &run->link);
-    loop_ready(home->loop, &home->task);
-}
-
-void run_leave_queue(struct run *run) {
-    list_remove(&run->link);
-    run->queue = QUEUE_NONE;
-}
-
-void run_set_computing(struct run *run, bool is_computing) {
-    if (run->is_computing != is_computing) {
-        run->is_computing = is_computing;
-        atomic_fetch_add_explicit(&run->home->computing_count, is_computing ? 1u : -1u,
-                                  memory_order_relaxed);
-    }
-}
 
 void run_set_state(struct run *run, enum run_state state) {
     atomic_store_explicit(&run->state, (int)state, memory_order_release);
@@ -308,7 +268,7 @@ static void step_guest(struct run *run) {
             sandbox_finish_call(run->sandbox, result);
             calls++;
             if (calls % CALLS_PER_LOOK == 0) {
-                bool slice_over = clock_monotonic_ns() - run->turn_started_ns > SLICE_NS;
+                bool slice_over = clock_monotonic_ns() - run->turn_started_ns > RUN_SLICE_NS;
                 if (slice_over || calls >= CALLS_MAX) {
                     run_set_computing(run, slice_over);
                     run_make_ready(run, slice_over ? QUEUE_COMPUTING : QUEUE_READY);
@@ -363,75 +323,21 @@ static bool handle_signals(struct run *run) {
     return false;
 }
 
-/* One turn of a run that was taken out of its queue. */
-static void turn(struct run *run) {
-    if (handle_signals(run)) {
-        return;
+void run_step(struct run *run) {
+    if (!handle_signals(run)) {
+        if (run->phase == PHASE_COMMIT) {
+            run_step_commit(run);
+            return;
+        }
+        if (run->phase == PHASE_PROGRAM) {
+            step_program(run);
+        }
+        if (run->phase == PHASE_TREE) {
+            step_tree(run);
+        }
+        if (run->phase == PHASE_GUEST && !run->is_paused) {
+            step_guest(run);
+        }
     }
-    if (run->phase == PHASE_COMMIT) {
-        run_step_commit(run);
-        return;
-    }
-    if (run->phase == PHASE_PROGRAM) {
-        step_program(run);
-    }
-    if (run->phase == PHASE_TREE) {
-        step_tree(run);
-    }
-    if (run->phase == PHASE_GUEST && !run->is_paused) {
-        step_guest(run);
-    }
-}
-
-/* Takes the first of a queue and gives it its turn. */
-static void turn_of_first(struct run_loop *home, struct list *queue) {
-    struct run *run = run_ref(CONTAINER_OF(queue->next, struct run, link));
-    run_leave_queue(run);
-    home->is_exact = run->is_computing;
-    if (home->is_exact) {
-        home->charged_cpu_ns = clock_thread_cpu_ns();
-    }
-    run->turn_started_ns = home->charged_ns;
-    turn(run);
     account(run);
-    run_unref(run);
-}
-
-static void loop_turn_of_runs(struct loop_task *task) {
-    struct run_loop *home = CONTAINER_OF(task, struct run_loop, task);
-    uint64_t began_ns = home->charged_ns = clock_monotonic_ns();
-    while ((!list_is_empty(&home->fresh) || !list_is_empty(&home->ready)) &&
-           home->charged_ns - began_ns < TURN_BUDGET_NS) {
-        if (!list_is_empty(&home->fresh)) {
-            turn_of_first(home, &home->fresh);
-        }
-        if (!list_is_empty(&home->ready)) {
-            turn_of_first(home, &home->ready);
-        }
-    }
-    if (!list_is_empty(&home->computing)) {
-        turn_of_first(home, &home->computing);
-    }
-    if (!list_is_empty(&home->fresh) || !list_is_empty(&home->ready) ||
-        !list_is_empty(&home->computing)) {
-        loop_ready(home->loop, &home->task);
-    }
-}
-
-void run_loop_init(struct run_loop *home, struct runs *runs, struct loop *loop) {
-    *home = (struct run_loop){.runs = runs, .loop = loop};
-    loop_task_init(&home->task, loop_turn_of_runs);
-    list_init(&home->fresh);
-    list_init(&home->ready);
-    list_init(&home->computing);
-}
-
-void run_loop_done(struct run_loop *home) {
-    loop_task_cancel(&home->task);
-    while (home->spare_guests) {
-        struct run_guest *guest = home->spare_guests;
-        home->spare_guests = guest->next_spare;
-        buf_done(&guest->message);
-        free(guest);
-    }
 }

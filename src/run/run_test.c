@@ -624,6 +624,79 @@ static void test_fairness(void **state) {
     app_unref(hello);
 }
 
+/* Twenty runs of one app, one of another. */
+struct crowd {
+    struct app *apps[2];
+    struct run *many[20], *one;
+};
+
+static void start_crowd(struct crowd *crowd, const char *text) {
+    crowd->apps[0] = fixture_app(&fixture, "crowd", text, NULL);
+    crowd->apps[1] = fixture_app(&fixture, "single", text, NULL);
+    struct run_request request = {.app = crowd->apps[0]};
+    for (size_t i = 0; i < ARRAY_LENGTH(crowd->many); i++) {
+        crowd->many[i] = fixture_start(&fixture, &request);
+    }
+    request.app = crowd->apps[1];
+    crowd->one = fixture_start(&fixture, &request);
+}
+
+static void end_crowd(struct crowd *crowd) {
+    for (size_t i = 0; i < ARRAY_LENGTH(crowd->many); i++) {
+        run_kill(crowd->many[i], RUN_REASON_KILLED);
+        fixture_wait(&fixture, crowd->many[i]);
+        run_unref(crowd->many[i]);
+    }
+    run_kill(crowd->one, RUN_REASON_KILLED);
+    fixture_wait(&fixture, crowd->one);
+    run_unref(crowd->one);
+    app_unref(crowd->apps[0]);
+    app_unref(crowd->apps[1]);
+}
+
+/* Apps share a loop, not their runs: one that computes has every other slice, beside twenty. */
+static void test_share_of_slices(void **state) {
+    (void)state;
+    enum { TURNS = 100 };
+    struct crowd crowd;
+    start_crowd(&crowd, guest_loop);
+    for (size_t i = 0; i < ARRAY_LENGTH(crowd.many); i++) {
+        FIXTURE_TURN_UNTIL(&fixture, run_status(crowd.many[i]).cpu_ns > NS_PER_MS);
+    }
+    FIXTURE_TURN_UNTIL(&fixture, run_status(crowd.one).cpu_ns > NS_PER_MS);
+    unsigned slices = 0;
+    for (int i = 0; i < TURNS; i++) {
+        uint64_t before_ns = run_status(crowd.one).cpu_ns;
+        loop_turn(fixture.loops[0]);
+        slices += run_status(crowd.one).cpu_ns != before_ns;
+    }
+    assert_in_range(slices, TURNS / 2 - 1, TURNS / 2 + 1);
+    end_crowd(&crowd);
+}
+
+/* The same of runs that call the host all the time. */
+static void test_share_of_calls(void **state) {
+    (void)state;
+    static const char guest_calls[] = "(module " FIXTURE_IMPORT(
+        "fd_close",
+        "(param i32) (result i32)") "(memory (export \"memory\") 1) (func (export \"_start\")"
+                                    " (loop $again (drop (call $fd_close (i32.const 99))) (br "
+                                    "$again))))";
+    struct crowd crowd;
+    start_crowd(&crowd, guest_calls);
+    FIXTURE_TURN_UNTIL(&fixture, run_status(crowd.one).calls > 0);
+    uint64_t before = run_status(crowd.one).calls, others_before = 0, others = 0;
+    for (size_t i = 0; i < ARRAY_LENGTH(crowd.many); i++) {
+        others_before += run_status(crowd.many[i]).calls;
+    }
+    FIXTURE_TURN_UNTIL(&fixture, run_status(crowd.one).calls > before + 200000);
+    for (size_t i = 0; i < ARRAY_LENGTH(crowd.many); i++) {
+        others += run_status(crowd.many[i]).calls;
+    }
+    assert_true(others - others_before < 800000); /* 4,000,000 if turns went round by run */
+    end_crowd(&crowd);
+}
+
 static void test_log(void **state) {
     (void)state;
     struct app *app = fixture_app(&fixture, "logged", guest_both, NULL);
@@ -710,6 +783,8 @@ int main(int argc, char **argv) {
         TEST(test_keeping),
         TEST(test_tree),
         TEST(test_fairness),
+        TEST(test_share_of_slices),
+        TEST(test_share_of_calls),
         TEST(test_log),
         TEST(test_shutdown),
     };
