@@ -208,10 +208,12 @@ int docs_main(const char *name) {
         print_app_options();
     } else if (strcmp(name, "errors") == 0) {
         print_errors();
+    } else if (strcmp(name, "man") == 0) {
+        docs_print_man();
     } else {
         fprintf(stderr,
-                "error: no part '%s'; there are routes, serve-options, app-options and "
-                "errors\n",
+                "error: no part '%s'; there are routes, serve-options, app-options, errors "
+                "and man\n",
                 name);
         return 2;
     }

@@ -4,6 +4,7 @@
  *   app-options    the keys of an app's configuration (store/app_config.c)
  *   serve-options  the options of `0asm serve` that are limits, and what happens at each
  *   errors         the errors with their HTTP statuses (base/err.h)
+ *   man            the manual page 0asm.1 (not Markdown)
  *
  * A page has such a part between two comments; tools/docs.sh puts it there, and a test compares.
  * Not listed by `0asm help`. Layer: all. */
@@ -11,3 +12,5 @@
 
 /* Prints the part; 2 if there is none of that name. */
 int docs_main(const char *name);
+
+void docs_print_man(void);

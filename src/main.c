@@ -1,14 +1,11 @@
 /* `0asm`: finds the command and runs it. */
-#include "cli/command.h"
+#include "completion.h"
 #include "docs.h"
 #include "engine/engine.h"
+#include "program.h"
 #include "serve.h"
 
 #include <string.h>
-
-#ifndef ZASM_VERSION
-#define ZASM_VERSION "0.1.0"
-#endif
 
 static int version_main(int argc, char **argv);
 static int help_main(int argc, char **argv);
@@ -23,17 +20,26 @@ static const struct command command_help = {
     .summary = "this text, or that of a command: 0asm help COMMAND",
     .run = help_main};
 
-static const struct command *find_command(const char *name) {
-    const struct command *others[] = {&command_serve, &command_token, &command_version,
-                                      &command_help};
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
-        if (strcmp(name, others[i]->name) == 0) {
-            return others[i];
-        }
+/* Those that need no server, behind the others. */
+static const struct command *const local_commands[] = {&command_token, &command_completion,
+                                                       &command_version, &command_help};
+
+const struct command *program_command(size_t index) {
+    if (index == 0) {
+        return &command_serve;
     }
-    for (size_t i = 0; i < command_count; i++) {
-        if (strcmp(name, commands[i].name) == 0) {
-            return &commands[i];
+    if (index <= command_count) {
+        return &commands[index - 1];
+    }
+    index -= command_count + 1;
+    return index < sizeof local_commands / sizeof *local_commands ? local_commands[index] : NULL;
+}
+
+static const struct command *find_command(const char *name) {
+    const struct command *command;
+    for (size_t i = 0; (command = program_command(i)); i++) {
+        if (strcmp(name, command->name) == 0) {
+            return command;
         }
     }
     return NULL;
@@ -46,13 +52,10 @@ static void print_row(const struct command *command, FILE *stream) {
 static void print_overview(FILE *stream) {
     fprintf(stream, "0asm: a WebAssembly cloud in one process\n\n"
                     "usage: 0asm COMMAND [ARGUMENTS]\n\n");
-    print_row(&command_serve, stream);
-    for (size_t i = 0; i < command_count; i++) {
-        print_row(&commands[i], stream);
+    const struct command *command;
+    for (size_t i = 0; (command = program_command(i)); i++) {
+        print_row(command, stream);
     }
-    print_row(&command_token, stream);
-    print_row(&command_version, stream);
-    print_row(&command_help, stream);
     fprintf(stream, "\nEach command explains itself: 0asm COMMAND --help. The commands talk to the "
                     "server at\n$ZASM_SERVER (http://127.0.0.1:8080 if it is not set), or at "
                     "--server URL.\n");

@@ -15,7 +15,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COMMANDS = ["create", "run", "apps", "show", "ps", "log", "kill", "pause", "resume", "env", "ls",
-            "cat", "cp", "mv", "rm"]
+            "cat", "cp", "mv", "rm", "health"]
 TIMEOUT = 120
 
 

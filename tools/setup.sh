@@ -10,7 +10,7 @@ case $what in
 run) ;;
 test)
     packages+=(git python3 python3-pytest python3-pip clang-format libclang-rt-14-dev
-        rustc libstd-rust-dev-wasm32 npm)
+        rustc libstd-rust-dev-wasm32 npm zsh)
     ;;
 bench) packages+=(python3 nginx-light wrk) ;;
 *)

@@ -29,6 +29,7 @@ const struct command commands[] = {
     ROW(cp, "[-r] SOURCE... TARGET", "copy files to, from and between apps"),
     ROW(mv, "APP:/OLD APP:/NEW", "rename a file or directory of an app"),
     ROW(rm, "[-r] APP:/FILE...|APP...", "remove files of an app, or an app"),
+    ROW(health, "", "whether the server answers"),
 };
 const size_t command_count = ARRAY_LENGTH(commands);
 

@@ -9,7 +9,8 @@
 #define COMMANDS(X)                                                                                \
     X(create)                                                                                      \
     X(run)                                                                                         \
-    X(apps) X(show) X(ps) X(log) X(kill) X(pause) X(resume) X(env) X(ls) X(cat) X(cp) X(mv) X(rm)
+    X(apps)                                                                                        \
+    X(show) X(ps) X(log) X(kill) X(pause) X(resume) X(env) X(ls) X(cat) X(cp) X(mv) X(rm) X(health)
 
 #define COMMAND_DECLARE(name)                                                                      \
     extern const char name##_help[];                                                               \
