@@ -4,7 +4,7 @@
 BUILD ?= build
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test unit sanitize tsan bench fuzz format check clean
+.PHONY: help setup build run test unit sanitize tsan bench fuzz dist format check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -42,6 +42,9 @@ fuzz: ## run each fuzzer for FUZZ_SECONDS (default 60)
 	@tools/setup.sh test
 	@tools/fuzz.sh
 
+dist: setup ## a tarball that runs on a Debian 12 without a toolchain
+	@tools/dist.sh build-dist
+
 format: ## format the C sources
 	@find src bench fuzz examples tests -name '*.[ch]' | xargs clang-format -i
 
@@ -49,4 +52,4 @@ check: ## format, layers and words, without building
 	@tools/check.sh
 
 clean: ## remove what was built (the engine's cache stays)
-	@rm -rf build build-sanitize build-tsan build-fuzz
+	@rm -rf build build-sanitize build-tsan build-fuzz build-dist
