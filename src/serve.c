@@ -202,8 +202,10 @@ static enum err start_runs(struct server *server, struct buf *message) {
     if (err) {
         return buf_fail(message, err, "runs can't be prepared: %s", err_text(err));
     }
-    struct dev_root_options root = {
-        .catalog = server->api.catalog, .runs = server->api.runs, .logs = server->api.logs};
+    struct dev_root_options root = {.catalog = server->api.catalog,
+                                    .runs = server->api.runs,
+                                    .logs = server->api.logs,
+                                    .tree = server->tree};
     err = dev_root_new(&root, &server->api.root);
     if (!err) {
         err = ns_new(server->api.root, &server->api.tree);

@@ -10,7 +10,8 @@ extern const struct request_handler health_handler;  /* info.c */
 extern const struct request_handler metrics_handler; /* metrics.c */
 extern const struct request_handler app_log_handler; /* log.c */
 extern const struct request_handler run_log_handler, run_stdout_handler,
-    run_stderr_handler; /* log.c */
+    run_stderr_handler;                               /* log.c */
+extern const struct request_handler proc_end_handler; /* proc.c */
 /* tree.c: the tree door, a handler a verb. */
 extern const struct request_handler tree_get_handler, tree_put_handler, tree_delete_handler,
     tree_move_handler;

@@ -97,6 +97,12 @@ static enum err parse(struct request *request, struct run_options *options) {
             return ERR_INVAL;
         }
     }
+    const struct query_pair *ttl = query_find(query, "ttl");
+    if (ttl && (str_to_duration_ns(ttl->value, &run->ttl_ns) || run->ttl_ns == 0)) {
+        request_fail_status(request, 400, "ttl='" STR_FORMAT "' is not a time like 1h",
+                            STR_ARGS(ttl->value));
+        return ERR_INVAL;
+    }
     run->call = request_parameter(request, "call");
     run->root = request_parameter(request, "root");
     struct str errors = request_parameter(request, "stderr");

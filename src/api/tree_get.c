@@ -3,6 +3,7 @@
 #include "api/archive.h"
 #include "api/handlers.h"
 #include "api/json_text.h"
+#include "api/proc.h"
 #include "api/tree.h"
 
 #include <inttypes.h>
@@ -248,6 +249,7 @@ static int compare_names(const void *a, const void *b, void *list) {
 static void answer_list(struct tree_get *get) {
     struct request *request = get->request;
     get->stage = STAGE_ANSWERED;
+    proc_select(request, &get->list);
     if (get->list.count > 1) {
         qsort_r(get->list.entries, get->list.count, sizeof *get->list.entries, compare_names,
                 &get->list);

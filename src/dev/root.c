@@ -85,7 +85,7 @@ enum err dev_root_new(const struct dev_root_options *options, struct file **ret_
         err = dev_proc_new(options->runs, &root->entries[1].file);
     }
     if (!err) {
-        err = dev_vol_new(options->catalog, &root->entries[2].file);
+        err = dev_vol_new(options->catalog, options->tree, &root->entries[2].file);
     }
     if (err) {
         file_unref(&root->file);

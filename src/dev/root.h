@@ -7,11 +7,13 @@
 
 #include "run/run.h"
 
+struct tree;
 struct dev_root_options {
     /* All borrowed: they outlive every file of the tree. */
     struct catalog *catalog;
     struct runs *runs;
     struct applog_set *logs;
+    struct tree *tree; /* told of volumes that are removed; may be NULL */
 };
 /* A reference for the caller. NOMEM. */
 MUST_USE enum err dev_root_new(const struct dev_root_options *options, struct file **ret_root);

@@ -51,6 +51,9 @@ struct plan {
     size_t mount_count;
     struct volume **written; /* those that runs can change: committed at their end */
     size_t written_count;
+    struct volume **shared; /* those that have a name */
+    size_t shared_count;
+    bool is_passing; /* has a volume that goes when nobody uses it: is not kept for a next run */
 
     struct run_tree *idle; /* by next */
     unsigned idle_count;
@@ -63,7 +66,7 @@ struct run_tree {
     struct file *root;
     struct file *tmp;
     struct file *top; /* its own layer, or NULL */
-    uint64_t tmp_bytes;
+    uint64_t tmp_bytes, top_bytes;
     struct run_tree *next;
 };
 
@@ -105,6 +108,10 @@ static void plan_free(struct plan *plan) {
         volume_unref(plan->written[i]);
     }
     free(plan->written);
+    for (size_t i = 0; i < plan->shared_count; i++) {
+        volume_unref(plan->shared[i]);
+    }
+    free(plan->shared);
     free(plan);
 }
 
@@ -134,6 +141,15 @@ static void touch(struct tree *tree, struct plan *plan, uint64_t now_ns) {
     plan->used_ns = now_ns;
     list_remove(&plan->age);
     list_append(&tree->plans_by_age, &plan->age);
+}
+
+/* A volume of it was removed: the next one of that name is another. */
+static bool is_outdated(const struct plan *plan) {
+    bool is_removed = false;
+    for (size_t i = 0; i < plan->shared_count; i++) {
+        is_removed |= volume_is_removed(plan->shared[i]);
+    }
+    return is_removed;
 }
 
 static struct plan *find_plan(struct tree *tree, const struct plan_key *key) {
@@ -183,6 +199,11 @@ static enum err mount_all(struct tree *tree, const struct plan *plan, struct run
     return err;
 }
 
+/* Of the layer of root=fresh: it is memory, however large the app's disk may be. */
+static uint64_t top_bytes_max(const struct run_limits *limits) {
+    return MIN(limits->disk_bytes ? limits->disk_bytes : UINT64_MAX, limits->tmp_bytes);
+}
+
 /* What the run sees at its root. */
 static enum err make_root(const struct plan *plan, const struct run_limits *limits,
                           struct run_tree *run_tree) {
@@ -190,9 +211,8 @@ static enum err make_root(const struct plan *plan, const struct run_limits *limi
         run_tree->root = file_ref(plan->root);
         return ERR_OK;
     }
-    /* It is memory, however large the app's disk may be. */
     struct memory_options options = {
-        .bytes_max = MIN(limits->disk_bytes ? limits->disk_bytes : UINT64_MAX, limits->tmp_bytes),
+        .bytes_max = top_bytes_max(limits),
         .inodes_max = TMP_INODES_MAX,
     };
     enum err err = memory_new(&options, &run_tree->top);
@@ -212,6 +232,7 @@ static enum err run_tree_new(struct tree *tree, struct plan *plan, const struct 
     }
     run_tree->plan = plan;
     run_tree->tmp_bytes = limits->tmp_bytes;
+    run_tree->top_bytes = top_bytes_max(limits);
     struct memory_options tmp = {.bytes_max = limits->tmp_bytes, .inodes_max = TMP_INODES_MAX};
     enum err err = memory_new(&tmp, &run_tree->tmp);
     if (!err) {
@@ -238,7 +259,8 @@ static bool is_untouched(struct file *memory) {
 
 static void give_back(struct tree *tree, struct run_tree *run_tree) {
     struct plan *plan = run_tree->plan;
-    bool as_new = !run_tree->top && is_untouched(run_tree->tmp);
+    bool as_new =
+        (!run_tree->top || memory_is_pristine(run_tree->top)) && memory_is_pristine(run_tree->tmp);
     struct plan *expired = NULL;
     pthread_mutex_lock(&tree->lock);
     bool reused = as_new && plan->is_cached && plan->idle_count < IDLE_MAX;
@@ -290,8 +312,9 @@ static enum err build_begin(struct tree *tree, struct op *op, const struct run *
     if (build && plan) {
         plan->mounts = calloc(app->mount_count + 1, sizeof(plan->mounts[0]));
         plan->written = calloc(app->mount_count + 1, sizeof(struct volume *));
+        plan->shared = calloc(app->mount_count + 1, sizeof(struct volume *));
     }
-    if (!build || !plan || !plan->mounts || !plan->written) {
+    if (!build || !plan || !plan->mounts || !plan->written || !plan->shared) {
         free(build);
         if (plan) {
             plan_free(plan);
@@ -322,6 +345,27 @@ static enum err take_volume(struct plan *plan, struct volume *volume, bool read_
     return err;
 }
 
+/* Notes a volume that has a name. */
+static void note_shared(struct build *build, struct str name, struct volume *volume) {
+    struct plan *plan = build->plan;
+    struct volume_session session = {0};
+    enum err err = catalog_volume_session(build->tree->catalog, name, &session);
+    plan->is_passing |= err || session.ttl_ns; /* gone, or it will be */
+    plan->shared[plan->shared_count++] = volume_ref(volume);
+}
+
+static enum err open_by_name(struct build *build, struct run *run, struct volume **ret_volume,
+                             struct buf *message) {
+    struct catalog *catalog = build->tree->catalog;
+    struct str name = str_of(build->plan->key.mode);
+    uint64_t asked_ns = run_ttl_ns(run);
+    uint64_t ttl_ns = asked_ns ? asked_ns : run_app(run)->limits.ttl_ns;
+    /* What the app's configuration says is for volumes that are made by it. */
+    return ttl_ns ? catalog_session_volume(&build->child, catalog, name, ttl_ns, asked_ns == 0,
+                                           ret_volume, message)
+                  : catalog_named_volume(&build->child, catalog, name, true, ret_volume, message);
+}
+
 static enum err open_writable(struct build *build, struct run *run, struct buf *message) {
     const char *mode = build->plan->key.mode;
     bool is_fresh = strcmp(mode, "fresh") == 0;
@@ -332,8 +376,10 @@ static enum err open_writable(struct build *build, struct run *run, struct buf *
         err = catalog_app_volume(&build->child, build->tree->catalog, (struct app *)run_app(run),
                                  &volume, message);
     } else {
-        err = catalog_named_volume(&build->child, build->tree->catalog, str_of(mode), true, &volume,
-                                   message);
+        err = open_by_name(build, run, &volume, message);
+        if (!err) {
+            note_shared(build, str_of(mode), volume);
+        }
     }
     return err ? err : take_volume(build->plan, volume, read_only, &build->writable);
 }
@@ -357,6 +403,7 @@ static enum err open_mount(struct build *build, const struct app_mount *mount,
     if (err) {
         return err;
     }
+    note_shared(build, str_of(mount->volume), volume);
     struct file *root;
     err = take_volume(plan, volume, mount->read_only, &root);
     if (err) {
@@ -415,6 +462,10 @@ static enum err build_step(struct build *build, struct run *run, struct buf *mes
 static enum err publish(struct tree *tree, struct plan *plan) {
     struct plan *replaced = NULL;
     pthread_mutex_lock(&tree->lock);
+    if (plan->is_passing || is_outdated(plan)) {
+        pthread_mutex_unlock(&tree->lock);
+        return ERR_OK; /* this run's alone */
+    }
     struct plan *old = find_plan(tree, &plan->key);
     if (old) {
         replaced = uncache(tree, old);
@@ -440,14 +491,16 @@ static struct plan *take_plan(struct tree *tree, const struct plan_key *key, con
     struct plan *expired = NULL;
     uint64_t now_ns = clock_monotonic_ns();
     pthread_mutex_lock(&tree->lock);
-    struct plan *plan = find_plan(tree, key);
-    if (plan && plan->generation != run_app(run)->generation) {
+    struct plan *plan = run_ttl_ns(run) ? NULL : find_plan(tree, key);
+    if (plan && (plan->generation != run_app(run)->generation || is_outdated(plan))) {
         plan = NULL;
     }
     if (plan) {
         plan->references++;
         touch(tree, plan, now_ns);
-        if (plan->idle && plan->idle->tmp_bytes == run_limits(run)->tmp_bytes) {
+        const struct run_limits *limits = run_limits(run);
+        if (plan->idle && plan->idle->tmp_bytes == limits->tmp_bytes &&
+            plan->idle->top_bytes == top_bytes_max(limits)) {
             *ret_tree = plan->idle;
             plan->idle = plan->idle->next;
             plan->idle_count--;
@@ -627,6 +680,11 @@ enum err tree_set_cloud(struct tree *tree, struct runs *runs, struct file *cloud
     return err;
 }
 
+static bool is_forgotten(const struct plan *plan, int64_t app_id) {
+    return app_id == TREE_OUTDATED ? is_outdated(plan)
+                                   : app_id == TREE_ALL || plan->key.app_id == app_id;
+}
+
 void tree_forget(struct tree *tree, int64_t app_id) {
     struct plan *dead = NULL;
     do {
@@ -634,7 +692,7 @@ void tree_forget(struct tree *tree, int64_t app_id) {
         pthread_mutex_lock(&tree->lock);
         LIST_FOR_EACH (node, &tree->plans_by_age) {
             struct plan *plan = CONTAINER_OF(node, struct plan, age);
-            if (app_id == 0 || plan->key.app_id == app_id) {
+            if (is_forgotten(plan, app_id)) {
                 plan->references++;
                 (void)!uncache(tree, plan);
                 dead = plan;
@@ -653,7 +711,7 @@ void tree_free(struct tree *tree) {
     if (!tree) {
         return;
     }
-    tree_forget(tree, 0);
+    tree_forget(tree, TREE_ALL);
     map_done(&tree->plans);
     file_unref(tree->cloud);
     file_unref(tree->devices);

@@ -2,14 +2,16 @@
  * (docs/tree/). Implements the hooks of run/run.h.
  *
  *   /        the app's volume over the version's layer; root=fresh: memory over both;
- *            root=ro: both, read-only; root=VOLUME: that volume over the layer
+ *            root=ro: both, read-only; root=VOLUME: that volume over the layer, made when first
+ *            used, for a time (ttl=) or for good
  *   /tmp     in memory, the run's own
  *   /dev /env /proc /cloud    shared by all runs: what they show depends on who asks
  *   and the volumes that the app's configuration mounts
  *
  * Whole namespaces are used again: that of a run that has ended goes to the next one of the same
- * app, if nothing of its own (/tmp) was ever written. So most runs pay for a tree no more than
- * taking it off a list. What they may share with others they share anyway: the volumes.
+ * app, if nothing of its own (/tmp, and the layer of root=fresh) was ever written. So most runs pay
+ * for a tree no more than taking it off a list. What they may share with others they share anyway:
+ * the volumes. One that has a volume with a ttl is not used again: what waits would use it.
  *
  * Thread: any. Layer: ns, store, run. */
 #pragma once
@@ -30,7 +32,7 @@ struct run_hooks tree_hooks(struct tree *tree);
 /* What /cloud, /env, /dev and /proc show, once: before the first run. `cloud` may be NULL; a
  * reference is taken. `runs` is borrowed. NOMEM: no run can start. */
 enum err tree_set_cloud(struct tree *tree, struct runs *runs, struct file *cloud);
-/* Lets go of the namespaces that wait for their next run: of an app that was removed, or (0) of
- * all.
- */
+/* Lets go of the namespaces that wait for their next run: of an app that was removed, of all, or of
+ * those that have a volume that was removed. */
+enum { TREE_ALL = 0, TREE_OUTDATED = -1 };
 void tree_forget(struct tree *tree, int64_t app_id);

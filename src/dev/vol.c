@@ -1,19 +1,28 @@
 #include "dev/vol.h"
 
+#include "base/clock.h"
 #include "base/map.h"
+#include "dev/text_file.h"
+#include "dev/tree.h"
 #include "dev/volume.h"
+
+#include <inttypes.h>
 
 enum { ROOT_INODE = 1 };
 
 struct vol_root {
     struct file file;
     struct catalog *catalog;
+    struct tree *tree; /* or NULL */
 };
 
 /* A volume: a directory with what it has. */
 struct vol_directory {
     struct file file;
-    struct file *files; /* the root of its files, a reference */
+    struct vol_root *root;
+    struct volume *volume; /* a reference */
+    struct file *files;    /* the root of its files, a reference */
+    char name[APP_NAME_MAX + 1];
 };
 
 static struct vol_root *root_of(struct file *file) {
@@ -25,8 +34,43 @@ static struct vol_directory *directory_of(struct file *file) {
 
 /* ---- a volume's directory ---- */
 
+/* What is known of it: lines "key: value". */
+static enum err status_text(const struct vol_directory *directory, struct buf *text) {
+    struct volume_usage usage = volume_usage(directory->volume);
+    struct volume_session session = {0};
+    enum err err =
+        buf_printf(text,
+                   "name: %s\nbytes: %" PRIu64 "\nfiles: %" PRIu64 "\nlimit_bytes: %" PRIu64
+                   "\nlimit_files: %" PRIu64 "\n",
+                   directory->name, usage.bytes, usage.inodes, usage.bytes_max, usage.inodes_max);
+    if (err ||
+        catalog_volume_session(directory->root->catalog, str_of(directory->name), &session) ||
+        session.ttl_ns == 0) {
+        return err ? err : buf_append_str(text, STR("ttl: none\n"));
+    }
+    char ends[CLOCK_TEXT_SIZE];
+    clock_format_utc(clock_realtime_ns() + session.left_ns, ends);
+    return buf_printf(text, "ttl: %" PRIu64 "ms\nends: %s\n", session.ttl_ns / NS_PER_MS, ends);
+}
+
+static enum err status_new(const struct vol_directory *directory, struct file **ret_file) {
+    struct buf text = {0};
+    enum err err = status_text(directory, &text);
+    if (err) {
+        buf_done(&text);
+        return err;
+    }
+    return text_file_new(directory->file.device, directory->file.inode ^ 1, &text,
+                         clock_realtime_ns(), ret_file);
+}
+
 static enum err directory_walk(struct op *op, struct file *directory, const struct str *names,
                                size_t count, size_t *ret_walked, struct file **ret_file) {
+    if (str_equal_text(names[0], "status")) {
+        enum err status = status_new(directory_of(directory), ret_file);
+        *ret_walked = status ? *ret_walked : 1;
+        return status;
+    }
     if (!str_equal_text(names[0], "files")) {
         return ERR_NOENT;
     }
@@ -49,7 +93,8 @@ static enum err directory_readdir(struct op *op, struct file *directory,
                                   struct dir_list *ret_list) {
     (void)op;
     struct file *files = directory_of(directory)->files;
-    return dir_list_add(ret_list, STR("files"), files->inode, FILE_DIRECTORY);
+    enum err err = dir_list_add(ret_list, STR("files"), files->inode, FILE_DIRECTORY);
+    return err ? err : dir_list_add(ret_list, STR("status"), directory->inode ^ 1, FILE_REGULAR);
 }
 
 static enum err directory_sync(struct op *op, struct file *directory) {
@@ -58,6 +103,7 @@ static enum err directory_sync(struct op *op, struct file *directory) {
 
 static void directory_release(struct file *file) {
     file_unref(directory_of(file)->files);
+    volume_unref(directory_of(file)->volume);
     free(directory_of(file));
 }
 
@@ -69,8 +115,9 @@ static const struct dev directory_dev = {
     .release = directory_release,
 };
 
+/* An even number, so that the one for its status is another. */
 static uint64_t inode_of(struct str name) {
-    return map_hash(name.data, name.length) | 2;
+    return (map_hash(name.data, name.length) | 2) & ~UINT64_C(1);
 }
 
 static enum err directory_new(struct vol_root *root, struct str name, struct volume *volume,
@@ -86,6 +133,9 @@ static enum err directory_new(struct vol_root *root, struct str name, struct vol
     }
     file_init(&directory->file, &directory_dev, root->file.device, inode_of(name), FILE_DIRECTORY,
               0);
+    directory->root = root;
+    directory->volume = volume_ref(volume);
+    memcpy(directory->name, name.data, MIN(name.length, sizeof(directory->name) - 1));
     *ret_file = &directory->file;
     return ERR_OK;
 }
@@ -216,6 +266,23 @@ static enum err root_create(struct op *op, struct file *directory, struct str na
     return op_finish(op, err);
 }
 
+/* Its files go when nobody has them any more. */
+static enum err root_remove(struct op *op, struct file *directory, struct str name,
+                            bool directory_wanted) {
+    if (!op->who->may_control) {
+        return op_finish(op, ERR_ACCES);
+    }
+    if (!directory_wanted) {
+        return op_finish(op, ERR_ISDIR);
+    }
+    struct vol_root *root = root_of(directory);
+    enum err err = catalog_delete_volume(op, root->catalog, name);
+    if (!err && root->tree) {
+        tree_forget(root->tree, TREE_OUTDATED);
+    }
+    return err;
+}
+
 struct list_context {
     struct dir_list *list;
     struct catalog *catalog;
@@ -262,17 +329,19 @@ static const struct dev root_dev = {
     .name = "vol",
     .walk = root_walk,
     .create = root_create,
+    .remove = root_remove,
     .readdir = root_readdir,
     .release = root_release,
 };
 
-enum err dev_vol_new(struct catalog *catalog, struct file **ret_root) {
+enum err dev_vol_new(struct catalog *catalog, struct tree *tree, struct file **ret_root) {
     struct vol_root *root = calloc(1, sizeof(*root));
     if (!root) {
         return ERR_NOMEM;
     }
     file_init(&root->file, &root_dev, dev_next_number(), ROOT_INODE, FILE_DIRECTORY, 0);
     root->catalog = catalog;
+    root->tree = tree;
     *ret_root = &root->file;
     return ERR_OK;
 }

@@ -1,7 +1,8 @@
-/* /vol: the volumes that apps share, by name; in each, its services: for now files
+/* /vol: the volumes that apps share, by name; in each, its services, for now files, and its status
  * (docs/tree/vol.md).
  *
- * The control door sees all and makes one by making the directory /vol/NAME. A guest sees those
+ * The control door sees all, makes one by making the directory /vol/NAME, and removes one with all
+ * that is in it by removing that. A guest sees those
  * that its app's configuration mounts, read-only where the mount is.
  *
  * Thread: any loop's. Layer: ns, store. */
@@ -10,5 +11,7 @@
 #include "ns/dev.h"
 #include "store/catalog.h"
 
-/* A reference for the caller. `catalog` is borrowed: it outlives every file. */
-MUST_USE enum err dev_vol_new(struct catalog *catalog, struct file **ret_root);
+struct tree;
+/* A reference for the caller. `catalog` is borrowed: it outlives every file; so is `tree` (which
+ * may be NULL), told when a volume is removed. */
+MUST_USE enum err dev_vol_new(struct catalog *catalog, struct tree *tree, struct file **ret_root);

@@ -44,6 +44,7 @@ struct memory {
     pthread_mutex_t mutex; /* guards everything below and in the nodes */
     uint64_t bytes, bytes_max, inodes, inodes_max, last_inode;
     uint64_t nodes; /* that exist, the root too */
+    bool is_used;   /* something was made or changed once */
     struct node root;
 };
 
@@ -287,6 +288,7 @@ static enum err make(struct node *directory, struct str name, enum file_type typ
                      struct str target, struct file **ret_file) {
     struct node *node = NULL;
     struct memory *memory = lock(directory);
+    memory->is_used = true;
     enum err err = may_add(directory, name);
     if (err == ERR_OK) {
         err = node_new(memory, type, &node);
@@ -547,6 +549,7 @@ static enum err memory_set_times(struct op *op, struct file *file, uint64_t acce
     (void)op;
     struct node *node = node_of(file);
     struct memory *memory = lock(node);
+    memory->is_used = true;
     if (set_times_flags & SET_ACCESSED) {
         node->accessed_ns = accessed_ns;
     }
@@ -584,6 +587,7 @@ enum err memory_new(const struct memory_options *options, struct file **ret_root
     }
     memory->mutex = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
     memory->bytes = memory->inodes = memory->last_inode = memory->nodes = 0;
+    memory->is_used = false;
     memory->bytes_max = options->bytes_max;
     memory->inodes_max = options->inodes_max;
     node_init(memory, &memory->root, FILE_DIRECTORY, dev_next_number());
@@ -597,4 +601,11 @@ struct memory_usage memory_usage(struct file *root) {
     struct memory_usage usage = {memory->bytes, memory->inodes};
     unlock(memory);
     return usage;
+}
+
+bool memory_is_pristine(struct file *root) {
+    struct memory *memory = lock(node_of(root));
+    bool is_pristine = !memory->is_used;
+    unlock(memory);
+    return is_pristine;
 }

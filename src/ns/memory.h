@@ -31,3 +31,5 @@ struct memory_usage {
 MUST_USE enum err memory_new(const struct memory_options *options, struct file **ret_root);
 /* `root` is what memory_new gave. */
 struct memory_usage memory_usage(struct file *root);
+/* Whether nothing was ever made or changed in it, its times neither. */
+bool memory_is_pristine(struct file *root);

@@ -135,7 +135,7 @@ struct run {
     char **tags; /* one allocation, or NULL */
     size_t tag_count;
     struct run_limits limits;
-    uint64_t keep_ns, parent_id;
+    uint64_t keep_ns, parent_id, ttl_ns;
     bool detached, discard_stderr;
     struct pipe *input; /* standard input; NULL: it is empty */
     struct applog *log;

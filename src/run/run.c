@@ -162,6 +162,9 @@ const struct run_limits *run_limits(const struct run *run) {
 struct str run_root_mode(const struct run *run) {
     return run->root_mode.length ? buf_str(&run->root_mode) : STR("keep");
 }
+uint64_t run_ttl_ns(const struct run *run) {
+    return run->ttl_ns;
+}
 struct applog *run_applog(const struct run *run) {
     return run->log;
 }

@@ -66,7 +66,8 @@ struct run_request {
     bool discard_stderr;
     bool stdin_open;    /* else standard input is empty */
     uint64_t parent_id; /* the run that started it, or 0 */
-    struct str root;    /* "keep" (default), "fresh", "ro", or a volume's name */
+    struct str root; /* "keep", "fresh", "ro", or a volume's name; length 0: the app's, or keep */
+    uint64_t ttl_ns; /* of the volume that `root` names and makes; 0 = not given */
 };
 
 /* What can be known of a run at a moment: a copy. */
@@ -196,8 +197,10 @@ void run_failure(struct run *run, struct buf *text);
 /* What a device has said about the guest's last host call that failed with more than an errno,
  * appended; nothing if none has. */
 void run_errstr(struct run *run, struct buf *text);
-/* The name in the request's `root`. */
+/* What `root` is: the request's, the app's, or "keep". */
 struct str run_root_mode(const struct run *run);
+/* The request's `ttl_ns`. */
+uint64_t run_ttl_ns(const struct run *run);
 const struct run_limits *run_limits(const struct run *run);
 /* The version it runs; unknown_imports is NULL. */
 const struct app_version *run_version(const struct run *run);

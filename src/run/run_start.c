@@ -177,8 +177,18 @@ static enum err fill(struct run *run, const struct run_request *request, struct 
         return buf_fail(message, ERR_INVAL, "a name contains a NUL");
     }
     enum err err = buf_append_str(&run->call, request->call);
-    if (!err && request->root.length > 0 && !str_equal_text(request->root, "keep")) {
-        err = buf_append_str(&run->root_mode, request->root);
+    struct str root = request->root.length > 0 ? request->root
+                      : run->app->root         ? str_of(run->app->root)
+                                               : STR("keep");
+    if (!err && !str_equal_text(root, "keep")) {
+        err = buf_append_str(&run->root_mode, root);
+    }
+    bool is_volume = !str_equal_text(root, "keep") && !str_equal_text(root, "fresh") &&
+                     !str_equal_text(root, "ro");
+    if (!err && request->ttl_ns && !is_volume) {
+        err = buf_fail(message, ERR_INVAL,
+                       "ttl= is for a volume by name: root=NAME; this run has root=" STR_FORMAT,
+                       STR_ARGS(root));
     }
     if (!err) {
         err = add_arguments(run, request, message);
@@ -212,6 +222,7 @@ enum err run_start(struct runs *runs, struct loop *loop, const struct run_reques
     run->limits = merge_limits(&runs->options, &run->app->limits, request);
     run->keep_ns = request->keep_ns ? request->keep_ns : runs->options.keep_ns;
     run->parent_id = request->parent_id;
+    run->ttl_ns = request->ttl_ns;
     run->detached = request->detached;
     run->discard_stderr = request->discard_stderr;
     run->created_ns = clock_monotonic_ns();

@@ -21,6 +21,8 @@ const struct app_config_key app_config_keys[] = {
     {"max_runs", NULL, APP_CONFIG_COUNT, 1, 1000000, NULL, LIMIT(max_runs), "runs of the app at once"},
     {"queue", NULL, APP_CONFIG_COUNT, 1, 1000000, NULL, LIMIT(queue), "runs that wait for others to end"},
     {"instances", NULL, APP_CONFIG_COUNT, 1, 1000, NULL, -1, "programs that answer its web door at once"},
+    {"root", NULL, APP_CONFIG_ROOT, 0, 0, "keep fresh ro", -1, "what its runs see at /: the app's volume, memory, both read-only, or a volume by name"},
+    {"ttl", NULL, APP_CONFIG_DURATION, NS_PER_MS, 365 * DAY_S * NS_PER_S, NULL, LIMIT(ttl_ns), "how long after its last use a volume that root made goes"},
     {"args", "arg", APP_CONFIG_ARGUMENTS, 0, 0, NULL, -1, "default arguments"},
     {"env", "env", APP_CONFIG_ENVIRONMENT, 0, 0, NULL, -1, "default environment"},
     {"mounts", "mount", APP_CONFIG_MOUNTS, 0, 0, NULL, -1, "shared volumes in its tree"},
@@ -216,6 +218,19 @@ static enum err show_choice(const struct app_config_key *key, const json_t *valu
     return ERR_OK;
 }
 
+static enum err show_root(const struct app_config_key *key, const json_t *value, json_t **ret,
+                          struct buf *message) {
+    if (!json_is_string(value) ||
+        (!is_choice(json_str(value), key->choices) && app_name_check(json_str(value), NULL))) {
+        return buf_fail(message, ERR_INVAL,
+                        "'%s' must be keep, fresh, ro, or the name of a volume (1 to %d of a-z 0-9 "
+                        "_ -)",
+                        key->name, APP_NAME_MAX);
+    }
+    *ret = json_string(json_string_value(value));
+    return ERR_OK;
+}
+
 static enum err show_number(const struct app_config_key *key, const json_t *value,
                             struct app_limits *limits, json_t **ret, struct buf *message) {
     uint64_t number = 0;
@@ -403,6 +418,9 @@ static enum err show_value(const struct app_config_key *key, const json_t *value
     case APP_CONFIG_DURATION:
     case APP_CONFIG_COUNT:
         err = show_number(key, value, limits, &shown, message);
+        break;
+    case APP_CONFIG_ROOT:
+        err = show_root(key, value, &shown, message);
         break;
     case APP_CONFIG_ARGUMENTS:
         err = show_arguments(value, &shown, message);

@@ -10,6 +10,8 @@
  *   tmp         1 byte to 4GiB                   a run's /tmp
  *   open_files  8 to 65,536                      a run's descriptors
  *   max_runs, queue, instances                   runs at once, runs that wait, web instances
+ *   root        "keep", "fresh", "ro", or a volume's name    what is at / in a run
+ *   ttl         1ms to 365d                      how long a volume that root made outlives its use
  *   args        ["A", "B"]                       default arguments, without argv[0]
  *   env         {"KEY": "VALUE"}                 default environment
  *   mounts      ["VOLUME:/PATH", "VOLUME:/PATH:ro"]
@@ -33,6 +35,7 @@
 struct app_limits {
     uint64_t memory_bytes, cpu_ns, wall_ns, output_bytes, disk_bytes, disk_inodes, tmp_bytes;
     uint64_t open_files, max_runs, queue;
+    uint64_t ttl_ns; /* no limit of a run: of the volume that its root makes */
 };
 
 enum app_config_kind {
@@ -40,6 +43,7 @@ enum app_config_kind {
     APP_CONFIG_BYTES,    /* min and max in bytes */
     APP_CONFIG_DURATION, /* min and max in nanoseconds */
     APP_CONFIG_COUNT,
+    APP_CONFIG_ROOT, /* one of `choices`, or a volume's name */
     APP_CONFIG_ARGUMENTS,
     APP_CONFIG_ENVIRONMENT,
     APP_CONFIG_MOUNTS,
@@ -50,7 +54,7 @@ struct app_config_key {
     const char *option; /* as an option of /create, where that is singular ("arg"); else NULL */
     enum app_config_kind kind;
     uint64_t min, max;
-    const char *choices;    /* APP_CONFIG_CHOICE: words with a space between */
+    const char *choices;    /* APP_CONFIG_CHOICE, _ROOT: words with a space between */
     ptrdiff_t limit_offset; /* in struct app_limits; -1 = not there */
     const char *help;       /* one phrase */
 };

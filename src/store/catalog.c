@@ -25,7 +25,7 @@ struct app *app_ref(struct app *app) {
 }
 
 void app_life_unref(struct app_life *life) {
-    if (atomic_fetch_sub_explicit(&life->references, 1, memory_order_acq_rel) == 1) {
+    if (life && atomic_fetch_sub_explicit(&life->references, 1, memory_order_acq_rel) == 1) {
         free(life);
     }
 }
@@ -203,6 +203,7 @@ void catalog_keeper_wake(struct catalog *catalog) {
 }
 
 void catalog_sweep(struct catalog *catalog) {
+    catalog_sessions_sweep(catalog, false);
     catalog_sweep_doomed(catalog);
     catalog_volumes_sweep(catalog, clock_monotonic_ns());
 }
@@ -347,8 +348,11 @@ void catalog_free(struct catalog *catalog) {
         return;
     }
     stop_keeper(catalog);
-    catalog_volumes_done(catalog);
     if (catalog->keeper_started) { /* it was opened whole */
+        catalog_sessions_sweep(catalog, true);
+    }
+    catalog_volumes_done(catalog);
+    if (catalog->keeper_started) {
         catalog_sweep_doomed(catalog);
         catalog_ids_give_back(catalog);
     }

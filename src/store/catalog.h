@@ -58,7 +58,8 @@ struct app {
         bool read_only;
     } * mounts;
     size_t mount_count;
-    json_t *config;                  /* as app_config_show has it; borrowed by readers */
+    const char *root; /* "keep", "fresh", "ro" or a volume's name; NULL: not set. In `config` */
+    json_t *config;   /* as app_config_show has it; borrowed by readers */
     uint64_t created_ns, changed_ns; /* realtime */
     uint64_t generation; /* counts changes of this id: with it the ETag of the configuration */
 };
@@ -147,6 +148,23 @@ MUST_USE enum err catalog_app_volume(struct op *op, struct catalog *catalog, str
 MUST_USE enum err catalog_named_volume(struct op *op, struct catalog *catalog, struct str name,
                                        bool create, struct volume **ret_volume,
                                        struct buf *message);
+/* A session: a shared volume that goes, with its files, `ttl_ns` after it was last used (while
+ * somebody has it, it is in use), also across restarts. Made when first used; a further use may
+ * give another `ttl_ns`. One that was made without ttl is kept: EXIST, or with `or_kept` it is
+ * given as it is. Polled. */
+MUST_USE enum err catalog_session_volume(struct op *op, struct catalog *catalog, struct str name,
+                                         uint64_t ttl_ns, bool or_kept, struct volume **ret_volume,
+                                         struct buf *message);
+/* What is known of a shared volume; NOENT. */
+struct volume_session {
+    uint64_t ttl_ns;  /* 0: it is kept */
+    uint64_t left_ns; /* until it goes, if nobody uses it until then */
+};
+MUST_USE enum err catalog_volume_session(struct catalog *catalog, struct str name,
+                                         struct volume_session *ret_session);
+/* Removes a shared volume: its name is free at once; its files go when nobody has it any more
+ * (volume_is_removed tells those who have). Polled. NOENT. */
+MUST_USE enum err catalog_delete_volume(struct op *op, struct catalog *catalog, struct str name);
 /* Calls `each` for the name of every shared volume, in no order, with '_' for '-' as names are
  * compared. It must not call the catalog. */
 void catalog_each_volume_name(struct catalog *catalog,

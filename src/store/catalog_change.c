@@ -552,7 +552,8 @@ static bool is_layer_wanted(const struct catalog *catalog, int64_t volume_id,
 
 /* True when nothing of it is left. */
 static bool sweep_one(struct catalog *catalog, struct catalog_doomed *doomed) {
-    if (atomic_load_explicit(&doomed->life->references, memory_order_acquire) != 1) {
+    if (doomed->life &&
+        atomic_load_explicit(&doomed->life->references, memory_order_acquire) != 1) {
         return false;
     }
     size_t left = 0;

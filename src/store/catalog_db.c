@@ -58,6 +58,9 @@ static const char *const upgrades[] = {
      * it has, and the version of its own app that a rollback brought back. */
     "CREATE TABLE origin (id INTEGER PRIMARY KEY REFERENCES version, name TEXT, number INTEGER,"
     " rollback INTEGER, seal BLOB) STRICT;",
+    /* When a shared volume goes that was made with ttl=: at `ends_ns` (realtime) or later. */
+    "CREATE TABLE session (id INTEGER PRIMARY KEY REFERENCES volume, ttl_ns INTEGER NOT NULL,"
+    " ends_ns INTEGER NOT NULL, seal BLOB) STRICT;",
 };
 enum { SCHEMA_VERSION = 1 + ARRAY_LENGTH(upgrades) };
 

@@ -8,6 +8,7 @@
  *   catalog_query.c    versions, hashes of compiled code
  *   catalog_secret.c   secrets (secret.h)
  *   catalog_volume.c   open volumes
+ *   catalog_shared.c   shared volumes: their names, and those that go when their time is over
  *   catalog_id.c       ids of runs
  *
  * Locks, taken in this order: db_mutex, then one of the others. */
@@ -24,10 +25,10 @@ struct app_life {
     atomic_uint references; /* snapshots, and the catalog while it waits for them to go */
 };
 
-/* An app was removed: what may go when nobody has a snapshot of it any more. */
+/* An app or a shared volume was removed: what may go when nobody has it any more. */
 struct catalog_doomed {
     struct list link;
-    struct app_life *life; /* a reference */
+    struct app_life *life; /* a reference; NULL: of a volume */
     uint8_t (*modules)[SHA256_SIZE];
     size_t module_count;
     int64_t *volumes;
@@ -55,7 +56,8 @@ struct catalog {
 
     pthread_mutex_t volumes_mutex; /* guards the following */
     struct map volumes;            /* struct volume_entry by id */
-    struct map volume_names;       /* struct volume_name by normalised name */
+    struct map volume_names;       /* struct volume_name by key */
+    size_t session_count;          /* of the names */
     struct op_queue volumes_changed;
 
     pthread_mutex_t keeper_mutex; /* guards the following */
@@ -151,12 +153,54 @@ void catalog_module_drop(struct catalog *catalog, const uint8_t sha256[SHA256_SI
 
 /* catalog_volume.c */
 
+/* What is asked for when a volume is opened. */
+struct catalog_wanted {
+    int64_t id;
+    bool create, read_only;
+    uint64_t bytes_max, inodes_max;
+    uint64_t generation; /* of the app that has the quota; 0 = there is none */
+    const char *key; /* of a shared volume: STALE if `id` is not the one of that name any more */
+};
+/* Polled. */
+MUST_USE enum err catalog_get_volume(struct op *op, struct catalog *catalog,
+                                     const struct catalog_wanted *wanted,
+                                     struct volume **ret_volume, struct buf *message);
+/* volumes_mutex: whether somebody has it, or is about to. */
+bool catalog_volume_in_use(struct catalog *catalog, int64_t volume_id);
+/* volumes_mutex: tells those who have it. */
+void catalog_volume_mark_removed(struct catalog *catalog, int64_t volume_id, bool is_removed);
+
 MUST_USE enum err catalog_volumes_load(struct catalog *catalog, struct buf *message);
 void catalog_volumes_done(struct catalog *catalog);
 /* Closes volumes that were idle for long, or that are too many. */
 void catalog_volumes_sweep(struct catalog *catalog, uint64_t now_ns);
 /* Closes a volume and removes its files: BUSY if somebody has it. */
 MUST_USE enum err catalog_volume_remove(struct catalog *catalog, int64_t volume_id);
+
+/* catalog_shared.c */
+
+/* A shared volume. Guarded by volumes_mutex. */
+struct volume_name {
+    struct map_node node; /* by key */
+    char key[APP_NAME_MAX + 1];
+    int64_t id;
+    /* Of a session: */
+    uint64_t ttl_ns;                 /* 0: it is kept */
+    uint64_t saved_ttl_ns, saved_ns; /* what is on disk: ttl, and `ends_ns` of then */
+    uint64_t ends_ns;                /* monotonic: when it goes */
+};
+/* volumes_mutex. Takes no key twice. */
+MUST_USE enum err catalog_name_add(struct catalog *catalog, const char *key, int64_t id,
+                                   uint64_t ttl_ns);
+/* volumes_mutex. The volume is used now: STALE if it has lost its name. OK for those that have no
+ * name. */
+MUST_USE enum err catalog_name_use(struct catalog *catalog, const struct catalog_wanted *wanted);
+/* After all names were added. */
+MUST_USE enum err catalog_sessions_load(struct catalog *catalog);
+/* Ends sessions whose time is over, and writes down when the others end: of all exactly
+ * (`is_last`), or of those whose end on disk has come too near. */
+void catalog_sessions_sweep(struct catalog *catalog, bool is_last);
+void catalog_names_done(struct catalog *catalog);
 
 /* catalog_id.c */
 

@@ -80,6 +80,7 @@ static enum err unpack_config(struct app *app) {
     const json_t *arguments = json_object_get(app->config, "args");
     json_t *environment = json_object_get(app->config, "env");
     const json_t *mounts = json_object_get(app->config, "mounts");
+    app->root = json_string_value(json_object_get(app->config, "root"));
     size_t argument_count = json_array_size(arguments);
     size_t mount_count = json_array_size(mounts);
     app->arguments = calloc(argument_count + 1, sizeof *app->arguments);

@@ -16,28 +16,15 @@ struct volume_entry {
     enum entry_state state;
     struct volume *volume; /* OPEN: a reference */
     bool read_only;
+    bool is_removed;           /* its name went while it was being opened */
     uint64_t quota_generation; /* of the app whose quota was set */
     uint64_t idle_since_ns;    /* monotonic; 0: it was in use at the last sweep */
-};
-
-struct volume_name {
-    struct map_node node; /* by key */
-    char key[APP_NAME_MAX + 1];
-    int64_t id;
-};
-
-/* What is asked for when a volume is opened. */
-struct wanted {
-    int64_t id;
-    bool create, read_only;
-    uint64_t bytes_max, inodes_max;
-    uint64_t generation; /* of the app that has the quota; 0 = there is none */
 };
 
 struct open_work {
     struct op_work base; /* first */
     struct catalog *catalog;
-    struct wanted wanted;
+    struct catalog_wanted wanted;
     enum err result;
     struct volume *volume; /* a reference */
     struct buf message;
@@ -49,7 +36,7 @@ static struct volume_entry *find_entry(struct catalog *catalog, int64_t id) {
 }
 
 /* volumes_mutex */
-static enum err add_entry(struct catalog *catalog, const struct wanted *wanted) {
+static enum err add_entry(struct catalog *catalog, const struct catalog_wanted *wanted) {
     struct volume_entry *entry = calloc(1, sizeof *entry);
     if (!entry) {
         return ERR_NOMEM;
@@ -74,7 +61,7 @@ static void forget_entry(struct catalog *catalog, int64_t id) {
 }
 
 static enum err open_database(struct open_work *work) {
-    const struct wanted *wanted = &work->wanted;
+    const struct catalog_wanted *wanted = &work->wanted;
     cleanup_buf struct buf path = {0};
     enum err err = catalog_path(work->catalog, &path, "volumes/%lld.db", (long long)wanted->id);
     const struct volume_options options = {
@@ -98,6 +85,9 @@ static void run_open(struct op_work *base) {
         struct volume_entry *entry = find_entry(catalog, work->wanted.id);
         entry->state = OPEN;
         entry->volume = volume_ref(work->volume);
+        if (entry->is_removed) {
+            volume_set_removed(entry->volume);
+        }
         catalog_unlock(&catalog->volumes_mutex);
         op_queue_wake_all(&catalog->volumes_changed);
     }
@@ -113,7 +103,8 @@ static void release_open(struct op_work *base) {
     free(work);
 }
 
-static enum err start_open(struct op *op, struct catalog *catalog, const struct wanted *wanted) {
+static enum err start_open(struct op *op, struct catalog *catalog,
+                           const struct catalog_wanted *wanted) {
     struct open_work *work = calloc(1, sizeof *work);
     if (!work) {
         forget_entry(catalog, wanted->id);
@@ -133,7 +124,7 @@ static enum err start_open(struct op *op, struct catalog *catalog, const struct 
 }
 
 /* volumes_mutex. AGAIN: it is being opened or closed; NOENT: it is not open. */
-static enum err take_open(struct catalog *catalog, const struct wanted *wanted,
+static enum err take_open(struct catalog *catalog, const struct catalog_wanted *wanted,
                           struct volume **ret_volume) {
     struct volume_entry *entry = find_entry(catalog, wanted->id);
     if (!entry) {
@@ -155,8 +146,9 @@ static enum err take_open(struct catalog *catalog, const struct wanted *wanted,
     return ERR_OK;
 }
 
-static enum err get_volume(struct op *op, struct catalog *catalog, const struct wanted *wanted,
-                           struct volume **ret_volume, struct buf *message) {
+enum err catalog_get_volume(struct op *op, struct catalog *catalog,
+                            const struct catalog_wanted *wanted, struct volume **ret_volume,
+                            struct buf *message) {
     struct open_work *work = op->state;
     if (work) {
         if (!work->base.finished) {
@@ -173,7 +165,10 @@ static enum err get_volume(struct op *op, struct catalog *catalog, const struct 
     }
     for (bool waiting = false;; waiting = true) {
         catalog_lock(&catalog->volumes_mutex);
-        enum err err = take_open(catalog, wanted, ret_volume);
+        enum err err = catalog_name_use(catalog, wanted);
+        if (!err) {
+            err = take_open(catalog, wanted, ret_volume);
+        }
         bool missing = err == ERR_NOENT;
         if (missing) {
             err = add_entry(catalog, wanted);
@@ -198,165 +193,25 @@ static enum err get_volume(struct op *op, struct catalog *catalog, const struct 
 
 enum err catalog_volume(struct op *op, struct catalog *catalog, int64_t volume_id, bool read_only,
                         struct volume **ret_volume, struct buf *message) {
-    const struct wanted wanted = {.id = volume_id, .read_only = read_only};
+    const struct catalog_wanted wanted = {.id = volume_id, .read_only = read_only};
     if (volume_id <= 0) {
         return buf_fail(message, ERR_NOENT, "there is no such volume");
     }
-    return get_volume(op, catalog, &wanted, ret_volume, message);
+    return catalog_get_volume(op, catalog, &wanted, ret_volume, message);
 }
 
 enum err catalog_app_volume(struct op *op, struct catalog *catalog, struct app *app,
                             struct volume **ret_volume, struct buf *message) {
     const struct app_limits *own = &app->limits;
     const struct app_limits *defaults = &catalog->defaults;
-    const struct wanted wanted = {
+    const struct catalog_wanted wanted = {
         .id = app->volume_id,
         .create = true,
         .bytes_max = own->disk_bytes ? own->disk_bytes : defaults->disk_bytes,
         .inodes_max = own->disk_inodes ? own->disk_inodes : defaults->disk_inodes,
         .generation = app->generation,
     };
-    return get_volume(op, catalog, &wanted, ret_volume, message);
-}
-
-/* Shared volumes */
-
-struct name_work {
-    struct op_work base; /* first */
-    struct catalog *catalog;
-    char name[APP_NAME_MAX + 1], key[APP_NAME_MAX + 1];
-    int64_t owner_id;
-    enum err result;
-};
-
-/* volumes_mutex. Takes no row twice. */
-static enum err add_name(struct catalog *catalog, const char *key, int64_t id) {
-    struct volume_name *name = calloc(1, sizeof *name);
-    if (!name) {
-        return ERR_NOMEM;
-    }
-    memcpy(name->key, key, strlen(key));
-    name->id = id;
-    enum err err = map_insert(&catalog->volume_names, &name->node, str_of(name->key));
-    if (err) {
-        free(name);
-    }
-    return err == ERR_EXIST ? ERR_OK : err;
-}
-
-static enum err write_name(struct name_work *work, int64_t *ret_id) {
-    sqlite3 *db = work->catalog->db;
-    enum err err = catalog_db_number(db, ret_id, "SELECT id FROM volume WHERE key = ?", "t",
-                                     str_of(work->key));
-    if (err != ERR_NOENT) {
-        return err;
-    }
-    err = catalog_db_begin(db);
-    err = err ? err
-              : catalog_db_run(db,
-                               "INSERT INTO volume (owner, kind, key, name, created_ns)"
-                               " VALUES (?, 'named', ?, ?, ?)",
-                               "itti", work->owner_id, str_of(work->key), str_of(work->name),
-                               (int64_t)clock_realtime_ns());
-    int64_t id = sqlite3_last_insert_rowid(db);
-    err = err ? err : catalog_db_seal(db, "volume", id);
-    err = err ? err : catalog_volume_unlink(work->catalog, id);
-    err = err ? err : catalog_db_commit(db);
-    if (err) {
-        catalog_db_rollback(db);
-        return err;
-    }
-    *ret_id = id;
-    return ERR_OK;
-}
-
-static void run_name(struct op_work *base) {
-    struct name_work *work = (struct name_work *)base;
-    struct catalog *catalog = work->catalog;
-    int64_t id = 0;
-    catalog_lock(&catalog->db_mutex);
-    enum err err = write_name(work, &id);
-    if (!err) {
-        catalog_lock(&catalog->volumes_mutex);
-        err = add_name(catalog, work->key, id);
-        catalog_unlock(&catalog->volumes_mutex);
-    }
-    catalog_unlock(&catalog->db_mutex);
-    work->result = err;
-    catalog_work_end(catalog);
-}
-
-static void release_name(struct op_work *base) {
-    free(base);
-}
-
-static enum err start_name(struct op *op, struct catalog *catalog, struct str name,
-                           const char *key) {
-    struct name_work *work = calloc(1, sizeof *work);
-    if (!work) {
-        return ERR_NOMEM;
-    }
-    work->base.run = run_name;
-    work->base.release = release_name;
-    work->catalog = catalog;
-    work->owner_id = op->who && op->who->owner_id ? op->who->owner_id : 1;
-    memcpy(work->name, name.data, name.length);
-    memcpy(work->key, key, strlen(key));
-    catalog_work_begin(catalog);
-    enum err err = op_work_start(op, &work->base);
-    if (err != ERR_PENDING) {
-        catalog_work_end(catalog);
-    }
-    return err;
-}
-
-enum err catalog_named_volume(struct op *op, struct catalog *catalog, struct str name, bool create,
-                              struct volume **ret_volume, struct buf *message) {
-    char key[APP_NAME_MAX + 1];
-    enum err err = app_name_check(name, message);
-    if (err) {
-        return err;
-    }
-    (void)!catalog_key(name, key);
-    struct op_work *pending = op->state;
-    if (pending && pending->run == run_name) {
-        if (!pending->finished) {
-            return ERR_PENDING;
-        }
-        err = op_finish(op, ((struct name_work *)pending)->result);
-        if (err) {
-            return buf_fail(message, err, "the volume '" STR_FORMAT "' can't be made: %s",
-                            STR_ARGS(name), err_text(err));
-        }
-    }
-    catalog_lock(&catalog->volumes_mutex);
-    struct map_node *node = map_find(&catalog->volume_names, str_of(key));
-    int64_t id = node ? CONTAINER_OF(node, struct volume_name, node)->id : 0;
-    catalog_unlock(&catalog->volumes_mutex);
-    if (!id && !create) {
-        return buf_fail(message, ERR_NOENT, "there is no volume named '" STR_FORMAT "'",
-                        STR_ARGS(name));
-    }
-    if (!id) {
-        return start_name(op, catalog, name, key);
-    }
-    const struct wanted wanted = {
-        .id = id,
-        .create = true, /* its row is there, its file is made when first used */
-        .bytes_max = catalog->defaults.disk_bytes,
-        .inodes_max = catalog->defaults.disk_inodes,
-    };
-    return get_volume(op, catalog, &wanted, ret_volume, message);
-}
-
-void catalog_each_volume_name(struct catalog *catalog,
-                              void (*each)(void *argument, const char *name), void *argument) {
-    catalog_lock(&catalog->volumes_mutex);
-    for (struct map_node *node = map_next(&catalog->volume_names, NULL); node;
-         node = map_next(&catalog->volume_names, node)) {
-        each(argument, CONTAINER_OF(node, struct volume_name, node)->key);
-    }
-    catalog_unlock(&catalog->volumes_mutex);
+    return catalog_get_volume(op, catalog, &wanted, ret_volume, message);
 }
 
 /* Opening and closing of the catalog */
@@ -369,11 +224,13 @@ enum err catalog_volumes_load(struct catalog *catalog, struct buf *message) {
         err = catalog_db_check_seal(row, "volume", 0, 7);
         const char *key = (const char *)sqlite3_column_text(row, 3);
         if (!err && key) {
-            err = strlen(key) > APP_NAME_MAX ? ERR_IO
-                                             : add_name(catalog, key, sqlite3_column_int64(row, 0));
+            err = strlen(key) > APP_NAME_MAX
+                      ? ERR_IO
+                      : catalog_name_add(catalog, key, sqlite3_column_int64(row, 0), 0);
         }
     }
     err = err ? err : catalog_db_err(catalog->db, result);
+    err = err ? err : catalog_sessions_load(catalog);
     return err ? buf_fail(
                      message, err,
                      "%s/catalog.db is damaged (the row of a volume): %s. Nothing was changed. "
@@ -392,12 +249,8 @@ void catalog_volumes_done(struct catalog *catalog) {
         volume_unref(entry->volume);
         free(entry);
     }
-    while ((node = map_next(&catalog->volume_names, NULL))) {
-        map_remove(&catalog->volume_names, node);
-        free(CONTAINER_OF(node, struct volume_name, node));
-    }
+    catalog_names_done(catalog);
     map_done(&catalog->volumes);
-    map_done(&catalog->volume_names);
 }
 
 /* Closes an entry that is CLOSING, without the mutex, because that may take long. */
@@ -443,6 +296,21 @@ void catalog_volumes_sweep(struct catalog *catalog, uint64_t now_ns) {
             return;
         }
         close_entry(catalog, id, volume);
+    }
+}
+
+bool catalog_volume_in_use(struct catalog *catalog, int64_t volume_id) {
+    struct volume_entry *entry = find_entry(catalog, volume_id);
+    return entry && (entry->state != OPEN || volume_is_shared(entry->volume));
+}
+
+void catalog_volume_mark_removed(struct catalog *catalog, int64_t volume_id, bool is_removed) {
+    struct volume_entry *entry = find_entry(catalog, volume_id);
+    if (entry) {
+        entry->is_removed = is_removed;
+    }
+    if (entry && entry->state == OPEN && is_removed) {
+        volume_set_removed(entry->volume);
     }
 }
 

@@ -115,6 +115,14 @@ bool volume_is_shared(const struct volume *volume) {
     return atomic_load_explicit(&volume->references, memory_order_acquire) != 1;
 }
 
+void volume_set_removed(struct volume *volume) {
+    atomic_store_explicit(&volume->is_removed, true, memory_order_release);
+}
+
+bool volume_is_removed(const struct volume *volume) {
+    return atomic_load_explicit(&volume->is_removed, memory_order_acquire);
+}
+
 void volume_unref(struct volume *volume) {
     if (!volume || atomic_fetch_sub_explicit(&volume->references, 1, memory_order_acq_rel) != 1) {
         return;

@@ -48,6 +48,9 @@ void volume_unref(struct volume *volume);
 /* Whether there are references besides the caller's. False stays false while the caller gives none
  * away (the catalog closes idle volumes by this). Thread: any. */
 bool volume_is_shared(const struct volume *volume);
+/* It has no name any more: whoever keeps it for a next use lets go. Thread: any. */
+void volume_set_removed(struct volume *volume);
+bool volume_is_removed(const struct volume *volume);
 void volume_set_quota(struct volume *volume, uint64_t bytes_max, uint64_t inodes_max);
 struct volume_usage volume_usage(struct volume *volume);
 /* Its st_dev, the same for all who use it. */

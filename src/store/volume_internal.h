@@ -119,8 +119,9 @@ enum volume_pool_state {
 
 struct volume {
     atomic_uint references;
-    pthread_mutex_t mutex; /* see above */
-    bool busy;             /* a worker owns it */
+    atomic_bool is_removed; /* see volume_set_removed */
+    pthread_mutex_t mutex;  /* see above */
+    bool busy;              /* a worker owns it */
     bool read_only;
     uint64_t device;
     char *path; /* owned */

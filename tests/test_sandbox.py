@@ -1,0 +1,173 @@
+"""Sandboxes: what a run sees at its root, sessions, tags."""
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def files(server, guests):
+    server.client.create("files", guests.c("files"))
+    return server.client
+
+
+@pytest.fixture(scope="module")
+def py(server, guests):
+    server.client.create("py", guests.python())
+    return server.client
+
+
+# ---- root= ----
+
+def test_root_is_an_option_of_the_app(files, guests):
+    files.create("guest-fresh", guests.c("files"), root="fresh")
+    assert files.get("/apps/guest-fresh/config").json()["root"] == "fresh"
+    files.run("guest-fresh", "put /x 1")
+    assert files.run_json("guest-fresh", "get /x")["exit"] != 0
+    # The run's word wins.
+    files.run("guest-fresh", "put /x 1", root="keep")
+    assert files.get("/apps/guest-fresh/files/x").status == 200
+    assert files.run("guest-fresh", "get /x", root="ro").text == "1"
+
+
+def test_root_of_an_app_is_checked(files, guests):
+    response = files.post("/create", guests.c("files"),
+                          query={"name": "guest-bad", "root": "No Volume"})
+    assert response.status == 400 and "'root' must be keep, fresh, ro" in response.text
+    response = files.run("files", root="No Volume")
+    assert response.status == 400, response
+
+
+def test_two_fresh_python_runs_do_not_meet(py):
+    """The first leaves a module that the second would import if it saw it."""
+    script = "import json; print(json.dumps([1])); open('/json.py', 'w').write('1/0')"
+    first = py.run_json("py", "-c", script, root="fresh")
+    assert (first["exit"], first["stdout"]) == (0, "[1]\n"), first
+    second = py.run_json("py", "-c", "import json; print(json.dumps([2]))", root="fresh")
+    assert (second["exit"], second["stdout"], second["stderr"]) == (0, "[2]\n", ""), second
+    # With a root that stays it does see it: the test would notice.
+    py.run_json("py", "-c", script, root="meeting")
+    third = py.run_json("py", "-c", "import json", root="meeting")
+    assert third["exit"] == 1 and "ZeroDivisionError" in third["stderr"]
+
+
+def test_a_hostile_fresh_run_leaves_nothing_to_the_next(files):
+    """Also where the next run is given what the last one has not touched."""
+    for _ in range(5):
+        before = files.run("files", "ls /", root="fresh").text
+        files.run("files", "put /tmp/x 1", root="fresh")
+        files.run("files", "put /x 1", root="fresh")
+        assert files.run("files", "ls /", root="fresh").text == before
+        assert files.run_json("files", "get /x", root="fresh")["exit"] != 0
+        assert files.run_json("files", "get /tmp/x", root="fresh")["exit"] != 0
+
+
+# ---- sessions ----
+
+def test_a_session_of_several_runs(files):
+    files.run("files", "put /x 1", root="session-a", ttl="1h")
+    assert files.run("files", "get /x", root="session-a").text == "1"
+    assert files.run_json("files", "get /x", root="session-b", ttl="1h")["exit"] != 0
+    status = files.get("/vol/session-a/status").text
+    assert "ttl: 3600000ms\n" in status and "ends: 20" in status
+    assert files.get("/vol/session-a/files/x").status == 200
+
+
+def test_a_session_ends(files, eventually):
+    files.run("files", "put /x 1", root="short", ttl="1ms")
+    eventually(lambda: "short/\n" not in files.get("/vol").text)
+    assert files.get("/vol/short/files/x").status == 404
+    # Its name can be used again, for a volume that stays.
+    files.run("files", "put /y 1", root="short")
+    assert "ttl: none\n" in files.get("/vol/short/status").text
+    assert files.run_json("files", "get /x", root="short")["exit"] != 0
+
+
+def test_a_session_does_not_end_while_a_run_uses_it(files, eventually):
+    run = files.post(
+        "/run", query=[("name", "files"), ("arg", "put /x 1"), ("arg", "wait"), ("root", "busy"),
+                       ("ttl", "1ms"), ("detach", ""), ("stdin", "open")]).text.strip()
+    files.run("files", "put /x 1", root="witness", ttl="1ms")
+    eventually(lambda: "witness/\n" not in files.get("/vol").text)
+    assert "busy/\n" in files.get("/vol").text
+    assert files.get("/vol/busy/files/x").text == "1"
+    files.delete(f"/proc/{run}")
+    eventually(lambda: "busy/\n" not in files.get("/vol").text)
+
+
+def test_ttl_does_not_touch_a_volume_that_is_kept(files):
+    files.run("files", "put /x 1", root="mine")
+    response = files.run("files", "get /x", root="mine", ttl="1ms")
+    assert response.status == 409 and "made without ttl=" in response.text
+    assert files.get("/vol/mine/files/x").status == 200
+    for root in ("keep", "fresh", "ro"):
+        assert files.run("files", root=root, ttl="1h").status == 400
+    for ttl in ("x", "0s", ""):
+        assert files.run("files", root="other", ttl=ttl).status == 400
+
+
+def test_ttl_of_an_app(files, guests, eventually):
+    files.create("guest-ttl", guests.c("files"), root="app-session", ttl="1ms")
+    files.run("guest-ttl", "put /x 1")
+    eventually(lambda: "app-session/\n" not in files.get("/vol").text.replace("_", "-"))
+    # What the app says is not for volumes that are there already.
+    files.run("files", "put /x 1", root="kept-one")
+    assert files.run("guest-ttl", "get /x", root="kept-one").text == "1"
+
+
+def test_sessions_survive_a_restart(make_server, guests, eventually):
+    server = make_server()
+    server.client.create("files", guests.c("files"))
+    server.client.run("files", "put /x 1", root="long", ttl="1h")
+    server.client.run("files", "put /x 1", root="brief", ttl="3s")
+    server.kill()
+    server.start()
+    assert server.client.run("files", "get /x", root="long").text == "1"
+    eventually(lambda: "brief/\n" not in server.client.get("/vol").text)
+    assert "ttl: 3600000ms\n" in server.client.get("/vol/long/status").text
+
+
+def test_delete_a_volume(files, guests):
+    files.run("files", "put /x 1", root="doomed")
+    assert files.delete("/vol/doomed").status == 204
+    assert files.get("/vol/doomed").status == 404
+    assert files.delete("/vol/doomed").status == 404
+    # Apps that mount it get a new one.
+    files.create("guest-mount", guests.c("files"), mount="doomed:/data")
+    files.run("guest-mount", "put /data/x 1")
+    assert files.delete("/vol/doomed").status == 204
+    assert files.run_json("guest-mount", "get /data/x")["exit"] != 0
+    files.run("guest-mount", "put /data/y 1")
+    assert files.get("/vol/doomed/files/").text == "y\n"
+
+
+# ---- tags and ids ----
+
+def test_tags_select_and_end(files, eventually):
+    ids = [files.post("/run", query=[("name", "files"), ("arg", "wait"), ("detach", ""),
+                                     ("stdin", "open"), ("tag", f"job:{job}"), ("tag", "kind:x")])
+           .text.strip() for job in ("a", "a", "b")]
+    assert files.get("/proc", query={"tag": "job:a"}).text == f"{ids[0]}/\n{ids[1]}/\n"
+    assert files.get("/proc", query=[("tag", "kind:x"), ("tag", "job:b")]).text == f"{ids[2]}/\n"
+    listed = files.get("/proc", query={"tag": "kind:x"}, headers={"Accept": "application/json"})
+    assert [entry["name"] for entry in listed.json()] == ids
+    assert files.get("/proc", query={"tag": "job:none"}).text == ""
+    assert files.delete("/proc").status == 400
+    assert files.delete("/proc", query={"tags": "job:a"}).status == 400
+    assert files.delete("/proc", query={"tag": "job:a"}).text == "2 ended\n"
+    eventually(lambda: "reason: killed" in files.get(f"/proc/{ids[1]}/status").text)
+    assert "state: ended" not in files.get(f"/proc/{ids[2]}/status").text
+    response = files.delete("/proc", query={"tag": "job:b"},
+                            headers={"Accept": "application/json"})
+    assert response.json() == {"ended": 1}
+    eventually(lambda: files.delete("/proc", query={"tag": "kind:x"}).text == "0 ended\n")
+
+
+def test_ids_are_never_used_again(make_server, guests):
+    server = make_server()
+    server.client.create("files", guests.c("files"))
+    seen = []
+    for end in (server.kill, server.stop, server.kill):
+        seen += [int(server.client.run("files").headers["run-id"]) for _ in range(3)]
+        end()
+        server.start()
+    seen.append(int(server.client.run("files").headers["run-id"]))
+    assert seen == sorted(set(seen))
