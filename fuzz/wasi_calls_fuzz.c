@@ -2,10 +2,12 @@
  * namespace and memory file systems. Nothing beyond the guest's memory may be touched, no call may
  * end the process, and every call must end, wait, or be given up cleanly.
  *
- * The input is a program: its first byte says whether the file systems wait; then a byte selects a
+ * The input is a program: its first byte says whether the file systems wait and whether calls are
+ * traced; then a byte selects a
  * function or a command, then come its arguments, each with a byte that says how it is written
  * (small, near the end of the memory, a multiple of 64, or raw). */
 #include "wasi/wasi_test_guest.h"
+#include "wasi/wasi_trace.h"
 
 enum { FUZZ_MEMORY_BYTES = 16 * 1024, FUZZ_CALLS_MAX = 200 };
 
@@ -91,9 +93,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     limits.open_files = 32;
     limits.piece_bytes = 4096;
     limits.listing_bytes = 20000;
-    bool slow = next_byte(&input) & 1;
+    uint8_t mode = next_byte(&input);
+    bool slow = mode & 1;
+    struct wasi_trace trace = {.room_bytes = 100000};
     struct fixture *f = fixture_make(&limits, FUZZ_MEMORY_BYTES, slow);
     prepare(f);
+    if (mode & 2)
+        f->wasi.trace = &trace;
     for (unsigned i = 0; i < FUZZ_CALLS_MAX && input.left > 0; i++) {
         uint8_t command = next_byte(&input) % (WASI_FUNCTION_COUNT + 4);
         if (command == WASI_FUNCTION_COUNT) {
@@ -118,5 +124,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             break; /* it is given up while it waits */
     }
     fixture_free(f);
+    wasi_trace_close(&trace, "given up");
+    INVARIANT(str_is_utf8(buf_str(&trace.text)) && trace.text.length < 200000);
+    wasi_trace_done(&trace);
     return 0;
 }

@@ -24,6 +24,8 @@ const struct route routes[] = {
      "GET /proc/ID/stdout?from=N", "its standard output alone, until it ends"},
     {"GET", "/proc/*/stderr", &run_stderr_handler, ROLE_CONTROL,
      "GET /proc/ID/stderr?from=N", "its standard error alone, until it ends"},
+    {"GET", "/proc/*/trace", &tree_get_handler, ROLE_CONTROL,
+     "GET /proc/ID/trace", "the host calls of a run that was started with trace, as they come"},
     {"DELETE", "/proc", &proc_end_handler, ROLE_CONTROL,
      "DELETE /proc?tag=K:V", "end all runs that have the tag"},
     {"GET", "/proc*", &tree_get_handler, ROLE_CONTROL,

@@ -111,6 +111,7 @@ static enum err parse(struct request *request, struct run_options *options) {
         return ERR_INVAL;
     }
     run->discard_stderr = str_equal_text(errors, "off");
+    run->trace = request_has_parameter(request, "trace");
     const struct query_pair *keep = query_find(query, "keep");
     if (keep && str_to_duration_ns(keep->value, &run->keep_ns)) {
         request_fail_status(request, 400, "keep='" STR_FORMAT "' is not a time like 10m",

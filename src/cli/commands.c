@@ -20,6 +20,7 @@ const struct command commands[] = {
     ROW(show, "NAME", "what an app is: version, size, settings"),
     ROW(ps, "[--all] [--tag K:V]", "list the programs that run"),
     ROW(log, "[-f] NAME|ID", "what an app's runs, or one run, wrote"),
+    ROW(trace, "ID", "the host calls of a run"),
     ROW(kill, "ID...", "end runs"),
     ROW(pause, "ID...", "stop runs where they are"),
     ROW(resume, "ID...", "let paused runs go on"),

@@ -10,7 +10,8 @@
     X(create)                                                                                      \
     X(run)                                                                                         \
     X(apps)                                                                                        \
-    X(show) X(ps) X(log) X(kill) X(pause) X(resume) X(env) X(ls) X(cat) X(cp) X(mv) X(rm) X(health)
+    X(show)                                                                                        \
+    X(ps) X(log) X(trace) X(kill) X(pause) X(resume) X(env) X(ls) X(cat) X(cp) X(mv) X(rm) X(health)
 
 #define COMMAND_DECLARE(name)                                                                      \
     extern const char name##_help[];                                                               \

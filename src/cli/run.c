@@ -23,6 +23,7 @@ const char run_help[] =
     "                       where its files go: the app's volume (keep), nowhere, ...\n"
     "  --tag K:V            for 0asm ps --tag; may be repeated\n"
     "  --keep TIME          how long its files and output are kept after its end\n"
+    "  --trace              record its host calls and print them at the end, to standard error\n"
     "  --detach             print the id and go; standard input is sent first, unless it is a "
     "terminal\n\n"
     "Options stand before NAME or directly after it. From the first argument that is none, "
@@ -67,7 +68,7 @@ static int run_detached(struct client *client, struct buf *target) {
 
 int run_main(int argc, char **argv) {
     cleanup_buf struct buf target = {0};
-    bool detach = false;
+    bool detach = false, trace = false;
     const struct argument_option options[] = {
         {.name = "env", .parameter = "env"},
         {.name = "arg", .parameter = "arg"},
@@ -82,6 +83,7 @@ int run_main(int argc, char **argv) {
         {.name = "root", .parameter = "root"},
         {.name = "tag", .parameter = "tag"},
         {.name = "keep", .parameter = "keep"},
+        {.name = "trace", .flag = &trace},
         {.name = "detach", .letter = 'd', .flag = &detach},
     };
     cli_check(buf_append_str(&target, STR("/run")));
@@ -100,12 +102,16 @@ int run_main(int argc, char **argv) {
         for (size_t i = 1; i < arguments.count; i++) {
             text_add_parameter(&target, "arg", arguments.list[i]);
         }
+        if (trace) {
+            text_add_parameter(&target, "trace", NULL);
+        }
         status = 1;
         client = remote_check_app_name(name) ? client_new(arguments.server) : NULL;
         if (client && detach) {
             status = run_detached(client, &target);
         } else if (client) {
-            struct session_options session = {.app = name, .target = buf_str(&target)};
+            struct session_options session = {
+                .app = name, .target = buf_str(&target), .trace = trace};
             status = session_run(client, &session);
         }
     }

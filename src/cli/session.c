@@ -3,6 +3,7 @@
 #include "cli/lines.h"
 #include "cli/outlet.h"
 #include "cli/text.h"
+#include "cli/trace.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -382,6 +383,10 @@ static int finish(struct session *session, bool good) {
     if (good) {
         session->output_error = flush_all(session);
         good = session->output_error == ERR_OK;
+    }
+    if (good && session->options->trace) {
+        bool ignored = trace_print(session->client, session->run_id, stderr); /* it has said why */
+        (void)ignored;
     }
     return good ? session->exit_status : give_up(session);
 }

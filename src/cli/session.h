@@ -12,6 +12,7 @@
 
 struct session_options {
     const char *app;   /* for messages */
+    bool trace;        /* the run records its host calls: they are printed when it has ended */
     struct str target; /* "/run?name=..." with all options; borrowed */
 };
 /* The exit status of a run that the server refused to start. */

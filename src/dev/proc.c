@@ -28,7 +28,8 @@ static enum err text_errstr(struct run *run, struct buf *text);
 
 /* ---- what a run's directory holds ---- */
 
-static const struct dev snapshot_dev, stream_dev, wait_dev, input_dev, control_dev, directory_dev;
+static const struct dev snapshot_dev, stream_dev, trace_dev, wait_dev, input_dev, control_dev,
+    directory_dev;
 
 static const struct row {
     const char *name;
@@ -48,6 +49,7 @@ static const struct row {
     {"stderr", &stream_dev, NULL, RUN_STDERR, FILE_CHARACTER_DEVICE, FILE_READ_ONLY},
     {"log", &stream_dev, NULL, RUN_STDOUT | RUN_STDERR, FILE_CHARACTER_DEVICE,
      FILE_SEEKABLE | FILE_READ_ONLY},
+    {"trace", &trace_dev, NULL, 0, FILE_CHARACTER_DEVICE, FILE_SEEKABLE | FILE_READ_ONLY},
     {"wait", &wait_dev, NULL, 0, FILE_CHARACTER_DEVICE, FILE_SEEKABLE | FILE_READ_ONLY},
     {"ctl", &control_dev, NULL, 0, FILE_CHARACTER_DEVICE, 0},
     {"root", NULL, NULL, 0, FILE_DIRECTORY, 0},
@@ -195,6 +197,19 @@ static const struct dev stream_dev = {.name = "proc",
                                       .read = stream_read,
                                       .poll = stream_poll,
                                       .release = proc_release};
+
+/* ---- trace ---- */
+
+static enum err trace_read(struct op *op, struct file *file, void *data, size_t length,
+                           uint64_t offset, size_t *ret_read) {
+    if (length == 0) {
+        *ret_read = 0;
+        return ERR_OK;
+    }
+    return run_trace_read(op, proc_of(file)->run, offset, data, length, ret_read);
+}
+
+static const struct dev trace_dev = {.name = "proc", .read = trace_read, .release = proc_release};
 
 /* ---- wait ---- */
 
@@ -346,11 +361,17 @@ static enum err walk_root(struct op *op, struct run *run, const struct str *name
     return ERR_OK;
 }
 
+/* What looks into a program is for its owner, not for programs, and there only if it was asked for.
+ */
+static bool has_row(const struct who *who, struct run *run, const struct row *row) {
+    return row->dev != &trace_dev || (who->may_control && run_has_trace(run));
+}
+
 static enum err walk_run(struct op *op, struct proc_root *root, struct run *run,
                          const struct str *names, size_t count, size_t *ret_walked,
                          struct file **ret_file) {
     for (size_t i = 0; i < ARRAY_LENGTH(rows); i++) {
-        if (!str_equal_text(names[0], rows[i].name)) {
+        if (!str_equal_text(names[0], rows[i].name) || !has_row(op->who, run, &rows[i])) {
             continue;
         }
         if (!rows[i].dev) {
@@ -377,6 +398,9 @@ static enum err directory_readdir(struct op *op, struct file *directory,
     enum err err = ERR_OK;
     for (size_t i = 0; !err && i < ARRAY_LENGTH(rows); i++) {
         uint64_t inode = inode_of(run, &rows[i]);
+        if (!has_row(op->who, run, &rows[i])) {
+            continue;
+        }
         if (!rows[i].dev) {
             struct file *found;
             if (find_root(op->who, run, &found) != ERR_OK) {

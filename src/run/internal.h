@@ -13,6 +13,7 @@
 #include "base/map.h"
 #include "ns/pipe.h"
 #include "run/run.h"
+#include "wasi/wasi_trace.h"
 
 #include <pthread.h>
 
@@ -79,6 +80,22 @@ void lines_append(struct lines *lines, struct applog *log, uint64_t run_id, unsi
 void lines_flush(struct lines *lines, struct applog *log, uint64_t run_id, uint64_t time_ns);
 void lines_done(struct lines *lines);
 
+/* ---- run_trace.c: the record of host calls, for runs that asked for it ---- */
+
+struct run_trace {
+    struct wasi_trace calls; /* its loop's */
+    struct output record;    /* what others can read; guarded by the run's lock */
+    bool has_ended;          /* guarded by the run's lock */
+};
+MUST_USE enum err run_trace_new(struct run_trace **ret_trace);
+void run_trace_free(struct run_trace *trace);
+/* The guest is there: its calls are traced from now on. */
+void run_trace_begin(struct run *run);
+/* Shows others what was traced in this turn. */
+void run_trace_flush(struct run *run);
+/* The guest is gone, or never was. */
+void run_trace_end(struct run *run, const char *reason, int32_t exit_status);
+
 /* ---- run_stdio.c ---- */
 
 enum { RUN_STDIN_BYTES = 64 * 1024 }; /* the pipe of standard input */
@@ -139,6 +156,7 @@ struct run {
     bool detached, discard_stderr;
     struct pipe *input; /* standard input; NULL: it is empty */
     struct applog *log;
+    struct run_trace *trace; /* NULL: not asked for */
 
     /* Any thread: */
     atomic_uint signals;                       /* enum run_signal */

@@ -99,6 +99,7 @@ static void run_release(struct run *run) {
     free(run->tags);
     pipe_unref(run->input);
     applog_unref(run->log);
+    run_trace_free(run->trace);
     app_unref(run->app);
     trim(&run->arguments);
     trim(&run->environment);

@@ -64,6 +64,7 @@ struct run_request {
     uint64_t keep_ns; /* after its end; 0 = the default */
     bool detached;    /* no client is bound to it; the wall limit's default is longer */
     bool discard_stderr;
+    bool trace;         /* record its host calls: run_trace_read */
     bool stdin_open;    /* else standard input is empty */
     uint64_t parent_id; /* the run that started it, or 0 */
     struct str root; /* "keep", "fresh", "ro", or a volume's name; length 0: the app's, or keep */
@@ -254,6 +255,13 @@ MUST_USE enum err run_output_wait(struct op *op, struct run *run, struct run_rea
 /* Until a reader is bound, output goes to the record unthrottled, up to its limit: while a request
  * body still comes in nobody can read. From then on the guest waits for this reader. */
 void run_bind_reader(struct run *run, struct run_reader *reader);
+/* The record of its host calls, if that was asked for. Polled: PENDING while there is nothing
+ * behind `offset` yet (AGAIN if op->nonblocking); OK with 0 bytes at the end of a run that has
+ * ended. The record has RUN_TRACE_BYTES_MAX at most, and a last line. */
+#define RUN_TRACE_BYTES_MAX (4 * MIB)
+bool run_has_trace(const struct run *run);
+MUST_USE enum err run_trace_read(struct op *op, struct run *run, uint64_t offset, void *data,
+                                 size_t size, size_t *ret_read);
 /* The files of the standard streams (0, 1, 2), as the run has them: a reference. */
 struct file *run_stream_file(struct run *run, unsigned descriptor);
 /* The log of its app, borrowed; NULL if it could not be opened. */

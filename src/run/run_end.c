@@ -203,6 +203,9 @@ void run_finish(struct run *run, enum run_reason reason, int32_t exit_status, en
     if (failure.length > 0) {
         say_last_words(run, reason, &failure);
     }
+    if (run->trace) {
+        run_trace_end(run, run_reason_text(reason), exit_status);
+    }
     if (run->guest) {
         run_note_usage(run);
         sandbox_free(STEAL(run->sandbox));

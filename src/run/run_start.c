@@ -202,6 +202,9 @@ static enum err fill(struct run *run, const struct run_request *request, struct 
     if (!err && request->stdin_open) {
         err = pipe_new(RUN_STDIN_BYTES, &run->input);
     }
+    if (!err && request->trace) {
+        err = run_trace_new(&run->trace);
+    }
     /* Without its log a run can still run. */
     if (!err && runs->logs && applog_get(runs->logs, run->app->id, &run->log) != ERR_OK) {
         run->log = NULL;

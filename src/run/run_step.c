@@ -136,6 +136,9 @@ static enum err make_guest(struct run *run) {
     guest->wasi.op.message = &guest->message;
     guest->wasi.cpu_time_ns = guest_cpu_time;
     guest->wasi.owner = run;
+    if (run->trace) {
+        run_trace_begin(run);
+    }
     static const unsigned flags[] = {OPEN_READ, OPEN_WRITE, OPEN_WRITE};
     for (unsigned i = 0; i < ARRAY_LENGTH(flags); i++) {
         struct file *file = run_stream_file(run, i);
@@ -229,6 +232,9 @@ static void account(struct run *run) {
     }
     run_charge(run);
     run_note_usage(run);
+    if (run->trace) {
+        run_trace_flush(run);
+    }
     if (atomic_load_explicit(&run->cpu_ns, memory_order_relaxed) > run->limits.cpu_ns) {
         run_kill(run, RUN_REASON_CPU);
     }

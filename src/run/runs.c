@@ -76,6 +76,9 @@ static size_t evict(struct runs *runs, uint64_t now_ns, struct run **ret_evicted
 static uint64_t bytes_of(const struct run *run) {
     const struct run_hooks *hooks = &run->runs->hooks;
     uint64_t bytes = run->output.size + run->arguments.bytes.length + run->environment.bytes.length;
+    if (run->trace) {
+        bytes += run->trace->record.size;
+    }
     return bytes +
            (run->tree && hooks->tree_bytes ? hooks->tree_bytes(hooks->context, run->tree) : 0);
 }

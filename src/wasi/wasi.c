@@ -1,5 +1,6 @@
 /* The life of a guest's WASI state, and of a call. */
 #include "wasi/wasi_internal.h"
+#include "wasi/wasi_trace.h"
 
 const struct wasi_limits wasi_limits_default = {
     .open_files = 256,
@@ -70,7 +71,12 @@ enum err wasi_call_immediate(struct wasi *wasi, const struct wasi_function *func
                              const uint64_t *arguments) {
     INVARIANT(function->kind == WASI_IMMEDIATE && !wasi->pending);
     wasi->calls++;
-    return function->run(wasi, arguments);
+    if (!wasi->trace)
+        return function->run(wasi, arguments);
+    wasi_trace_begin(wasi, function, arguments);
+    enum err err = function->run(wasi, arguments);
+    wasi_trace_end(wasi, function, arguments, err);
+    return err;
 }
 
 void wasi_call_begin(struct wasi *wasi, const struct wasi_function *function,
@@ -83,13 +89,18 @@ void wasi_call_begin(struct wasi *wasi, const struct wasi_function *function,
     INVARIANT(count <= WASI_ARGUMENTS_MAX);
     if (count > 0)
         memcpy(wasi->pending_arguments, arguments, count * sizeof(arguments[0]));
+    if (wasi->trace)
+        wasi_trace_begin(wasi, function, arguments);
 }
 
 enum err wasi_call_step(struct wasi *wasi) {
     INVARIANT(wasi->pending);
     enum err err = wasi->pending->run(wasi, wasi->pending_arguments);
-    if (err != ERR_PENDING)
+    if (err != ERR_PENDING) {
+        if (wasi->trace)
+            wasi_trace_end(wasi, wasi->pending, wasi->pending_arguments, err);
         call_end(wasi);
+    }
     return err;
 }
 

@@ -30,6 +30,7 @@ struct guest {
 enum wasi_kind { WASI_IMMEDIATE, WASI_POLLED };
 
 struct wasi;
+struct wasi_trace; /* wasi/wasi_trace.h */
 #define WASI_ARGUMENTS_MAX 9
 
 struct wasi_function {
@@ -80,6 +81,7 @@ struct wasi {
     int32_t exit_status;    /* set by proc_exit */
     uint64_t calls;         /* calls of all kinds so far */
     uint64_t bytes_read, bytes_written;
+    struct wasi_trace *trace; /* borrowed; set by the owner if calls are to be traced, else NULL */
 
     /* the polled call under way */
     const struct wasi_function *pending; /* NULL: none */
