@@ -1,3 +1,4 @@
+#include "base/clock.h"
 #include "base/log.h"
 #include "engine/internal.h"
 
@@ -18,6 +19,9 @@ enum { MAPPINGS_EACH = 6, MAPPINGS_ELSE = 2000 };
 
 enum ticker_state { TICKER_AWAKE, TICKER_ASLEEP, TICKER_STOP };
 enum { TICKS_BEFORE_SLEEP = 50 };
+/* While no guest is in its way for longer than a tick, the ticks are so many times as far apart:
+ * waking up a thread costs more than a short run. */
+enum { RARE_TICKS = 4 };
 
 static void futex(_Atomic uint32_t *word, int operation, uint32_t value) {
     syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
@@ -25,10 +29,14 @@ static void futex(_Atomic uint32_t *word, int operation, uint32_t value) {
 
 static void *ticker_run(void *argument) {
     struct engine *engine = argument;
-    struct timespec pause = {.tv_sec = (time_t)(engine->tick_ns / NS_PER_S),
-                             .tv_nsec = (long)(engine->tick_ns % NS_PER_S)};
     unsigned idle_ticks = 0;
+    uint32_t overruns = 0;
     while (atomic_load(&engine->ticker_state) != TICKER_STOP) {
+        uint32_t overruns_now = atomic_load_explicit(&engine->overruns, memory_order_relaxed);
+        uint64_t pause_ns = engine->tick_ns * (overruns == overruns_now ? RARE_TICKS : 1);
+        overruns = overruns_now;
+        struct timespec pause = {.tv_sec = (time_t)(pause_ns / NS_PER_S),
+                                 .tv_nsec = (long)(pause_ns % NS_PER_S)};
         clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
         if (atomic_load(&engine->running) != 0) {
             idle_ticks = 0;
@@ -232,6 +240,7 @@ enum err engine_new(const struct engine_options *options, struct engine **ret_en
     engine->memory_max_bytes = options->memory_max_bytes;
     engine->tick_ns = options->tick_ns ? options->tick_ns : NS_PER_MS;
     engine->wasm = new_pooled(options);
+    random_bytes(&engine->stack_mark, sizeof(engine->stack_mark));
     find_stacks(engine);
     int failure = pthread_create(&engine->ticker, NULL, ticker_run, engine);
     if (failure) {

@@ -19,7 +19,8 @@ struct engine_options {
     uint32_t sandboxes_max;       /* slots of the pool: sandboxes that exist at once */
     uint64_t memory_max_bytes;    /* of one guest, at most 4 GiB */
     uint64_t keep_resident_bytes; /* of a slot's memory that stays resident after a run */
-    uint64_t tick_ns;             /* of the epoch; 0 = 1 ms */
+    uint64_t tick_ns;             /* of the epoch; 0 = 1 ms. Four times as long
+                                     while no sandbox computes that long */
 };
 /* Starts the ticker, a thread that sleeps while no sandbox runs. Makes the handlers of SIGSEGV,
  * SIGILL, SIGFPE and SIGBUS the engine's: nobody may change them afterwards. INVAL, or NOMEM where

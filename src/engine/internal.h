@@ -31,12 +31,14 @@ struct engine {
     bool ticker_started;
     uint64_t tick_ns;
     _Atomic uint64_t ticks;        /* of the epoch so far */
+    _Atomic uint32_t overruns;     /* turns that a tick ended, of sandboxes that had such before */
     _Atomic uint32_t running;      /* sandboxes inside sandbox_step */
     _Atomic uint32_t ticker_state; /* enum ticker_state; a futex */
 
     /* Any one fiber stack's lowest address, from which all others follow; 0 = unknown. */
     uintptr_t stack_anchor;
     uintptr_t stack_stride;
+    uint64_t stack_mark; /* random: fills the page below what stays resident of a stack */
 
     /* Compilations under way, those that wait, and what guards the number. */
     pthread_mutex_t compile_mutex;
@@ -105,6 +107,7 @@ struct sandbox {
     wasmtime_error_t *error;
     enum sandbox_phase phase;
     enum sandbox_state ended; /* in PHASE_ENDED */
+    bool has_yielded;         /* ever */
     uint64_t memory_limit_bytes;
 
     /* The host call under way. The pointers stay valid until its continuation is done. */
