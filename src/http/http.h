@@ -99,8 +99,9 @@ bool http_client_is_loopback(const struct http_exchange *exchange);
 void http_body_resume(struct http_exchange *exchange);
 
 /* The response. Headers first, then one of http_respond_…, once. Names and values are checked:
- * control characters make it fail with INVAL, as do Content-Length and Transfer-Encoding, which are
- * not the application's. An empty value is left out (libmicrohttpd can't send it). */
+ * control characters make it fail with INVAL, as do Content-Length, Transfer-Encoding, Connection
+ * and Date, which are not the application's. An empty value is left out (libmicrohttpd can't send
+ * it). */
 MUST_USE enum err http_add_header(struct http_exchange *exchange, const char *name,
                                   const char *value);
 /* The body is copied. Status: 200 to 599. Where memory fails, the connection is cut. */

@@ -89,7 +89,7 @@ struct http_exchange {
     uint64_t paused_ns;         /* since when the body is paused, if is_body_paused */
     uint64_t body_bytes;        /* taken or dropped */
     char address[48];           /* of the client; empty until asked for */
-    struct buf fields;          /* of the response: name NUL value NUL */
+    struct buf fields;          /* of the response's head, see add_fields; empty = none yet */
 
     /* From here on of one request; cleared between two. */
     void *user;
