@@ -231,7 +231,7 @@ static void request_woken(struct op *op) {
 
 static void begin(void *context, struct http_exchange *exchange) {
     struct api *api = context;
-    struct request *request = calloc(1, sizeof *request);
+    struct request *request = alloc_zeroed(sizeof *request);
     if (!request) {
         http_abort(exchange);
         return;

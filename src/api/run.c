@@ -58,7 +58,7 @@ static void start(struct request *request) {
     if (!request_check_parameters(request, parameters)) {
         return;
     }
-    struct run_exchange *own = calloc(1, sizeof *own);
+    struct run_exchange *own = alloc_zeroed(sizeof *own);
     if (!own) {
         request_fail(request, ERR_NOMEM, NULL);
         return;

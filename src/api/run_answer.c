@@ -445,7 +445,7 @@ static void respond(struct run_answer *answer, const struct run_status *status) 
 
 enum err run_answer_start(struct request *request, const struct run_answer_options *options,
                           struct run_answer **ret_answer) {
-    struct run_answer *answer = calloc(1, sizeof *answer);
+    struct run_answer *answer = alloc_zeroed(sizeof *answer);
     if (!answer) {
         return ERR_NOMEM;
     }

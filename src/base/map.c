@@ -68,6 +68,15 @@ uint64_t map_hash(const void *data, size_t length) {
     return s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
 }
 
+static uint64_t hash_of(const struct map *map, struct str key) {
+    uint64_t number;
+    if (map->is_sequence && key.length == sizeof(number)) {
+        memcpy(&number, key.data, sizeof(number));
+        return number;
+    }
+    return map_hash(key.data, key.length);
+}
+
 void map_done(struct map *map) {
     free(map->buckets);
     *map = (struct map){0};
@@ -90,7 +99,7 @@ struct map_node *map_find(const struct map *map, struct str key) {
     if (map->count == 0) {
         return NULL;
     }
-    return find(map, key, map_hash(key.data, key.length));
+    return find(map, key, hash_of(map, key));
 }
 
 /* Without memory a map that has buckets goes on with longer chains. */
@@ -119,7 +128,7 @@ static void grow(struct map *map) {
 }
 
 enum err map_insert(struct map *map, struct map_node *node, struct str key) {
-    uint64_t hash = map_hash(key.data, key.length);
+    uint64_t hash = hash_of(map, key);
     if (map->bucket_count && find(map, key, hash)) {
         return ERR_EXIST;
     }

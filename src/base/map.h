@@ -19,6 +19,8 @@ struct map {
     struct map_node **buckets; /* owned */
     size_t bucket_count;       /* 0 or a power of two */
     size_t count;              /* objects */
+    bool is_sequence; /* set before the first use: all keys are a uint64_t of a sequence that nobody
+                         chooses, and hash to themselves: neighbours are in neighbouring buckets */
 };
 
 /* Frees the buckets. The objects are the caller's, in or out. */

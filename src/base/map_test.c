@@ -23,10 +23,8 @@ static void test_empty(void **state) {
     map_done(&map);
 }
 
-static void test_insert_find_remove(void **state) {
-    (void)state;
+static void insert_find_remove(struct map map) {
     static struct thing things[COUNT];
-    struct map map = {0};
     for (uint64_t i = 0; i < COUNT; i++) {
         things[i] = (struct thing){.number = i};
         assert_int_equal(map_insert(&map, &things[i].node, MAP_KEY(things[i].number)), ERR_OK);
@@ -45,6 +43,16 @@ static void test_insert_find_remove(void **state) {
     assert_int_equal(map.count, COUNT / 2);
     map_done(&map);
     assert_int_equal(map.count, 0);
+}
+
+static void test_insert_find_remove(void **state) {
+    (void)state;
+    insert_find_remove((struct map){0});
+}
+
+static void test_sequence(void **state) {
+    (void)state;
+    insert_find_remove((struct map){.is_sequence = true});
 }
 
 static void test_walk_meets_each_once(void **state) {
@@ -102,11 +110,9 @@ static void test_hash_depends_on_every_byte(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_empty),
-        cmocka_unit_test(test_insert_find_remove),
-        cmocka_unit_test(test_walk_meets_each_once),
-        cmocka_unit_test(test_text_keys),
-        cmocka_unit_test(test_hash_depends_on_every_byte),
+        cmocka_unit_test(test_empty),     cmocka_unit_test(test_insert_find_remove),
+        cmocka_unit_test(test_sequence),  cmocka_unit_test(test_walk_meets_each_once),
+        cmocka_unit_test(test_text_keys), cmocka_unit_test(test_hash_depends_on_every_byte),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

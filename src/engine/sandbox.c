@@ -182,12 +182,10 @@ enum err sandbox_new(struct program *program, const struct sandbox_options *opti
         return buf_fail(message, ERR_NOENT,
                         "the program has no _start; name one of its functions with call=");
     }
-    /* Not calloc: that one does not take from glibc's cache of the thread. */
-    struct sandbox *sandbox = malloc(sizeof(*sandbox));
+    struct sandbox *sandbox = alloc_zeroed(sizeof(*sandbox));
     if (!sandbox) {
         return buf_fail(message, ERR_NOMEM, "out of memory");
     }
-    *sandbox = (struct sandbox){0};
     sandbox->guest.memory = guest_memory;
     sandbox->program = program_ref(program);
     sandbox->wasi = options->wasi;

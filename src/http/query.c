@@ -111,7 +111,7 @@ enum err query_parse(struct str text, struct query *ret_query) {
     }
     /* Each part is followed by a NUL: two a pair, at most one of them in the place of a '='. */
     query.memory = malloc(text.length + 2 * count);
-    query.pairs = calloc(count, sizeof *query.pairs);
+    query.pairs = alloc_zeroed(count * sizeof *query.pairs);
     enum err err = query.memory && query.pairs ? ERR_OK : ERR_NOMEM;
     char *memory = query.memory;
     for (struct str rest = text; rest.length > 0 && !err;) {

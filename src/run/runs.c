@@ -24,6 +24,7 @@ enum err runs_new(const struct runs_options *options, struct engine *engine,
     runs->loops = run_loops;
     runs->loop_count = loop_count;
     runs->programs = programs;
+    runs->table.is_sequence = true;
     for (size_t i = 0; i < loop_count; i++) {
         run_loop_init(&run_loops[i], runs, loops[i]);
     }
@@ -53,6 +54,14 @@ static struct run *first_kept(struct list *kept) {
     return list_is_empty(kept) ? NULL : CONTAINER_OF(kept->next, struct run, admission);
 }
 
+/* The run that is forgotten next has long left the processor's caches, and the next request will
+ * use its memory: so it is fetched meanwhile. */
+static void fetch(const struct run *run) {
+    for (size_t at = 0; at < sizeof(*run); at += 64) {
+        __builtin_prefetch((const char *)run + at, 1);
+    }
+}
+
 /* Forgets up to `max` runs whose time is over or for which there is no room. Called with the lock;
  * the caller drops the table's references after it. */
 static size_t evict(struct runs *runs, uint64_t now_ns, struct run **ret_evicted, size_t max) {
@@ -68,6 +77,10 @@ static size_t evict(struct runs *runs, uint64_t now_ns, struct run **ret_evicted
         }
         forget(runs, first);
         ret_evicted[count++] = first;
+    }
+    struct run *next = count > 0 ? first_kept(&runs->kept) : NULL;
+    if (next) {
+        fetch(next);
     }
     return count;
 }

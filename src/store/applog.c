@@ -144,11 +144,14 @@ void applog_remove(struct applog_set *set, int64_t app_id) {
 
 /* mutex. Says what was dropped, in its place. */
 static void say_dropped(struct applog *log, uint64_t realtime_ns) {
+    if (log->dropped == 0) {
+        return;
+    }
     char line[96];
     snprintf(line, sizeof line,
              "%llu lines were dropped here: they came faster than they could be written",
              (unsigned long long)log->dropped);
-    if (log->dropped && !applog_format(&log->active, realtime_ns, 0, "sys", str_of(line))) {
+    if (!applog_format(&log->active, realtime_ns, 0, "sys", str_of(line))) {
         log->dropped = 0;
     }
 }
