@@ -55,6 +55,38 @@ static enum err add_runs(struct buf *text, const struct runs_counters *counters)
     return err;
 }
 
+/* Buckets count what is below their end, as Prometheus wants them. */
+static enum err add_times(struct buf *text, struct runs *runs) {
+    static const struct {
+        const char *name, *help;
+    } rows[RUN_TIME_COUNT] = {
+        [RUN_TIME_QUEUE] = {"run_queue_seconds", "From a request until its run was admitted."},
+        [RUN_TIME_START] = {"run_start_seconds", "From a request until its guest began."},
+        [RUN_TIME_RUN] = {"run_seconds", "From a guest's beginning to the end of its run."},
+    };
+    enum err err = ERR_OK;
+    for (int which = 0; !err && which < RUN_TIME_COUNT; which++) {
+        struct run_times times = runs_times(runs, (enum run_time)which);
+        const char *name = rows[which].name;
+        err = buf_printf(text, "# HELP zasm_%s %s\n# TYPE zasm_%s histogram\n", name,
+                         rows[which].help, name);
+        uint64_t count = 0;
+        for (size_t i = 0; !err && i < RUN_TIME_BUCKETS; i++) {
+            char end[32] = "+Inf";
+            if (i < RUN_TIME_BUCKETS - 1) {
+                snprintf(end, sizeof end, "%g", (double)run_time_bounds_ns[i] / NS_PER_S);
+            }
+            count += times.counts[i];
+            err = buf_printf(text, "zasm_%s_bucket{le=\"%s\"} %" PRIu64 "\n", name, end, count);
+        }
+        if (!err) {
+            err = buf_printf(text, "zasm_%s_sum %.9f\nzasm_%s_count %" PRIu64 "\n", name,
+                             (double)times.sum_ns / NS_PER_S, name, count);
+        }
+    }
+    return err;
+}
+
 static void metrics_start(struct request *request) {
     struct api *api = request->api;
     struct runs_counters counters = runs_counters(api->runs);
@@ -65,6 +97,9 @@ static void metrics_start(struct request *request) {
     }
     cleanup_buf struct buf text = {0};
     enum err err = add_runs(&text, &counters);
+    if (!err) {
+        err = add_times(&text, api->runs);
+    }
     if (!err) {
         err = add(&text, "http_requests_total", COUNTER, "Requests that were begun.",
                   atomic_load_explicit(&api->requests, memory_order_relaxed));

@@ -227,6 +227,10 @@ struct run_share {
     uint64_t loop_turn, used_ns; /* what its fresh and ready runs used in that turn of the loop */
 };
 
+struct run_loop_times {
+    atomic_uint_fast64_t counts[RUN_TIME_BUCKETS], sum_ns; /* any thread reads */
+};
+
 /* The runs of a loop that can go on. Thread: the loop's. */
 struct run_loop {
     struct runs *runs;
@@ -242,6 +246,7 @@ struct run_loop {
     uint64_t charged_ns;         /* up to when CPU time has been charged: monotonic clock */
     uint64_t charged_cpu_ns;     /* the same on the thread's CPU clock, if is_exact */
     bool is_exact;
+    struct run_loop_times times[RUN_TIME_COUNT];
     struct run_guest *spare_guests; /* by next_spare */
     unsigned spare_guest_count;
 };
@@ -324,6 +329,11 @@ void run_leave_queue(struct run *run);
 /* It has ended, and has no turns any more. */
 void run_leave_share(struct run *run);
 void run_set_computing(struct run *run, bool is_computing);
+
+/* ---- run_times.c ---- */
+
+/* Thread: the loop's. */
+void run_note_time(struct run_loop *home, enum run_time which, uint64_t duration_ns);
 
 /* ---- run_step.c ---- */
 

@@ -151,6 +151,21 @@ struct runs_counters {
 };
 struct runs_counters runs_counters(struct runs *runs);
 
+/* How long runs took, since the server began. Any thread. */
+enum run_time {
+    RUN_TIME_QUEUE, /* from the request until it was admitted */
+    RUN_TIME_START, /* from the request until its guest began */
+    RUN_TIME_RUN,   /* from there to its end, commit included; of those that began */
+    RUN_TIME_COUNT,
+};
+enum { RUN_TIME_BUCKETS = 20 };
+extern const uint64_t run_time_bounds_ns[RUN_TIME_BUCKETS - 1]; /* the last bucket has no end */
+struct run_times {
+    uint64_t counts[RUN_TIME_BUCKETS]; /* each bucket by itself */
+    uint64_t sum_ns;
+};
+struct run_times runs_times(struct runs *runs, enum run_time which);
+
 /* The compiled program of a version: from memory, from the cache on disk, or compiled (again) when
  * that is missing or damaged. Polled. /create calls it to compile an upload. */
 MUST_USE enum err runs_program(struct op *op, struct runs *runs,

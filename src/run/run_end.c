@@ -151,14 +151,19 @@ static void end(struct run *run) {
     void *tree = NULL;
     bool gives_tree = run->tree && !runs->hooks.tree_is_kept(runs->hooks.context, run->tree);
     log_end(run);
+    /* Of the loop's clock of turns: a reading saved. */
+    uint64_t started_ns = atomic_load_explicit(&run->started_ns, memory_order_relaxed);
+    uint64_t ended_ns = MAX(run->home->charged_ns, started_ns);
+    if (started_ns) {
+        run_note_time(run->home, RUN_TIME_RUN, ended_ns - started_ns);
+    }
     pthread_mutex_lock(&run->lock);
     if (gives_tree) {
         tree = STEAL(run->tree);
     }
     run->output_ended = true;
     run->has_reader = false;
-    /* Of the loop's clock of turns: a reading saved. */
-    atomic_store(&run->ended_ns, MAX(run->home->charged_ns, atomic_load(&run->started_ns)));
+    atomic_store(&run->ended_ns, ended_ns);
     run_set_state(run, RUN_ENDED);
     pthread_mutex_unlock(&run->lock);
     if (tree) {

@@ -185,6 +185,7 @@ static void start_guest(struct run *run) {
         finish_failed(run, err, &message);
         return;
     }
+    run_note_time(run->home, RUN_TIME_START, clock_monotonic_ns() - run->created_ns);
     run->phase = PHASE_GUEST;
     run_set_state(run, RUN_RUNNING);
     op_queue_wake_all(&run->changed); /* run_wait_begun */
@@ -322,6 +323,8 @@ static bool handle_signals(struct run *run) {
     if (run->phase == PHASE_QUEUED && signals & SIGNAL_BEGIN) {
         loop_timer_stop(&run->timer);
         run->phase = PHASE_PROGRAM;
+        run_note_time(run->home, RUN_TIME_QUEUE,
+                      run->turn_started_ns - MIN(run->created_ns, run->turn_started_ns));
     } else if (run->phase == PHASE_QUEUED && signals & SIGNAL_QUEUED) {
         loop_timer_start(run->home->loop, &run->timer,
                          run->created_ns + run->runs->options.queue_wait_ns);

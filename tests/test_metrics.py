@@ -1,0 +1,55 @@
+"""/metrics: counters that add up, and histograms of the times of runs."""
+
+import re
+
+from support.modules import wat_print
+
+
+def metrics(client):
+    """Values by name with labels; the text must be in Prometheus' format."""
+    response = client.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
+    values = {}
+    for line in response.text.splitlines():
+        if not line.startswith("#"):
+            name, value = re.fullmatch(r'([a-z_]+(?:\{[a-z]+="[^"]*"\})?) (\S+)', line).groups()
+            assert name not in values
+            values[name] = float(value)
+    return values
+
+
+def histogram(values, name):
+    buckets = [(float(key.split('"')[1]), value) for key, value in values.items()
+               if key.startswith(f"zasm_{name}_bucket")]
+    ends = [end for end, _ in buckets]
+    counts = [count for _, count in buckets]
+    assert ends == sorted(ends) and ends[-1] == float("inf")
+    assert counts == sorted(counts) and counts[-1] == values[f"zasm_{name}_count"]
+    return counts[-1], values[f"zasm_{name}_sum"], buckets
+
+
+def test_times_of_runs(make_server):
+    client = make_server("--max-runs", 1).client
+    client.create("hello", wat_print("hello"))
+    client.create("spin", b'(module (memory (export "memory") 1)'
+                          b' (func (export "_start") (loop $again (br $again))))')
+    for name in ("run_queue_seconds", "run_start_seconds", "run_seconds"):
+        assert histogram(metrics(client), name)[:2] == (0, 0)
+    for _ in range(5):
+        assert client.run("hello").text == "hello"
+    spins = [client.run("spin", detach="", cpu="100ms").headers["run-id"] for _ in range(2)]
+    for run in spins:
+        assert client.get(f"/proc/{run}/wait").text == "cpu 137\n"
+    # One that never begins: it was admitted, and that is all.
+    client.run("hello", memory="1KiB", headers={"Accept": "application/json"})
+    values = metrics(client)
+    queued, queued_sum, _ = histogram(values, "run_queue_seconds")
+    started, started_sum, _ = histogram(values, "run_start_seconds")
+    ran, ran_sum, buckets = histogram(values, "run_seconds")
+    assert (queued, started, ran) == (8, 7, 7)
+    # The second spin waited for the first one, which computed for 100 ms.
+    assert ran_sum >= 0.2 and queued_sum >= 0.1 and started_sum >= 0.1
+    assert dict(buckets)[0.1] <= 5
+    assert values['zasm_runs_ended_total{reason="cpu"}'] == 2
+    assert values["zasm_runs_started_total"] == 8
+    assert values["zasm_runs_running"] == 0
