@@ -2,13 +2,13 @@
 #pragma once
 
 #include "api/api.h"
+#include "run/run_parameters.h"
 
 struct run_options {
-    struct run_request request;                 /* borrows from here and from the request's query */
-    struct app *app;                            /* a reference */
-    uint32_t version_number;                    /* ?version=N; 0 = the current one */
-    struct app_version *older_version;          /* found by run_options_find_version; owned */
-    struct str *arguments, *environment, *tags; /* owned arrays of borrowed text */
+    struct run_request request;        /* borrows from here and from the request's query */
+    struct app *app;                   /* a reference */
+    struct app_version *older_version; /* found by run_options_find_version; owned */
+    struct run_parameters parameters;
 };
 
 /* On failure the request has been answered. `*ret_options` must be given to run_options_done in
