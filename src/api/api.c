@@ -130,6 +130,13 @@ void request_fail_status(struct request *request, int status, const char *format
 
 /* --- parameters --------------------------------------------------------------------------- */
 
+void request_join_trace(struct request *request) {
+    struct str header = http_header(request->exchange, "traceparent");
+    if (header.data && traceparent_parse(header, &request->traceparent) == ERR_OK) {
+        request->who.traceparent = &request->traceparent;
+    }
+}
+
 struct str request_parameter(const struct request *request, const char *name) {
     const struct query_pair *pair = query_find(&request->query, name);
     return pair ? pair->value : (struct str){0};

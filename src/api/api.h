@@ -98,6 +98,8 @@ struct request {
     struct buf path; /* decoded, valid UTF-8, begins with '/' */
     struct query query;
     struct who who;
+    struct traceparent
+        traceparent; /* who.traceparent points here, once request_join_trace was called */
     enum request_accept accept;
     struct op op;       /* of the handler's operation under way; for nobody else */
     void *state;        /* the handler's */
@@ -123,6 +125,10 @@ void request_fail_status(struct request *request, int status, const char *format
 
 /* `TE: trailers` (RFC 9110 section 10.1.4): the client reads fields behind the body. */
 bool request_accepts_trailers(const struct request *request);
+
+/* The trace that the request's header `traceparent` names, if it is valid, is that of what is done
+ * for it from now on (request->who.traceparent). */
+void request_join_trace(struct request *request);
 
 /* Query parameters. */
 struct str request_parameter(const struct request *request, const char *name);

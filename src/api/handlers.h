@@ -9,6 +9,7 @@ extern const struct request_handler index_handler;   /* info.c */
 extern const struct request_handler health_handler;  /* info.c */
 extern const struct request_handler metrics_handler; /* metrics.c */
 extern const struct request_handler app_log_handler; /* log.c */
+extern const struct request_handler ask_handler;     /* ask.c */
 extern const struct request_handler run_log_handler, run_stdout_handler,
     run_stderr_handler;                               /* log.c */
 extern const struct request_handler proc_end_handler; /* proc.c */

@@ -35,6 +35,8 @@ static void begin_run(struct request *request) {
     if (!err) {
         options->request.detached = own->detach;
         options->request.stdin_open = own->stdin_stays_open || http_has_body(request->exchange);
+        request_join_trace(request);
+        options->request.traceparent = request->who.traceparent;
         err = run_start(request->api->runs, request->loop, &options->request, &own->run,
                         &request->message);
         if (err == ERR_AGAIN) {

@@ -151,6 +151,13 @@ static enum err check_target(struct tree_put *put) {
         if (put->stat.type == FILE_DIRECTORY) {
             return ERR_ISDIR;
         }
+        if (put->child.file->traits & FILE_REWINDABLE) {
+            put->stage = STAGE_ANSWERED; /* nobody would read the answer */
+            (void)!http_add_header(put->request->exchange, "Allow", "POST");
+            request_fail_status(put->request, 405, "POST a question to " STR_FORMAT,
+                                STR_ARGS(buf_str(&put->request->path)));
+            return ERR_OK;
+        }
         put->stage = STAGE_CREATE;
     }
     if (!tree_preconditions_hold(put->request, put->exists ? &put->stat : NULL)) {

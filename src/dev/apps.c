@@ -11,12 +11,14 @@ static const struct dev app_dev, environment_dev, versions_dev, version_dev;
 
 static const struct apps_row app_rows[] = {
     {"args", &apps_text_dev, apps_text_args, FILE_REGULAR, FILE_SEEKABLE, false},
+    {"call", &apps_call_dev, NULL, FILE_CHARACTER_DEVICE, FILE_REWINDABLE, true},
     {"config", &apps_text_dev, apps_text_config, FILE_REGULAR, FILE_SEEKABLE, false},
     {"env", &environment_dev, NULL, FILE_DIRECTORY, 0, false},
     {"files", NULL, NULL, FILE_DIRECTORY, 0, false},
     {"info", &apps_text_dev, apps_text_info, FILE_REGULAR, FILE_SEEKABLE | FILE_READ_ONLY, true},
     {"log", &apps_log_dev, NULL, FILE_REGULAR, FILE_SEEKABLE | FILE_READ_ONLY, false},
     {"module", &apps_module_dev, NULL, FILE_REGULAR, FILE_SEEKABLE | FILE_READ_ONLY, false},
+    {"start", &apps_start_dev, NULL, FILE_CHARACTER_DEVICE, FILE_REWINDABLE, true},
     {"versions", &versions_dev, NULL, FILE_DIRECTORY, 0, false},
 };
 static const struct apps_row version_rows[] = {

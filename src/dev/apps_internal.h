@@ -1,9 +1,11 @@
 /* What the files of /apps share: apps.c has the root and finds what lies below an app, apps_text.c
  * the texts, apps_setting.c what can be written, apps_data.c the module and the log, apps_files.c
- * the app's files, apps_remove.c the end of an app. Layer: ns, store; private. */
+ * the app's files, apps_call.c and apps_start.c runs of it, apps_remove.c the end of an app. Layer:
+ * ns, store; private. */
 #pragma once
 
 #include "dev/apps.h"
+#include "ns/transaction.h"
 
 #include <pthread.h>
 
@@ -87,6 +89,17 @@ MUST_USE enum err apps_remove_poll(struct op *op);
 
 /* apps_data.c */
 extern const struct dev apps_module_dev, apps_log_dev;
+
+/* apps_call.c and apps_start.c: transaction files */
+extern const struct dev apps_call_dev, apps_start_dev;
+/* What the parameters of `start` may take. */
+enum { APPS_START_BYTES_MAX = 512 * 1024 };
+/* Starts a run of the app, as it is now, on behalf of op->who: of a guest, as its child. `app`,
+ * `parent` and `traceparent` of the request are set here. BUSY: no room, later there may be. */
+MUST_USE enum err apps_run_start(struct op *op, struct apps *apps, int64_t app_id,
+                                 struct run_request *request, struct run **ret_run);
+/* The context of an open transaction is its node, a reference. */
+void apps_transaction_release(void *context);
 
 /* apps_files.c. The app's volume over its version's layer. Polled; `opening` is the caller's, zero
  * at first, and ends by _done. A reference. */

@@ -168,7 +168,7 @@ static void test_what_an_app_holds(void **state) {
     assert_string_equal(names_of(&who, ""), "apps proc vol ");
     assert_string_equal(names_of(&who, "apps"), "first other ");
     assert_string_equal(names_of(&who, "apps/first"),
-                        "args config env files info log module versions ");
+                        "args call config env files info log module start versions ");
     assert_text(&who, "apps/first/args", "a\nb c\n");
     assert_text(&who, "apps/first/env/K", "V");
     assert_text(&who, "apps/first/module", "version two");
@@ -402,7 +402,7 @@ static void test_what_guests_may_do(void **state) {
     assert_err(put(&guest, "apps/self", "config", "{}"), ACCES);
     assert_err(put(&guest, "apps/self/env", "K", "v"), ACCES);
     assert_err(remove_name(&guest, "apps", "mine", true), ACCES);
-    assert_string_equal(names_of(&guest, "apps/other"), "info ");
+    assert_string_equal(names_of(&guest, "apps/other"), "call info start ");
     assert_ok(look(&guest, "apps/other/info"));
     static const char *const others[] = {"args",  "config", "env",    "env/SECRET",
                                          "files", "log",    "module", "versions/1/module"};

@@ -182,14 +182,13 @@ static enum err stream_read(struct op *op, struct file *file, void *data, size_t
 static enum err stream_poll(struct op *op, struct file *file, unsigned wanted, unsigned *ret_ready,
                             uint64_t *ret_bytes) {
     struct proc_file *proc = proc_of(file);
-    struct run_reader reader = proc->reader;
-    enum err err = run_output_wait(op, proc->run, &reader, proc->row->streams);
-    if (err && err != ERR_AGAIN) {
-        return err;
+    unsigned ready;
+    enum err err = run_output_poll(op, proc->run, &proc->reader, proc->row->streams, &ready);
+    if (!err) {
+        *ret_ready = wanted & POLL_READABLE ? ready : 0;
+        *ret_bytes = 0;
     }
-    *ret_ready = err ? 0 : wanted & POLL_READABLE;
-    *ret_bytes = 0;
-    return ERR_OK;
+    return err;
 }
 
 static const struct dev stream_dev = {.name = "proc",

@@ -44,8 +44,17 @@ static void add_time(struct facts *facts, const char *name, uint64_t realtime_ns
     }
 }
 
-/* `status` and `failure` are borrowed by the facts. */
-static void collect(const struct run_status *status, const struct buf *failure,
+/* Empty if it has none. */
+static void print_trace(const struct run *run, char text[TRACEPARENT_TEXT_SIZE]) {
+    struct traceparent traceparent;
+    text[0] = 0;
+    if (run_traceparent(run, &traceparent)) {
+        traceparent_format(&traceparent, text);
+    }
+}
+
+/* `status`, `failure` and `trace` are borrowed by the facts. */
+static void collect(const struct run_status *status, const struct buf *failure, const char *trace,
                     struct facts *facts) {
     facts->count = 0;
     add_number(facts, "id", status->id);
@@ -62,6 +71,9 @@ static void collect(const struct run_status *status, const struct buf *failure,
     if (status->parent_id) {
         add_number(facts, "parent", status->parent_id);
     }
+    if (trace[0]) {
+        add_text(facts, "traceparent", trace);
+    }
     add(facts, (struct fact){.name = "detached", .kind = FACT_YES, .number = status->detached});
     add_time(facts, "created", status->created_ns);
     add_time(facts, "started", status->started_ns);
@@ -69,6 +81,9 @@ static void collect(const struct run_status *status, const struct buf *failure,
     add_usage(facts, "queued_us", status->queued_ns / NS_PER_US);
     add_usage(facts, "wall_us", status->wall_ns / NS_PER_US);
     add_usage(facts, "cpu_us", status->cpu_ns / NS_PER_US);
+    if (status->cpu_below_ns) {
+        add_usage(facts, "cpu_us_of_started", status->cpu_below_ns / NS_PER_US);
+    }
     add_usage(facts, "memory_bytes", status->memory_bytes);
     add_usage(facts, "peak_bytes", status->memory_peak_bytes);
     add_usage(facts, "calls", status->calls);
@@ -106,8 +121,10 @@ static enum err print_facts(struct run *run, bool usage_only, struct buf *text) 
     struct buf cleanup_buf failure = {0};
     struct run_status status = run_status(run);
     run_failure(run, &failure);
+    char trace[TRACEPARENT_TEXT_SIZE];
+    print_trace(run, trace);
     struct facts facts;
-    collect(&status, &failure, &facts);
+    collect(&status, &failure, trace, &facts);
     enum err err = ERR_OK;
     for (size_t i = 0; !err && i < facts.count; i++) {
         if (!usage_only || facts.list[i].is_usage) {
@@ -153,8 +170,10 @@ json_t *dev_proc_status_json(struct run *run) {
     struct buf cleanup_buf failure = {0};
     struct run_status status = run_status(run);
     run_failure(run, &failure);
+    char trace[TRACEPARENT_TEXT_SIZE];
+    print_trace(run, trace);
     struct facts facts;
-    collect(&status, &failure, &facts);
+    collect(&status, &failure, trace, &facts);
     json_t *object = json_object();
     for (size_t i = 0; i < facts.count; i++) {
         json_t *value = fact_json(&facts.list[i]);

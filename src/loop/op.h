@@ -16,7 +16,7 @@
  * Thread: an op belongs to one loop. Layer: base and loop. */
 #pragma once
 
-#include "base/buf.h"
+#include "base/traceparent.h"
 #include "loop/loop.h"
 
 /* On whose behalf an operation is done. Devices look here for rights, never at where it came from.
@@ -28,6 +28,9 @@ struct who {
     bool may_control;  /* the control door: may change and see everything of the owner's */
     bool has_own_root; /* the guest's `/` is not its app's volume (a fresh one, say): it must not
                           get at that volume by another way */
+    /* The hop of a trace that it belongs to, borrowed; NULL: none. What is done for it elsewhere
+     * (a run, a request) is handed traceparent_child of it. */
+    const struct traceparent *traceparent;
 };
 
 struct op_waiter;
