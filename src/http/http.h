@@ -95,6 +95,10 @@ bool http_has_body(const struct http_exchange *exchange);
 /* The client's address as text, without port. */
 const char *http_client_address(const struct http_exchange *exchange);
 bool http_client_is_loopback(const struct http_exchange *exchange);
+bool http_is_1_0(const struct http_exchange *exchange);
+/* How many bytes the head of a response may have, at 64 bytes a field besides its text, so that it
+ * surely fits into the connection's memory beside the request's head. */
+size_t http_head_room(const struct http_exchange *exchange);
 /* `body` is called again when there is more to take. */
 void http_body_resume(struct http_exchange *exchange);
 
@@ -116,7 +120,8 @@ enum http_pull_result {
 };
 typedef enum http_pull_result http_pull(void *argument, void *buffer, size_t size,
                                         size_t *ret_length);
-/* A body that is pulled. Chunked if `length` is unknown; in HTTP/1.0 it ends with the connection.
+/* A body that is pulled. Chunked if `length` is unknown; in HTTP/1.0 it ends with the connection,
+ * and so does the head without a body that HEAD gets then.
  * `pull` comes from a turn of the loop, never from within a call of the application's; not at all
  * for HEAD. Ending before `length` cuts the connection. */
 void http_respond_stream(struct http_exchange *exchange, int status, const char *content_type,

@@ -106,6 +106,19 @@ bool http_client_is_loopback(const struct http_exchange *exchange) {
            IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr);
 }
 
+bool http_is_1_0(const struct http_exchange *exchange) {
+    return exchange->head.is_http_1_0;
+}
+
+size_t http_head_room(const struct http_exchange *exchange) {
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(exchange->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    size_t pool = exchange->server->options.head_bytes_max + HTTP_POOL_EXTRA;
+    size_t used = HTTP_HEAD_RESERVE + 64 * exchange->head.field_count;
+    used += info ? info->header_size : pool;
+    return used < pool ? pool - used : 0;
+}
+
 void http_body_resume(struct http_exchange *exchange) {
     if (exchange->is_body_paused) {
         http_wake(exchange);
@@ -243,8 +256,17 @@ void http_respond_stream(struct http_exchange *exchange, int status, const char 
      * made, so it is no larger than it is used. */
     bool is_chunked = length == HTTP_LENGTH_UNKNOWN && !exchange->head.is_http_1_0;
     size_t block = is_chunked ? 1 : (size_t)MAX(MIN(length, HTTP_PULL_BYTES), 1);
-    respond(exchange, status, content_type,
-            MHD_create_response_from_callback(size, block, http_on_read, exchange, NULL));
+    struct MHD_Response *response =
+        MHD_create_response_from_callback(size, block, http_on_read, exchange, NULL);
+    /* libmicrohttpd ends the head that HEAD asks for with a last chunk, which the client would take
+     * for the beginning of the next response. It does not where the connection ends the body. */
+    if (response && is_chunked && str_equal_text(http_method(exchange), "HEAD") &&
+        MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END) !=
+            MHD_YES) {
+        MHD_destroy_response(response);
+        response = NULL;
+    }
+    respond(exchange, status, content_type, response);
 }
 
 enum err http_add_trailer(struct http_exchange *exchange, const char *name, const char *value) {

@@ -33,6 +33,8 @@
 
 /* For libmicrohttpd's records of the fields (64 bytes each) and the head of the response. */
 #define HTTP_POOL_EXTRA (100 * 64 + 1856u)
+/* Of it, for the status line, our own fields, and what libmicrohttpd keeps of the request. */
+#define HTTP_HEAD_RESERVE 1024u
 /* What is read and dropped of a body whose answer is known before its end. */
 #define HTTP_DRAIN_BYTES_MAX (16 * MIB)
 /* The buffer for a response's body of a known length. */
