@@ -64,7 +64,6 @@ struct run *run_alloc(struct runs *runs) {
     run->post.run = on_post;
     list_init(&run->link);
     list_init(&run->admission);
-    list_init(&run->member);
     loop_timer_init(&run->timer, run_timer_expired);
     return run;
 }
@@ -102,7 +101,6 @@ static void run_release(struct run *run) {
     applog_unref(run->log);
     run_trace_free(run->trace);
     app_unref(run->app);
-    run_release_budgets(run);
     trim(&run->arguments);
     trim(&run->environment);
 
@@ -172,13 +170,6 @@ struct applog *run_applog(const struct run *run) {
     return run->log;
 }
 
-bool run_traceparent(const struct run *run, struct traceparent *ret_traceparent) {
-    if (run->has_traceparent) {
-        *ret_traceparent = run->traceparent;
-    }
-    return run->has_traceparent;
-}
-
 size_t run_tags(const struct run *run, const char *const **ret_tags) {
     *ret_tags = (const char *const *)run->tags;
     return run->tag_count;
@@ -213,8 +204,7 @@ struct run_status run_status(struct run *run) {
     uint64_t left_queue_ns = started_ns ? started_ns : now_ns;
     status.queued_ns = left_queue_ns - MIN(run->created_ns, left_queue_ns);
     status.wall_ns = started_ns ? now_ns - MIN(started_ns, now_ns) : 0;
-    status.cpu_below_ns = run_cpu_below_ns(run);
-    status.cpu_ns = atomic_load(&run->cpu_ns) + status.cpu_below_ns;
+    status.cpu_ns = atomic_load(&run->cpu_ns);
     status.memory_bytes = atomic_load(&run->memory_bytes);
     status.memory_peak_bytes = atomic_load(&run->memory_peak_bytes);
     status.calls = atomic_load(&run->calls);
@@ -321,8 +311,13 @@ void run_resume(struct run *run) {
 void run_client_left(struct run *run) {
     pthread_mutex_lock(&run->lock);
     run->has_reader = false;
+    if (run->is_web) {
+        run->is_unheard = true;
+        output_forget(&run->output, &(struct run_reader){.offset = run->output.length});
+        output_trim(&run->output);
+    }
     pthread_mutex_unlock(&run->lock);
-    if (run->detached) {
+    if (run->detached || run->is_web) {
         op_queue_wake_all(&run->changed); /* it need not wait for that reader any more */
     } else {
         run_kill(run, RUN_REASON_CLIENT);

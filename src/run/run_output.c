@@ -24,6 +24,8 @@ void output_done(struct output *output) {
     output->memory = output->small;
     output->memory_capacity = OUTPUT_SMALL_SIZE;
     output->length = output->size = output->frame_position = output->frame_count = 0;
+    output->base_offset = output->base_position = 0;
+    output->forgets = false;
     output->frame = (struct output_frame){0};
     output->index = NULL;
     output->index_count = output->index_capacity = 0;
@@ -32,6 +34,9 @@ void output_done(struct output *output) {
 }
 
 uint64_t output_charged(const struct output *output) {
+    if (output->forgets) {
+        return output->size - output->base_position;
+    }
     uint64_t headers = output->frame_count * HEADER_SIZE;
     uint64_t free_headers = output->length / 4 + OUTPUT_FREE_HEADERS_MAX;
     return output->length + (headers > free_headers ? headers - free_headers : 0);
@@ -95,6 +100,7 @@ static enum err store_spool(int spool, const uint8_t *data, size_t length, uint6
 /* Puts bytes at a position of the record, for which prepare() has made room. */
 static enum err store(struct output *output, const void *data, size_t length, uint64_t position) {
     const uint8_t *bytes = data;
+    position -= output->base_position;
     if (position < OUTPUT_MEMORY_MAX) {
         size_t here = (size_t)MIN((uint64_t)length, OUTPUT_MEMORY_MAX - position);
         memcpy(output->memory + position, bytes, here);
@@ -116,6 +122,7 @@ static enum err prepare(struct output *output, struct catalog *catalog, uint64_t
 
 static enum err load(const struct output *output, void *data, size_t length, uint64_t position) {
     uint8_t *bytes = data;
+    position -= output->base_position;
     if (position < OUTPUT_MEMORY_MAX) {
         size_t here = (size_t)MIN((uint64_t)length, OUTPUT_MEMORY_MAX - position);
         memcpy(bytes, output->memory + position, here);
@@ -141,7 +148,7 @@ static enum err load(const struct output *output, void *data, size_t length, uin
 /* The index has an entry for the frame that begins here if the last one is far enough behind. */
 static enum err note_in_index(struct output *output) {
     uint64_t last = output->index_count ? output->index[output->index_count - 1].position : 0;
-    if (output->size - last < OUTPUT_INDEX_DISTANCE) {
+    if (output->size - last < OUTPUT_INDEX_DISTANCE || output->forgets) {
         return ERR_OK;
     }
     if (output->index_count == output->index_capacity) {
@@ -169,7 +176,7 @@ static enum err append_frame(struct output *output, struct catalog *catalog, uns
     size_t room = OUTPUT_FRAME_MAX - (merge ? last->length : 0);
     length = MIN(length, room);
     size_t header = merge ? 0 : (size_t)HEADER_SIZE;
-    enum err err = prepare(output, catalog, output->size + header + length);
+    enum err err = prepare(output, catalog, output->size - output->base_position + header + length);
     /* The bytes first: should they not get to the file (a full disk), nothing has happened. */
     if (!err) {
         err = store(output, data, length, output->size + header);
@@ -226,14 +233,15 @@ static struct output_index_entry find_in_index(const struct output *output, uint
             high = middle;
         }
     }
-    return low ? output->index[low - 1] : (struct output_index_entry){0};
+    return low ? output->index[low - 1]
+               : (struct output_index_entry){output->base_offset, output->base_position};
 }
 
 /* Finds the frame with the reader's next byte. Headers of small frames are read in pieces of
  * SCAN_SIZE, so that a reader that skips many of them does not ask the file for each. */
 static enum err find_frame(const struct output *output, struct run_reader *reader, unsigned streams,
                            struct output_frame *ret_frame, bool *ret_found) {
-    uint64_t offset = MIN(reader->offset, output->length);
+    uint64_t offset = MAX(MIN(reader->offset, output->length), output->base_offset);
     uint64_t frame_offset = reader->frame_offset;
     uint64_t position = reader->frame_position;
     struct output_index_entry entry = find_in_index(output, offset);
@@ -303,6 +311,42 @@ enum err output_read(const struct output *output, struct run_reader *reader, uns
     return ERR_OK;
 }
 
+void output_forget(struct output *output, const struct run_reader *reader) {
+    if (reader->offset >= output->length) {
+        output->base_offset = output->length;
+        output->base_position = output->size;
+        output->frame_count = 0; /* the next frame is a new one */
+        if (output->spool >= 0) {
+            close(output->spool);
+            output->spool = -1;
+        }
+    } else if (output->spool < 0 &&
+               reader->frame_position > output->base_position + OUTPUT_MEMORY_MAX / 2) {
+        size_t gone = (size_t)(reader->frame_position - output->base_position);
+        size_t left = (size_t)(output->size - reader->frame_position);
+        memmove(output->memory, output->memory + gone, left);
+        output->base_offset = reader->frame_offset;
+        output->base_position = reader->frame_position;
+    }
+}
+
+void output_trim(struct output *output) {
+    if (output->base_position == output->size && output->memory != output->small) {
+        free(output->memory);
+        output->memory = output->small;
+        output->memory_capacity = OUTPUT_SMALL_SIZE;
+    }
+}
+
+size_t output_room(const struct output *output) {
+    /* Of all the frames that one write makes. */
+    const size_t headers = (OUTPUT_MEMORY_MAX / OUTPUT_FRAME_MAX + 2) * HEADER_SIZE;
+    size_t used = (size_t)(output->size - output->base_position);
+    return output->spool >= 0 || used + headers > OUTPUT_MEMORY_MAX
+               ? 0
+               : OUTPUT_MEMORY_MAX - used - headers;
+}
+
 bool output_seek(const struct output *output, struct run_reader *reader, unsigned streams) {
     struct output_frame frame;
     bool found;
@@ -315,6 +359,15 @@ bool output_seek(const struct output *output, struct run_reader *reader, unsigne
 /* Where the run's binding reader is has changed: a guest that waits for it may go on. Called with
  * the lock. */
 static void note_reader(struct run *run, const struct run_reader *reader, bool *ret_wake) {
+    if (reader->binding && run->is_web) {
+        bool was_full = output_room(&run->output) == 0;
+        output_forget(&run->output, reader);
+        *ret_wake = was_full && output_room(&run->output) > 0;
+        if (run->output_ended) {
+            output_trim(&run->output);
+        }
+        return;
+    }
     if (!reader->binding || !run->has_reader) {
         return;
     }
@@ -393,24 +446,6 @@ enum err run_output_wait(struct op *op, struct run *run, struct run_reader *read
     struct output_frame frame;
     size_t got;
     return read_or_wait(op, run, reader, streams, NULL, 0, &got, &frame);
-}
-
-enum err run_output_poll(struct op *op, struct run *run, const struct run_reader *reader,
-                         unsigned streams, unsigned *ret_ready) {
-    struct run_reader place = *reader;
-    place.binding = false;
-    enum err err = run_output_wait(op, run, &place, streams);
-    if (err == ERR_AGAIN) {
-        *ret_ready = 0;
-        return ERR_OK;
-    }
-    if (!err) {
-        pthread_mutex_lock(&run->lock);
-        bool has_more = output_seek(&run->output, &place, streams);
-        pthread_mutex_unlock(&run->lock);
-        *ret_ready = POLL_READABLE | (has_more ? 0u : POLL_HANGUP);
-    }
-    return err;
 }
 
 void run_bind_reader(struct run *run, struct run_reader *reader) {

@@ -176,12 +176,83 @@ static void test_charge(void **state) {
     done(&output, &model);
 }
 
+/* A record that forgets what was taken: no byte is lost, and within its room it stays in memory. */
+static void test_forget(void **state) {
+    (void)state;
+    static uint8_t data[OUTPUT_MEMORY_MAX], taken[OUTPUT_MEMORY_MAX];
+    for (uint32_t seed = 1; seed <= 4; seed++) {
+        uint32_t random = seed;
+        struct output output;
+        output_init(&output);
+        output.forgets = true;
+        struct run_reader reader = {0}, other = {0};
+        uint64_t written = 0, read = 0;
+        if (seed == 4) { /* more than there is room for, before anybody reads */
+            for (size_t i = 0; i < sizeof(data); i++) {
+                data[i] = (uint8_t)((written + i) * 7 >> 3);
+            }
+            for (int i = 0; i < 2; i++, written += sizeof(data)) {
+                assert_int_equal(
+                    output_append(&output, fixture.catalog, RUN_STDOUT, data, sizeof(data), 1),
+                    ERR_OK);
+            }
+            assert_int_equal(output_room(&output), 0);
+            assert_true(output.spool >= 0);
+            assert_int_equal(output_charged(&output), output.size);
+        }
+        for (int i = 0; i < 500; i++) {
+            size_t length = 1 + next_random(&random) % (seed * 40000);
+            length = MIN(length, output_room(&output));
+            for (size_t j = 0; j < length; j++) {
+                data[j] = (uint8_t)((written + j) * 7 >> 3);
+            }
+            assert_int_equal(output_append(&output, fixture.catalog, RUN_STDOUT, data, length,
+                                           1 + (uint64_t)i * OUTPUT_MERGE_NS / 2),
+                             ERR_OK);
+            written += length;
+            struct output_frame frame;
+            size_t got = 0;
+            size_t size = 1 + next_random(&random) % (seed * 45000);
+            assert_int_equal(
+                output_read(&output, &reader, 3, taken, MIN(size, sizeof(taken)), &got, &frame),
+                ERR_OK);
+            for (size_t j = 0; j < got; j++) {
+                data[j] = (uint8_t)((read + j) * 7 >> 3);
+            }
+            assert_memory_equal(taken, data, got);
+            read += got;
+            output_forget(&output, &reader);
+            assert_true(output.spool < 0 || seed == 4);
+            if (i % 7 == 0) { /* one that is not heeded begins where there is something left */
+                assert_int_equal(output_read(&output, &other, 3, taken, 100, &got, &frame), ERR_OK);
+                assert_true(other.offset >= output.base_offset && other.offset <= written);
+            }
+        }
+        assert_int_equal(reader.offset, read);
+        assert_true(written - read <= OUTPUT_MEMORY_MAX);
+        while (read < written) {
+            struct output_frame frame;
+            size_t got = 0;
+            assert_int_equal(output_read(&output, &reader, 3, taken, sizeof(taken), &got, &frame),
+                             ERR_OK);
+            assert_true(got > 0);
+            read += got;
+            output_forget(&output, &reader);
+        }
+        assert_int_equal(output_charged(&output), 0);
+        output_trim(&output);
+        assert_ptr_equal(output.memory, output.small);
+        output_done(&output);
+    }
+}
+
 int main(int argc, char **argv) {
     FIXTURE_COMPILER_MAIN(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_model),
         cmocka_unit_test(test_follow),
         cmocka_unit_test(test_charge),
+        cmocka_unit_test(test_forget),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -80,6 +80,9 @@ void run_stdin_close(struct run *run) {
  * Called with the lock. */
 static size_t room_for(struct run *run, size_t length, bool *ret_limit) {
     *ret_limit = false;
+    if (run->is_web && run->has_reader) {
+        return MIN(length, output_room(&run->output));
+    }
     if (run->has_reader && run->output.length - run->reader_offset > RUN_READER_LAG_MAX) {
         return 0;
     }
@@ -100,6 +103,9 @@ static enum err try_write(struct run *run, unsigned stream, const void *data, si
     enum err err = ERR_OK;
     if (run->output_ended) {
         err = ERR_PIPE;
+    } else if (run->is_unheard) {
+        room = length;
+        limit = false;
     } else if (room == 0 && !limit) {
         err = ERR_PENDING;
     } else {
@@ -147,7 +153,7 @@ static enum err output_write(struct op *op, struct file *file, const void *data,
     uint64_t time_ns = run_realtime_ns(run, clock_monotonic_ns());
     size_t written = length;
     enum err err = ERR_OK;
-    bool discarded = stream == RUN_STDERR && run->discard_stderr;
+    bool discarded = stream == RUN_STDERR && (run->discard_stderr || run->is_web);
     if (!discarded) {
         err = try_write(run, stream, data, length, time_ns, &written);
         if (err == ERR_PENDING && op->nonblocking) {
@@ -167,7 +173,7 @@ static enum err output_write(struct op *op, struct file *file, const void *data,
         return err;
     }
     /* Another guest may hold this file by /proc; only the run's own thread may cut its lines. */
-    bool is_logged = run->log && !(run->is_call && stream == RUN_STDOUT);
+    bool is_logged = run->log && !(run->is_web && stream == RUN_STDOUT);
     if (is_logged && loop_current() == run->home->loop) {
         lines_append(&run->lines, run->log, run->id, stream, data, written, time_ns);
     }
@@ -181,7 +187,7 @@ static enum err output_poll(struct op *op, struct file *file, unsigned wanted, u
     for (bool again = false;; again = true) {
         bool limit;
         pthread_mutex_lock(&run->lock);
-        bool ready = room_for(run, 1, &limit) > 0 || limit;
+        bool ready = room_for(run, 1, &limit) > 0 || limit || run->is_unheard;
         pthread_mutex_unlock(&run->lock);
         if (ready || op->nonblocking || !(wanted & POLL_WRITABLE)) {
             *ret_ready = ready ? wanted & POLL_WRITABLE : 0;
@@ -217,12 +223,15 @@ static const struct dev output_dev = {
 
 void run_streams_init(struct run *run) {
     /* Standard input is no terminal (an interpreter would begin a dialogue); standard output and
-     * error look like one, so that guests flush line by line. */
+     * error look like one, so that guests flush line by line. The response of a web page is none.
+     */
     uint64_t device = stream_device();
     for (unsigned i = 0; i < ARRAY_LENGTH(run->streams); i++) {
         struct run_stream *stream = &run->streams[i];
+        bool is_terminal = i == 2 || (i == 1 && !run->is_web);
         file_init(&stream->file, i ? &output_dev : &stdin_dev, device, run->id * 4 + i,
-                  i ? FILE_CHARACTER_DEVICE : FILE_SOCKET_STREAM, i ? FILE_TERMINAL : 0);
+                  is_terminal ? FILE_CHARACTER_DEVICE : FILE_SOCKET_STREAM,
+                  is_terminal ? FILE_TERMINAL : 0);
         atomic_store_explicit(&stream->file.references, 0, memory_order_relaxed);
         stream->run = run;
     }
@@ -243,10 +252,10 @@ void run_say(struct run *run, unsigned stream, struct str text, bool own_line) {
     if (own_line && run->log) {
         lines_flush(&run->lines, run->log, run->id, time_ns);
     }
-    if (run->log && !(run->is_call && stream == RUN_STDOUT)) {
+    if (run->log) {
         lines_append(&run->lines, run->log, run->id, stream, text.data, text.length, time_ns);
     }
-    if (stream == RUN_STDERR && run->discard_stderr) {
+    if (run->is_web || (stream == RUN_STDERR && run->discard_stderr)) {
         return;
     }
     pthread_mutex_lock(&run->lock);
