@@ -1,13 +1,11 @@
 /* GET and HEAD of the tree: a file's content (whole or a range), a directory's names, or all of it
  * as a tar. */
 #include "api/archive.h"
+#include "api/file_answer.h"
 #include "api/handlers.h"
 #include "api/json_text.h"
 #include "api/proc.h"
 #include "api/tree.h"
-
-#include <inttypes.h>
-#include <stdio.h>
 
 enum stage { STAGE_WALK, STAGE_STAT, STAGE_OPEN, STAGE_LIST, STAGE_ANSWERED };
 
@@ -20,40 +18,11 @@ struct tree_get {
     struct file *opened;
     struct dir_list list;
     struct pack *pack;
-    uint64_t offset, remaining; /* of what is still to be sent; remaining UINT64_MAX: to the end */
-    bool waiting;               /* the pull waits for the op */
+    struct file_answer file_answer;
+    bool waiting; /* the pull waits for the op */
 };
 
 /* --- sending ---------------------------------------------------------------------------------- */
-
-static enum http_pull_result pull_file(void *argument, void *buffer, size_t size,
-                                       size_t *ret_length) {
-    struct tree_get *get = argument;
-    get->waiting = false;
-    if (get->remaining == 0) {
-        return HTTP_PULL_END;
-    }
-    size_t length = 0;
-    enum err err = file_read(&get->request->op, get->opened, buffer, MIN(size, get->remaining),
-                             get->offset, &length);
-    if (err == ERR_PENDING) {
-        get->waiting = true;
-        return HTTP_PULL_WAIT;
-    }
-    if (err) {
-        return HTTP_PULL_ABORT;
-    }
-    if (length == 0) {
-        /* A length that was promised and can't be kept shows as a cut connection. */
-        return get->remaining == UINT64_MAX ? HTTP_PULL_END : HTTP_PULL_ABORT;
-    }
-    get->offset += length;
-    if (get->remaining != UINT64_MAX) {
-        get->remaining -= length;
-    }
-    *ret_length = length;
-    return HTTP_PULL_DATA;
-}
 
 static enum http_pull_result pull_pack(void *argument, void *buffer, size_t size,
                                        size_t *ret_length) {
@@ -72,124 +41,28 @@ static enum http_pull_result pull_pack(void *argument, void *buffer, size_t size
     return length > 0 ? HTTP_PULL_DATA : HTTP_PULL_END;
 }
 
-/* --- ranges (RFC 9110 section 14) ------------------------------------------------------------- */
-
-enum range { RANGE_NONE, RANGE_ONE, RANGE_UNSATISFIABLE };
-
-/* One range of bytes; several, or another unit, are ignored, which RFC 9110 allows. */
-static enum range parse_range(struct str header, uint64_t size, uint64_t *ret_first,
-                              uint64_t *ret_length) {
-    if (!str_starts(header, STR("bytes=")) || memchr(header.data, ',', header.length)) {
-        return RANGE_NONE;
-    }
-    struct str last_text = {header.data + 6, header.length - 6};
-    if (!memchr(last_text.data, '-', last_text.length)) {
-        return RANGE_NONE;
-    }
-    struct str first_text = str_cut(&last_text, '-');
-    uint64_t first = 0, last = 0;
-    if (first_text.length == 0) { /* the last bytes */
-        if (str_to_u64(last_text, &last)) {
-            return RANGE_NONE;
-        }
-        if (last == 0 || size == 0) {
-            return RANGE_UNSATISFIABLE;
-        }
-        *ret_length = MIN(last, size);
-        *ret_first = size - *ret_length;
-        return RANGE_ONE;
-    }
-    if (str_to_u64(first_text, &first)) {
-        return RANGE_NONE;
-    }
-    last = size ? size - 1 : 0;
-    uint64_t asked = 0;
-    if (last_text.length > 0) {
-        if (str_to_u64(last_text, &asked) || asked < first) {
-            return RANGE_NONE;
-        }
-        last = MIN(asked, last);
-    }
-    if (first >= size) {
-        return RANGE_UNSATISFIABLE;
-    }
-    *ret_first = first;
-    *ret_length = last - first + 1;
-    return RANGE_ONE;
-}
-
 /* --- answers ---------------------------------------------------------------------------------- */
 
-static enum err add_file_headers(struct tree_get *get, const char *etag) {
-    struct http_exchange *exchange = get->request->exchange;
-    enum err err = http_add_header(exchange, "Content-Security-Policy", "sandbox");
-    if (!err && etag[0]) {
-        err = http_add_header(exchange, "ETag", etag);
+static const char *type_of(struct str path) {
+    struct str name = str_base_name(path);
+    if (memmem(path.data, path.length, "/files/", 7)) {
+        return tree_content_type(name);
     }
-    return err;
+    return str_equal_text(name, "module")   ? "application/wasm"
+           : str_equal_text(name, "config") ? "application/json"
+                                            : "text/plain; charset=utf-8";
 }
 
 static void answer_file(struct tree_get *get) {
     struct request *request = get->request;
-    struct http_exchange *exchange = request->exchange;
-    char etag[TREE_ETAG_SIZE];
-    tree_etag(&get->stat, etag);
     get->stage = STAGE_ANSWERED;
-    enum err err = add_file_headers(get, etag);
-    struct str none_match = http_header(exchange, "If-None-Match");
-    if (!err && none_match.data && etag[0] && tree_etag_matches(none_match, etag)) {
-        request_respond_empty(request, 304);
-        return;
-    }
-    bool has_size = get->stat.type == FILE_REGULAR && (get->opened->traits & FILE_SEEKABLE);
-    uint64_t size = has_size ? get->stat.size : HTTP_LENGTH_UNKNOWN;
-    int status = 200;
-    get->remaining = has_size ? size : UINT64_MAX;
-    struct str range = http_header(exchange, "Range");
-    struct str if_range = http_header(exchange, "If-Range");
-    bool range_wanted =
-        range.data && has_size && (!if_range.data || (etag[0] && str_equal_text(if_range, etag)));
-    char text[80];
-    if (!err && has_size) {
-        err = http_add_header(exchange, "Accept-Ranges", "bytes");
-    }
-    if (!err && range_wanted) {
-        switch (parse_range(range, size, &get->offset, &get->remaining)) {
-        case RANGE_NONE:
-            break;
-        case RANGE_ONE:
-            status = 206;
-            snprintf(text, sizeof text, "bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, get->offset,
-                     get->offset + get->remaining - 1, size);
-            size = get->remaining;
-            err = http_add_header(exchange, "Content-Range", text);
-            break;
-        case RANGE_UNSATISFIABLE:
-            snprintf(text, sizeof text, "bytes */%" PRIu64, size);
-            err = http_add_header(exchange, "Content-Range", text);
-            if (!err) {
-                request_fail_status(request, 416, "the file has %" PRIu64 " bytes", size);
-                return;
-            }
-            break;
-        }
-    }
+    enum err err = http_add_header(request->exchange, "Content-Security-Policy", "sandbox");
     if (err) {
         request_fail(request, err, NULL);
         return;
     }
-    struct str path = tree_path(request);
-    bool is_stored = memmem(path.data, path.length, "/files/", 7) != NULL;
-    const char *type =
-        is_stored ? tree_content_type(str_base_name(path)) : "text/plain; charset=utf-8";
-    struct str name = str_base_name(path);
-    if (!is_stored && str_equal_text(name, "module")) {
-        type = "application/wasm";
-    } else if (!is_stored && str_equal_text(name, "config")) {
-        type = "application/json";
-    }
-    request->responded = true;
-    http_respond_stream(exchange, status, type, size, pull_file, get);
+    file_answer(&get->file_answer, request, get->opened, &get->stat, type_of(tree_path(request)),
+                false);
 }
 
 static bool is_self_or_parent(const struct dir_list *list, size_t index) {
@@ -308,13 +181,6 @@ static enum err step_once(struct tree_get *get) {
         }
         return err;
     case STAGE_OPEN:
-        if (get->found.place.file->traits & FILE_REWINDABLE) {
-            get->stage = STAGE_ANSWERED; /* reading asks, which GET must not */
-            (void)!http_add_header(request->exchange, "Allow", "POST");
-            request_fail_status(request, 405, "POST a question to " STR_FORMAT,
-                                STR_ARGS(buf_str(&request->path)));
-            return ERR_OK;
-        }
         err = file_open(&request->op, get->found.place.file, OPEN_READ, &get->opened);
         if (!err) {
             answer_file(get);
@@ -335,6 +201,7 @@ static enum err step_once(struct tree_get *get) {
 static void step(struct request *request) {
     struct tree_get *get = request->state;
     if (get->stage == STAGE_ANSWERED) {
+        file_answer_step(&get->file_answer);
         if (get->waiting) {
             get->waiting = false;
             http_pull_resume(request->exchange);
