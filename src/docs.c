@@ -79,7 +79,7 @@ static const struct effect {
     {"wall", "the run ends: reason `wall`, exit 137"},
     {"detached-wall", "the run ends: reason `wall`, exit 137"},
     {"cpu", "the run ends: reason `cpu`, exit 137"},
-    {"output", "the run ends: reason `output`, exit 137; what fits is delivered"},
+    {"output", "the run ends: reason `output`, exit 137; what fits is delivered. Of a web page only what waits to be taken counts"},
     {"open-files", "opening one more fails: `nfile`"},
     {"tmp", "writing fails: `nospc`"},
     {"disk", "writing fails: `nospc`; from outside 507"},

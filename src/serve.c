@@ -23,15 +23,20 @@
 
 struct server {
     struct serve_options options;
-    char host[64];
-    uint16_t port;
-    bool is_loopback;
+    struct place {
+        const char *option; /* "--listen" */
+        char host[64];
+        uint16_t port;
+        bool is_loopback;
+    } control, web; /* web.host is empty without --web */
     size_t thread_count;
     struct loop *loops[THREADS_MAX];
-    struct http_server *http[THREADS_MAX];
+    /* One a loop for the control door; then, with --web, one a loop for the web door. */
+    struct http_server *http[2 * THREADS_MAX];
+    size_t http_count;
     pthread_t threads[THREADS_MAX];
     struct api api;
-    struct http_application application;
+    struct http_application application, web_application;
     struct tree *tree;
     /* stopping; all on the first loop */
     struct loop_timer stop_timer;
@@ -39,19 +44,21 @@ struct server {
     struct quiesce {
         struct loop_post post;
         struct http_server **http; /* points to NULL once it was freed */
-    } quiesces[THREADS_MAX];
+    } quiesces[2 * THREADS_MAX];
     bool stopping;
 };
 
 /* --- the address ------------------------------------------------------------------------------ */
 
-static enum err parse_listen(struct server *server, struct buf *message) {
-    struct str text = str_of(server->options.listen);
+static enum err parse_place(const char *option, const char *value, struct place *place,
+                            struct buf *message) {
+    struct str text = str_of(value);
+    place->option = option;
     const char *colon = memrchr(text.data, ':', text.length);
     uint64_t port = 0;
     if (!colon || str_to_u64(str_of(colon + 1), &port) || port > UINT16_MAX) {
         return buf_fail(message, ERR_INVAL,
-                        "--listen '%s' is not ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080",
+                        "%s '%s' is not ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080", option,
                         text.data);
     }
     struct str host = {text.data, (size_t)(colon - text.data)};
@@ -62,27 +69,27 @@ static enum err parse_listen(struct server *server, struct buf *message) {
     if (str_equal_text(host, "localhost")) {
         host = STR("127.0.0.1");
     }
-    if (host.length == 0 || host.length >= sizeof server->host) {
-        return buf_fail(message, ERR_INVAL, "--listen '%s' has no address", text.data);
+    if (host.length == 0 || host.length >= sizeof place->host) {
+        return buf_fail(message, ERR_INVAL, "%s '%s' has no address", option, text.data);
     }
-    memcpy(server->host, host.data, host.length);
-    server->port = (uint16_t)port;
+    memcpy(place->host, host.data, host.length);
+    place->port = (uint16_t)port;
     struct in_addr v4;
     struct in6_addr v6;
-    if (inet_pton(AF_INET, server->host, &v4) == 1) {
-        server->is_loopback = ntohl(v4.s_addr) >> 24 == 127;
-    } else if (inet_pton(AF_INET6, server->host, &v6) == 1) {
-        server->is_loopback = IN6_IS_ADDR_LOOPBACK(&v6);
+    if (inet_pton(AF_INET, place->host, &v4) == 1) {
+        place->is_loopback = ntohl(v4.s_addr) >> 24 == 127;
+    } else if (inet_pton(AF_INET6, place->host, &v6) == 1) {
+        place->is_loopback = IN6_IS_ADDR_LOOPBACK(&v6);
     } else {
-        return buf_fail(message, ERR_INVAL, "--listen: '%s' is no address; a name can't be used",
-                        server->host);
+        return buf_fail(message, ERR_INVAL, "%s: '%s' is no address; a name can't be used", option,
+                        place->host);
     }
     return ERR_OK;
 }
 
 static enum err prepare_access(struct server *server, struct buf *message) {
     struct access *access = &server->api.access;
-    access->token_required = !server->is_loopback;
+    access->token_required = !server->control.is_loopback;
     access->trusted_proxies = server->options.trust_proxy.values;
     access->trusted_proxy_count = server->options.trust_proxy.count;
     access->domain = server->options.domain[0] ? server->options.domain : NULL;
@@ -96,6 +103,9 @@ static enum err prepare_access(struct server *server, struct buf *message) {
                         "$ZASM_TOKEN is too short to be a secret: 16 "
                         "characters at least; '0asm token' makes a good one");
     }
+    /* Its private apps need a token where strangers may come; without one nobody sees them. */
+    server->api.web_access = *access;
+    server->api.web_access.token_required = !server->web.is_loopback;
     bool needed = access->token_required || access->trusted_proxy_count > 0;
     if (needed && access->token_count == 0) {
         return buf_fail(message, ERR_ACCES,
@@ -218,18 +228,18 @@ static enum err start_runs(struct server *server, struct buf *message) {
 
 /* Our loops share their port (SO_REUSEPORT), which would also let a second server join in: half of
  * the requests would go to each. So the port is first asked for alone. */
-static enum err claim_port(const struct server *server, struct buf *message) {
+static enum err claim_port(const struct place *place, struct buf *message) {
     union {
         struct sockaddr any;
         struct sockaddr_in v4;
         struct sockaddr_in6 v6;
-    } address = {.v4 = {.sin_family = AF_INET, .sin_port = htons(server->port)}};
+    } address = {.v4 = {.sin_family = AF_INET, .sin_port = htons(place->port)}};
     socklen_t length = sizeof address.v4;
-    if (inet_pton(AF_INET, server->host, &address.v4.sin_addr) != 1) {
+    if (inet_pton(AF_INET, place->host, &address.v4.sin_addr) != 1) {
         address.v6 =
-            (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(server->port)};
+            (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(place->port)};
         length = sizeof address.v6;
-        if (inet_pton(AF_INET6, server->host, &address.v6.sin6_addr) != 1) {
+        if (inet_pton(AF_INET6, place->host, &address.v6.sin6_addr) != 1) {
             return ERR_INVAL;
         }
     }
@@ -242,10 +252,41 @@ static enum err claim_port(const struct server *server, struct buf *message) {
     if (descriptor >= 0) {
         close(descriptor);
     }
-    return err ? buf_fail(message, err,
-                          "can't listen on %s port %u: %s; choose another with --listen",
-                          server->host, server->port, err_text(err))
+    return err ? buf_fail(message, err, "can't listen on %s port %u: %s; choose another with %s",
+                          place->host, place->port, err_text(err), place->option)
                : ERR_OK;
+}
+
+/* One HTTP server a loop, on one port. */
+static enum err listen_on(struct server *server, struct place *place,
+                          const struct http_application *application, struct buf *message) {
+    const struct serve_options *options = &server->options;
+    enum err err = claim_port(place, message);
+    if (err) {
+        return err;
+    }
+    uint64_t connections = MAX(options->connections / server->thread_count, 1);
+    for (size_t i = 0; i < server->thread_count; i++) {
+        struct http_options http = {
+            .address = place->host,
+            .port = place->port,
+            .connections_max = (uint32_t)connections,
+            .connections_per_address_max = (uint32_t)options->connections_per_address,
+            .head_timeout_ns = options->head_timeout_ns,
+            .body_rate_timeout_ns = options->body_timeout_ns,
+            .body_rate_minimum = KIB,
+            .head_bytes_max = 32 * KIB,
+        };
+        struct http_server **http_server = &server->http[server->http_count];
+        err = http_server_new(server->loops[i], &http, application, http_server, message);
+        if (err) {
+            return err;
+        }
+        server->http_count++;
+        /* All loops listen on the port that the first one was given. */
+        place->port = http_port(*http_server);
+    }
+    return ERR_OK;
 }
 
 static enum err start_http(struct server *server, struct buf *message) {
@@ -257,31 +298,13 @@ static enum err start_http(struct server *server, struct buf *message) {
     server->api.loop_count = server->thread_count;
     server->api.started_ns = clock_monotonic_ns();
     server->application = api_application(&server->api);
-    enum err err = claim_port(server, message);
-    if (err) {
-        return err;
+    server->web_application = api_web_application(&server->api);
+    enum err err = listen_on(server, &server->control, &server->application, message);
+    if (!err && server->web.host[0]) {
+        err = listen_on(server, &server->web, &server->web_application, message);
     }
-    uint64_t connections = MAX(options->connections / server->thread_count, 1);
-    for (size_t i = 0; i < server->thread_count; i++) {
-        struct http_options http = {
-            .address = server->host,
-            .port = server->port,
-            .connections_max = (uint32_t)connections,
-            .connections_per_address_max = (uint32_t)options->connections_per_address,
-            .head_timeout_ns = options->head_timeout_ns,
-            .body_rate_timeout_ns = options->body_timeout_ns,
-            .body_rate_minimum = KIB,
-            .head_bytes_max = 32 * KIB,
-        };
-        err = http_server_new(server->loops[i], &http, &server->application, &server->http[i],
-                              message);
-        if (err) {
-            return err;
-        }
-        /* All loops listen on the port that the first one was given. */
-        server->port = http_port(server->http[0]);
-    }
-    return ERR_OK;
+    server->api.server_count = server->http_count;
+    return err;
 }
 
 /* --- stopping --------------------------------------------------------------------------------- */
@@ -296,7 +319,7 @@ static void stop_loops(struct server *server) {
 static void stop_timer_expired(struct loop_timer *timer) {
     struct server *server = CONTAINER_OF(timer, struct server, stop_timer);
     uint32_t exchanges = 0;
-    for (size_t i = 0; i < server->thread_count; i++) {
+    for (size_t i = 0; i < server->http_count; i++) {
         exchanges += http_server_exchanges(server->http[i]);
     }
     uint64_t now_ns = clock_monotonic_ns();
@@ -335,11 +358,11 @@ static void stop_requested(void *argument) {
              (unsigned long long)(server->options.grace_ns / NS_PER_S));
     atomic_store(&server->api.shutting_down, true);
     atomic_store(&server->api.ready, false);
-    for (size_t i = 0; i < server->thread_count; i++) {
+    for (size_t i = 0; i < server->http_count; i++) {
         struct quiesce *quiesce = &server->quiesces[i];
         quiesce->http = &server->http[i];
         quiesce->post.run = quiesce_loop;
-        loop_post(server->loops[i], &quiesce->post);
+        loop_post(server->loops[i % server->thread_count], &quiesce->post);
     }
     runs_shut_down(server->api.runs, server->loops[0], server->options.grace_ns, runs_have_ended,
                    server);
@@ -353,7 +376,11 @@ static void *thread_main(void *argument) {
 }
 
 static enum err start(struct server *server, struct buf *message) {
-    enum err err = parse_listen(server, message);
+    const struct serve_options *options = &server->options;
+    enum err err = parse_place("--listen", options->listen, &server->control, message);
+    if (!err && options->web[0]) {
+        err = parse_place("--web", options->web, &server->web, message);
+    }
     if (!err) {
         err = set_log_level(server->options.log_level, message);
     }
@@ -414,7 +441,7 @@ static void await_works(struct server *server) {
 
 /* In the order in which the parts use each other; accepts a server that did not start whole. */
 static void finish(struct server *server) {
-    for (size_t i = 0; i < server->thread_count; i++) {
+    for (size_t i = 0; i < server->http_count; i++) {
         http_server_free(STEAL(server->http[i]));
     }
     await_works(server);
@@ -431,6 +458,12 @@ static void finish(struct server *server) {
     }
 }
 
+static void print_place(const char *what, const struct place *place) {
+    bool is_v6 = strchr(place->host, ':') != NULL;
+    printf("%s http://%s%s%s:%u\n", what, is_v6 ? "[" : "", place->host, is_v6 ? "]" : "",
+           place->port);
+}
+
 static int serve_run(int argc, char **argv) {
     static struct server server; /* large, and one a process */
     cleanup_buf struct buf message = {0};
@@ -445,9 +478,10 @@ static int serve_run(int argc, char **argv) {
         finish(&server);
         return 1;
     }
-    bool is_v6 = strchr(server.host, ':') != NULL;
-    printf("listening on http://%s%s%s:%u\n", is_v6 ? "[" : "", server.host, is_v6 ? "]" : "",
-           server.port);
+    print_place("listening on", &server.control);
+    if (server.web.host[0]) {
+        print_place("web door on", &server.web);
+    }
     fflush(stdout);
     atomic_store(&server.api.ready, true);
     for (size_t i = 1; i < server.thread_count; i++) {

@@ -8,9 +8,10 @@
 /* clang-format off */
 const struct option_row serve_option_rows[] = {
     {"listen", "ADDRESS:PORT", "127.0.0.1:8080", "The server", "where to listen; port 0 takes any free one", OPTION_TEXT, AT(listen), 0, 0},
+    {"web", "ADDRESS:PORT", "", "The server", "one more place to listen, which has the apps' own pages only (the web door)", OPTION_TEXT, AT(web), 0, 0},
     {"state", "DIR", "state", "The server", "where everything is kept; made if it is missing", OPTION_TEXT, AT(state), 0, 0},
     {"threads", "N", "0", "The server", "event loops; 0 is one a core", OPTION_COUNT, AT(threads), 0, 256},
-    {"domain", "HOST", "", "The server", "a host name of this server besides localhost", OPTION_TEXT, AT(domain), 0, 0},
+    {"domain", "HOST", "", "The server", "a host name of this server besides localhost; apps have names below it", OPTION_TEXT, AT(domain), 0, 0},
     {"trust-proxy", "ADDRESS", "", "The server", "let requests in that came through the proxy there (they need a token); may be repeated", OPTION_LIST, AT(trust_proxy), 0, 0},
     {"log-level", "LEVEL", "info", "The server", "error, warning, info or debug", OPTION_TEXT, AT(log_level), 0, 0},
     {"grace", "TIME", "10s", "The server", "what runs get to finish when the server is told to stop", OPTION_DURATION, AT(grace_ns), 0, YEAR_NS},

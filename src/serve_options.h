@@ -19,7 +19,7 @@ struct option_list {
 };
 
 struct serve_options {
-    const char *listen, *state, *domain, *log_level;
+    const char *listen, *web, *state, *domain, *log_level;
     struct option_list trust_proxy;
     uint64_t threads;
     /* of a run */

@@ -14,7 +14,7 @@ import threading
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-COMMANDS = ["create", "run", "apps", "show", "ps", "log", "kill", "pause", "resume", "env", "ls",
+COMMANDS = ["create", "run", "apps", "show", "open", "ps", "log", "kill", "pause", "resume", "env", "ls",
             "cat", "cp", "mv", "rm", "health"]
 TIMEOUT = 120
 
@@ -702,3 +702,22 @@ def test_rm_of_an_app(cli):
     cli("rm", "-r", "doomed")
     assert "doomed" not in cli("apps", "-q").stdout.decode().split()
     assert "no app named 'doomed'" in cli.fails("rm", "-r", "doomed")
+
+
+# --- open ---------------------------------------------------------------------------------------
+
+
+def test_open(cli, server):
+    cli("create", "a_page", cli.module)
+    assert cli("open", "--print", "a_page").stdout.decode() == (
+        f"http://a-page.localhost:{server.port}/\n")
+    assert cli("open", "a_page").stdout.decode().endswith(".localhost:%d/\n" % server.port)
+    assert "no app named 'nobody'" in cli.fails("open", "nobody")
+    server.client.put("/apps/a_page/config", b'{"web": "off"}')
+    assert "'web' is 'off'" in cli.fails("open", "a_page")
+
+
+def test_open_elsewhere(build):
+    url = serve_answers(answer(b"name: x\nweb: public\n", content_type="text/plain"))
+    printed = Cli(build / "0asm", url + "/cloud")("open", "x").stdout.decode()
+    assert printed == f"{url}/cloud/web/x/\n"

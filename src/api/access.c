@@ -25,8 +25,7 @@ static bool ends_ignoring_case(struct str text, const char *ending) {
            strncasecmp(text.data + text.length - length, ending, length) == 0;
 }
 
-/* The host of "host:port" or "[v6]:port" (RFC 9110 section 7.2). */
-static struct str host_without_port(struct str authority) {
+struct str access_host_without_port(struct str authority) {
     if (authority.length > 0 && authority.data[0] == '[') {
         const char *close = memchr(authority.data, ']', authority.length);
         return close ? (struct str){authority.data, (size_t)(close - authority.data) + 1}
@@ -35,10 +34,24 @@ static struct str host_without_port(struct str authority) {
     return str_cut(&authority, ':');
 }
 
+bool access_host_app(const struct access *access, struct str host, struct str *ret_label) {
+    host = access_host_without_port(host);
+    size_t ending = 0;
+    if (ends_ignoring_case(host, ".localhost")) {
+        ending = strlen(".localhost");
+    } else if (access->domain && ends_ignoring_case(host, access->domain)) {
+        ending = strlen(access->domain) + 1;
+    }
+    if (ending == 0 || host.data[host.length - ending] != '.') {
+        return false;
+    }
+    *ret_label = (struct str){host.data, host.length - ending};
+    return true;
+}
+
 static bool is_own_host(const struct access *access, struct str authority) {
-    struct str host = host_without_port(authority);
-    if (equal_ignoring_case(host, "localhost") || equal_ignoring_case(host, "[::1]") ||
-        ends_ignoring_case(host, ".localhost")) {
+    struct str host = access_host_without_port(authority);
+    if (equal_ignoring_case(host, "localhost") || equal_ignoring_case(host, "[::1]")) {
         return true;
     }
     /* 127.0.0.0/8 as four numbers; nothing that only begins like it ("127.0.0.1.example.org"). */
@@ -79,12 +92,21 @@ static enum access_verdict check_token(const struct access *access, struct str a
     return token_is_known(access, authorization) ? ACCESS_GRANTED : ACCESS_TOKEN_WRONG;
 }
 
+bool access_is_own_token(const struct access *access, struct str authorization) {
+    return check_token(access, authorization) == ACCESS_GRANTED;
+}
+
+bool access_is_trusted_proxy(const struct access *access, const char *client_address) {
+    bool is_trusted = false;
+    for (size_t i = 0; i < access->trusted_proxy_count; i++) {
+        is_trusted |= strcmp(access->trusted_proxies[i], client_address) == 0;
+    }
+    return is_trusted;
+}
+
 enum access_verdict access_check(const struct access *access,
                                  const struct access_request *request) {
-    bool from_proxy = false;
-    for (size_t i = 0; i < access->trusted_proxy_count; i++) {
-        from_proxy |= strcmp(access->trusted_proxies[i], request->client_address) == 0;
-    }
+    bool from_proxy = access_is_trusted_proxy(access, request->client_address);
     if (request->has_forwarding_header && !from_proxy) {
         return ACCESS_PROXIED;
     }
@@ -95,7 +117,8 @@ enum access_verdict access_check(const struct access *access,
         if (verdict != ACCESS_GRANTED) {
             return verdict;
         }
-    } else if (!request->host.data || !is_own_host(access, request->host)) {
+    } else if (!request->is_of_app &&
+               (!request->host.data || !is_own_host(access, request->host))) {
         /* A name that somebody pointed at loopback (DNS rebinding). */
         return ACCESS_FOREIGN_HOST;
     }
@@ -125,8 +148,9 @@ static void note_forwarding(void *argument, struct str name, struct str value) {
 }
 
 enum access_verdict access_check_exchange(const struct access *access,
-                                          const struct http_exchange *exchange) {
+                                          const struct http_exchange *exchange, bool is_of_app) {
     struct access_request request = {
+        .is_of_app = is_of_app,
         .host = http_header(exchange, "Host"),
         .origin = http_header(exchange, "Origin"),
         .fetch_site = http_header(exchange, "Sec-Fetch-Site"),

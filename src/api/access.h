@@ -1,12 +1,12 @@
 /* Who may use the control door.
  *
  * On a loopback address no token is needed, but a request must be meant for us: its Host is a
- * loopback name (or one given by --domain), its Origin, if any, is ours, a browser does not say
- * that another site sent it, and it did not come through a proxy. With --trust-proxy ADDRESS
- * whatever comes from that address is let in with a token, also where the proxy does not say that
- * it is one. On any other address a token is needed. A token
- * is 256 random bits; only its SHA-256 is kept (state directory, `tokens`), compared in constant
- * time.
+ * loopback name (or one given by --domain; names below these are apps' own: the web door), its
+ * Origin, if any, is ours, a browser does not say that another site sent it, and it did not come
+ * through a proxy. With --trust-proxy ADDRESS whatever comes from that address is let in with a
+ * token, also where the proxy does not say that it is one. On any other address a token is needed.
+ * A token is 256 random bits; only its SHA-256 is kept (state directory, `tokens`), compared in
+ * constant time.
  *
  * Thread: read-only after access_init. Layer: http. */
 #pragma once
@@ -35,13 +35,25 @@ enum access_verdict {
 };
 /* What access depends on, apart from connections so that it is tested as a pure function. */
 struct access_request {
+    bool is_of_app; /* the Host is an app's: NAME.localhost or NAME.DOMAIN, which only its web door
+                       has; it was found by access_host_app */
     struct str host, origin, fetch_site, authorization; /* data NULL: header not sent */
     bool has_forwarding_header;                         /* Forwarded, X-Forwarded-*, Via */
     const char *client_address;
 };
 enum access_verdict access_check(const struct access *access, const struct access_request *request);
 enum access_verdict access_check_exchange(const struct access *access,
-                                          const struct http_exchange *exchange);
+                                          const struct http_exchange *exchange, bool is_of_app);
+/* What stands before ".localhost" or ".DOMAIN" in a Host, which names an app's own web door. False
+ * if it is none of those. */
+bool access_host_app(const struct access *access, struct str host, struct str *ret_label);
+/* The host of "host:port" or "[v6]:port" (RFC 9110 section 7.2). */
+struct str access_host_without_port(struct str authority);
+/* Whether the value of an Authorization header has a token of the server, which no guest may see.
+ */
+bool access_is_own_token(const struct access *access, struct str authorization);
+/* Whether the client is a proxy that was named by --trust-proxy. */
+bool access_is_trusted_proxy(const struct access *access, const char *client_address);
 /* The sentence for the client, saying what to do. Static. */
 const char *access_explain(enum access_verdict verdict);
 int access_http_status(enum access_verdict verdict);

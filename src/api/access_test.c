@@ -25,7 +25,7 @@ static enum access_verdict verdict_of_host(const char *host) {
 static void test_hosts(void **state) {
     (void)state;
     static const char *const own[] = {"127.0.0.1",   "127.0.0.1:8080", "127.255.0.9", "localhost",
-                                      "LOCALHOST:1", "a.localhost",    "[::1]",       "[::1]:9"};
+                                      "LOCALHOST:1", "[::1]",          "[::1]:9"};
     static const char *const foreign[] = {"",
                                           ":80",
                                           "example.org",
@@ -38,6 +38,7 @@ static void test_hosts(void **state) {
                                           "xlocalhost",
                                           "localhost.x",
                                           ".localhostx",
+                                          "a.localhost", /* an app's own */
                                           "[::1",
                                           "[::11]",
                                           "::1"};
@@ -59,6 +60,41 @@ static void test_domain(void **state) {
     assert_int_equal(access_check(&access, &request), ACCESS_FOREIGN_HOST);
     request.host = STR("x.cloud.example"); /* an app's own origin has no control door */
     assert_int_equal(access_check(&access, &request), ACCESS_FOREIGN_HOST);
+}
+
+static void expect_label(const struct access *access, const char *host, const char *expected) {
+    struct str label = {0};
+    bool found = access_host_app(access, str_of(host), &label);
+    assert_int_equal(found, expected != NULL);
+    if (expected) {
+        assert_true(str_equal_text(label, expected));
+    }
+}
+
+static void test_hosts_of_apps(void **state) {
+    (void)state;
+    struct access access = {.domain = "cloud.example"};
+    expect_label(&access, "a-b.localhost:8080", "a-b");
+    expect_label(&access, "a_b.LocalHost", "a_b");
+    expect_label(&access, "a.b.localhost", "a.b"); /* a name that no app has */
+    expect_label(&access, "x.Cloud.Example:443", "x");
+    expect_label(&access, "localhost", NULL);
+    expect_label(&access, ".localhost", NULL);
+    expect_label(&access, "cloud.example", NULL);
+    expect_label(&access, "xcloud.example", NULL);
+    expect_label(&access, "", NULL);
+    expect_label(&access, "x.example.org", NULL);
+    access.domain = NULL;
+    expect_label(&access, "x.cloud.example", NULL);
+
+    struct access_request request = request_of("a.localhost");
+    assert_int_equal(access_check(&access, &request), ACCESS_FOREIGN_HOST);
+    request.is_of_app = true;
+    assert_int_equal(access_check(&access, &request), ACCESS_GRANTED);
+    request.origin = STR("http://a.localhost");
+    assert_int_equal(access_check(&access, &request), ACCESS_GRANTED);
+    request.origin = STR("http://b.localhost");
+    assert_int_equal(access_check(&access, &request), ACCESS_FOREIGN_ORIGIN);
 }
 
 static enum access_verdict verdict_of_origin(const char *host, const char *origin) {
@@ -215,13 +251,10 @@ static void test_files(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_hosts),
-        cmocka_unit_test(test_domain),
-        cmocka_unit_test(test_origins),
-        cmocka_unit_test(test_fetch_site),
-        cmocka_unit_test(test_proxies),
-        cmocka_unit_test(test_tokens),
-        cmocka_unit_test(test_origin_without_host),
+        cmocka_unit_test(test_hosts),         cmocka_unit_test(test_domain),
+        cmocka_unit_test(test_hosts_of_apps), cmocka_unit_test(test_origins),
+        cmocka_unit_test(test_fetch_site),    cmocka_unit_test(test_proxies),
+        cmocka_unit_test(test_tokens),        cmocka_unit_test(test_origin_without_host),
         cmocka_unit_test(test_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,11 +1,15 @@
 #include "api/api.h"
 
+#include "api/handlers.h"
 #include "api/tree.h"
 
 #include <stdio.h>
 #include <strings.h>
 
 #define REQUEST_PATH_BYTES_MAX (16 * KIB)
+
+/* Of a request whose path says nothing of the web door. */
+static const struct route web_route = {.method = "*", .handler = &web_handler, .role = ROLE_WEB};
 
 /* --- the form that the client wants ------------------------------------------------------- */
 
@@ -220,7 +224,7 @@ static const struct route *find_route(struct str method, struct str path, struct
         if (!route_matches(route, path)) {
             continue;
         }
-        if (str_equal_text(method, route->method)) {
+        if (str_equal_text(method, route->method) || route->method[0] == '*') {
             return route;
         }
         enum err ignored = buf_printf(allowed, "%s%s", allowed->length ? ", " : "", route->method);
@@ -236,8 +240,50 @@ static void request_woken(struct op *op) {
     }
 }
 
-static void begin(void *context, struct http_exchange *exchange) {
-    struct api *api = context;
+/* The path as it is meant: decoded, without dots. False if that was answered. */
+static bool take_path(struct request *request) {
+    struct str raw_path = http_raw_path(request->exchange);
+    if (raw_path.length > REQUEST_PATH_BYTES_MAX) {
+        request_fail_status(request, 414, "the path is longer than %d bytes",
+                            (int)REQUEST_PATH_BYTES_MAX);
+        return false;
+    }
+    /* A proxy before us takes "%2F" for a part of a name and may have let it pass for that. */
+    if (memmem(raw_path.data, raw_path.length, "%2F", 3) ||
+        memmem(raw_path.data, raw_path.length, "%2f", 3)) {
+        request_fail_status(request, 400, "a name has no slash in it: %%2F can't be in a path");
+        return false;
+    }
+    enum err err = query_decode(raw_path, false, &request->path);
+    if (err || !str_is_utf8(buf_str(&request->path))) {
+        request_fail_status(request, 400,
+                            "the path is not valid: percent-encoded UTF-8 without "
+                            "NUL is expected");
+        return false;
+    }
+    tree_path_normalize(&request->path);
+    return true;
+}
+
+static void hand_over(struct request *request, const struct route *route) {
+    request->route = route;
+    request->refused = false;
+    route->handler->start(request);
+}
+
+/* Whether the request is for an app's own pages: by its host name, or because there is nothing else
+ * where it came in. */
+static bool is_for_web(struct request *request) {
+    struct str host = http_header(request->exchange, "Host");
+    struct str label = {0};
+    if (access_host_app(&request->api->access, host, &label)) {
+        request->web_host = label;
+        return true;
+    }
+    return request->is_web_only;
+}
+
+static void begin_any(struct api *api, struct http_exchange *exchange, bool is_web_only) {
     struct request *request = alloc_zeroed(sizeof *request);
     if (!request) {
         http_abort(exchange);
@@ -248,45 +294,37 @@ static void begin(void *context, struct http_exchange *exchange) {
     request->loop = http_exchange_loop(exchange);
     request->accept = accept_of(exchange);
     request->refused = true; /* until a handler has it */
+    request->is_web_only = is_web_only;
     request->who = (struct who){.owner_id = 1, .may_control = true};
     op_init(&request->op, request->loop, &request->who, request_woken);
     request->op.message = &request->message;
     http_exchange_set_user(exchange, request);
     atomic_fetch_add_explicit(&api->requests, 1, memory_order_relaxed);
 
-    struct str raw_path = http_raw_path(exchange);
-    if (raw_path.length > REQUEST_PATH_BYTES_MAX) {
-        request_fail_status(request, 414, "the path is longer than %d bytes",
-                            (int)REQUEST_PATH_BYTES_MAX);
+    if (!take_path(request)) {
         return;
     }
-    /* A proxy before us takes "%2F" for a part of a name and may have let it pass for that. */
-    if (memmem(raw_path.data, raw_path.length, "%2F", 3) ||
-        memmem(raw_path.data, raw_path.length, "%2f", 3)) {
-        request_fail_status(request, 400, "a name has no slash in it: %%2F can't be in a path");
+    if (is_for_web(request)) {
+        hand_over(request, &web_route);
         return;
     }
-    enum err err = query_decode(raw_path, false, &request->path);
-    if (err || !str_is_utf8(buf_str(&request->path))) {
-        request_fail_status(request, 400,
-                            "the path is not valid: percent-encoded UTF-8 without "
-                            "NUL is expected");
+    cleanup_buf struct buf allowed = {0};
+    const struct route *route =
+        find_route(http_method(exchange), buf_str(&request->path), &allowed);
+    if (route && route->role == ROLE_WEB) {
+        hand_over(request, route);
         return;
     }
-    tree_path_normalize(&request->path);
-    err = query_parse(http_raw_query(exchange), &request->query);
+    enum err err = query_parse(http_raw_query(exchange), &request->query);
     if (err) {
         request_fail_status(request, 400, "the query is not valid: %s",
                             err == ERR_2BIG ? "too many parameters"
                                             : "percent-encoded UTF-8 without NUL is expected");
         return;
     }
-    cleanup_buf struct buf allowed = {0};
-    const struct route *route =
-        find_route(http_method(exchange), buf_str(&request->path), &allowed);
     enum access_verdict verdict = route && route->role == ROLE_PUBLIC
                                       ? ACCESS_GRANTED
-                                      : access_check_exchange(&api->access, exchange);
+                                      : access_check_exchange(&api->access, exchange, false);
     if (verdict != ACCESS_GRANTED) {
         request_fail_status(request, access_http_status(verdict), "%s", access_explain(verdict));
         return;
@@ -303,9 +341,15 @@ static void begin(void *context, struct http_exchange *exchange) {
                             buf_text(&request->path));
         return;
     }
-    request->route = route;
-    request->refused = false;
-    route->handler->start(request);
+    hand_over(request, route);
+}
+
+static void begin(void *context, struct http_exchange *exchange) {
+    begin_any(context, exchange, false);
+}
+
+static void begin_web(void *context, struct http_exchange *exchange) {
+    begin_any(context, exchange, true);
 }
 
 static size_t body(void *context, struct http_exchange *exchange, const uint8_t *data,
@@ -340,6 +384,12 @@ static void end(void *context, struct http_exchange *exchange, bool completed) {
     buf_done(&request->message);
     query_done(&request->query);
     free(request);
+}
+
+struct http_application api_web_application(struct api *api) {
+    struct http_application application = api_application(api);
+    application.begin = begin_web;
+    return application;
 }
 
 struct http_application api_application(struct api *api) {

@@ -35,6 +35,7 @@ struct api {
     struct runs *runs;
     struct applog_set *logs;
     struct access access;
+    struct access web_access; /* the same for the listener of the web door alone */
     struct refusals refusals; /* of /create */
     struct api_limits limits;
     struct file *root;         /* of the tree as the control door sees it: apps, proc, vol */
@@ -46,8 +47,9 @@ struct api {
     atomic_uint_fast64_t swept[API_SWEPT_SIZE];
     atomic_uint_fast64_t requests;
     struct loop *const *loops;
-    struct http_server *const *servers; /* one a loop; read by /metrics */
     size_t loop_count;
+    struct http_server *const *servers; /* one a loop and door; read by /metrics */
+    size_t server_count;
 };
 
 /* What the client wants to read, by its Accept header (RFC 9110 section 12.5.1). */
@@ -77,11 +79,13 @@ struct request_handler {
 enum route_role {
     ROLE_PUBLIC,  /* no token needed: /healthz */
     ROLE_CONTROL, /* the control door */
+    ROLE_WEB,     /* the web door: what the app's `web` says; nothing of the request is parsed but
+                     its path */
 };
 
 struct route {
-    const char *method;
-    const char *path; /* "/run", or with a trailing "*" everything below: "/apps*" */
+    const char *method; /* "*": any */
+    const char *path;   /* "/run", or with a trailing "*" everything below: "/apps*" */
     const struct request_handler *handler;
     enum route_role role;
     const char *usage; /* "POST /run?name=NAME[&arg=A]…": as shown by GET / and docs/http.md */
@@ -105,11 +109,16 @@ struct request {
     void *state;        /* the handler's */
     struct buf message; /* for the text of an error */
     bool responded;
-    bool refused; /* was answered before a handler had it */
+    bool refused;        /* was answered before a handler had it */
+    bool is_web_only;    /* it came to the listener of the web door */
+    struct str web_host; /* what its Host has before ".localhost" or ".DOMAIN"; data NULL if its
+                            Host is none of an app */
 };
 
 /* The callbacks for http_server_new; `context` is the api. Once, when the api is filled. */
 struct http_application api_application(struct api *api);
+/* The same for a listener that has the web door only. */
+struct http_application api_web_application(struct api *api);
 
 /* Answers. All set `responded`. */
 void request_respond_text(struct request *request, int status, struct str text);

@@ -91,7 +91,7 @@ static void metrics_start(struct request *request) {
     struct api *api = request->api;
     struct runs_counters counters = runs_counters(api->runs);
     uint64_t connections = 0, exchanges = 0;
-    for (size_t i = 0; i < api->loop_count; i++) {
+    for (size_t i = 0; i < api->server_count; i++) {
         connections += http_server_connections(api->servers[i]);
         exchanges += http_server_exchanges(api->servers[i]);
     }

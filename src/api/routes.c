@@ -48,6 +48,8 @@ const struct route routes[] = {
      "DELETE /vol/NAME[/files/...]", "remove a volume, or a file or directory of it"},
     {"MOVE", "/vol*", &tree_move_handler, ROLE_CONTROL,
      "MOVE /vol/NAME/files/...", "rename to the path in the Destination header"},
+    {"*", "/web*", &web_handler, ROLE_WEB,
+     "ANY /web/NAME/PATH", "an app's own pages; also by host name: NAME.localhost"},
     {"GET", "/healthz", &health_handler, ROLE_PUBLIC,
      "GET /healthz", "200 when it can take work"},
     {"GET", "/metrics", &metrics_handler, ROLE_CONTROL,

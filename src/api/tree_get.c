@@ -181,6 +181,13 @@ static enum err step_once(struct tree_get *get) {
         }
         return err;
     case STAGE_OPEN:
+        if (get->found.place.file->traits & FILE_REWINDABLE) {
+            get->stage = STAGE_ANSWERED; /* reading asks, which GET must not */
+            (void)!http_add_header(request->exchange, "Allow", "POST");
+            request_fail_status(request, 405, "POST a question to " STR_FORMAT,
+                                STR_ARGS(buf_str(&request->path)));
+            return ERR_OK;
+        }
         err = file_open(&request->op, get->found.place.file, OPEN_READ, &get->opened);
         if (!err) {
             answer_file(get);

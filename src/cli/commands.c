@@ -18,6 +18,7 @@ const struct command commands[] = {
         .passes_arguments = true),
     ROW(apps, "[-q]", "list the apps"),
     ROW(show, "NAME", "what an app is: version, size, settings"),
+    ROW(open, "NAME [--print]", "show an app's own pages in a browser"),
     ROW(ps, "[--all] [--tag K:V]", "list the programs that run"),
     ROW(log, "[-f] NAME|ID", "what an app's runs, or one run, wrote"),
     ROW(trace, "ID", "the host calls of a run"),

@@ -6,12 +6,11 @@
 #include <stddef.h>
 
 /* The row of a command: NAME_main finds its own for messages about wrong usage. */
+/* clang-format off */
 #define COMMANDS(X)                                                                                \
-    X(create)                                                                                      \
-    X(run)                                                                                         \
-    X(apps)                                                                                        \
-    X(show)                                                                                        \
-    X(ps) X(log) X(trace) X(kill) X(pause) X(resume) X(env) X(ls) X(cat) X(cp) X(mv) X(rm) X(health)
+    X(create) X(run) X(apps) X(show) X(open) X(ps) X(log) X(trace) X(kill) X(pause) X(resume)      \
+    X(env) X(ls) X(cat) X(cp) X(mv) X(rm) X(health)
+/* clang-format on */
 
 #define COMMAND_DECLARE(name)                                                                      \
     extern const char name##_help[];                                                               \

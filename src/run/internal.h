@@ -1,6 +1,7 @@
 /* What the files of src/run share. Nobody else includes this.
  *
  * Locks, in the order in which they are taken:
+ *   budget->lock   what was started by a run (run_budget.c)
  *   runs->lock     the table of runs, admission, what is kept
  *   run->lock      a run's output record, failure text, reason and tree
  * and apart from them runs->spare_lock (the list of recycled runs) and program_cache->lock.
@@ -163,8 +164,13 @@ struct run {
     size_t tag_count;
     struct run_limits limits;
     uint64_t keep_ns, parent_id, ttl_ns;
+    uint8_t depth; /* runs above it, each started by the next one */
     bool detached, discard_stderr, is_web;
-    struct pipe *input; /* standard input; NULL: it is empty */
+    bool is_call;                   /* its standard output is an answer, and goes into no log */
+    bool has_traceparent;           /* it is a hop of a trace */
+    struct traceparent traceparent; /* with a parent-id of its own */
+    struct budget *charged;         /* a reference: whom it is charged to; NULL: nobody */
+    struct pipe *input;             /* standard input; NULL: it is empty */
     struct applog *log;
     struct run_trace *trace; /* NULL: not asked for */
 
@@ -177,7 +183,8 @@ struct run {
     uint64_t created_realtime_ns, created_ns;  /* constant */
     atomic_uint_fast64_t started_ns, ended_ns; /* monotonic; 0 = not yet */
     atomic_uint_fast64_t cpu_ns, memory_bytes, memory_peak_bytes, calls, bytes_read,
-        bytes_written; /* as of the end of its last turn */
+        bytes_written;               /* as of the end of its last turn */
+    _Atomic(struct budget *) budget; /* a reference: of the runs that it starts; NULL: none yet */
 
     /* Guarded by runs->lock: */
     struct map_node node;     /* in runs->table */
@@ -185,6 +192,8 @@ struct run {
     struct run_app *admitted; /* of which it takes a place */
     bool is_queued;
     uint64_t kept_bytes, forget_ns;
+
+    struct list member; /* guarded by the lock of `charged`: among its members while it lives */
 
     /* Guarded by its lock (and `output`, below): */
     bool output_ended; /* its record is complete */
@@ -206,11 +215,12 @@ struct run {
         *share;      /* of its app on its loop; NULL before it was ready for the first time */
     bool is_calling; /* a host call waits for wasi_call_step */
     bool is_paused, is_computing;
-    uint64_t turn_started_ns;  /* monotonic; of the turn that is under way */
-    uint64_t paused_ns;        /* when it was paused */
-    uint64_t wall_deadline_ns; /* monotonic; 0 = not set yet */
-    struct op op;              /* program, tree, commit */
-    struct loop_timer timer;   /* the queue's limit, then the wall limit */
+    uint64_t turn_started_ns;                      /* monotonic; of the turn that is under way */
+    uint64_t paused_ns;                            /* when it was paused */
+    uint64_t wall_deadline_ns;                     /* monotonic; 0 = not set yet */
+    struct op op;                                  /* program, tree, commit */
+    struct loop_timer timer;                       /* the queue's limit, then the wall limit */
+    uint64_t charged_cpu_ns, charged_memory_bytes; /* what `charged` knows of */
     struct program *program;
     struct ns *ns;
     struct sandbox *sandbox;
@@ -327,6 +337,24 @@ void run_free(struct run *run);
 /* Tells a run something. Thread: any. */
 void run_signal(struct run *run, unsigned signals);
 uint64_t run_realtime_ns(const struct run *run, uint64_t monotonic_ns);
+
+/* ---- run_budget.c ---- */
+
+/* Charges a run that begins to its parent: its limits are at most what the parent has left. NOMEM
+ * (and a message) if that is nothing. Thread: the parent's loop, in a host call of the parent. */
+MUST_USE enum err run_join_budget(struct run *run, struct run *parent, struct buf *message);
+/* Whether it is charged, directly or not, to a run of the app. */
+bool run_is_below_app(const struct run *run, int64_t app_id);
+/* What it has used since the last time goes to the budgets above. Only of runs that are charged.
+ * Thread: its loop's. */
+void run_charge_budgets(struct run *run);
+/* It lives no longer; harmless if it is charged to nobody. */
+void run_leave_budget(struct run *run);
+/* Ends what it has started. Thread: its loop's. */
+void run_end_members(struct run *run);
+/* CPU time of all that it has started. Any thread. */
+uint64_t run_cpu_below_ns(struct run *run);
+void run_release_budgets(struct run *run);
 
 /* ---- run_turns.c: whose turn it is. Thread: the loop's ---- */
 

@@ -64,6 +64,7 @@ struct run *run_alloc(struct runs *runs) {
     run->post.run = on_post;
     list_init(&run->link);
     list_init(&run->admission);
+    list_init(&run->member);
     loop_timer_init(&run->timer, run_timer_expired);
     return run;
 }
@@ -101,6 +102,7 @@ static void run_release(struct run *run) {
     applog_unref(run->log);
     run_trace_free(run->trace);
     app_unref(run->app);
+    run_release_budgets(run);
     trim(&run->arguments);
     trim(&run->environment);
 
@@ -170,6 +172,13 @@ struct applog *run_applog(const struct run *run) {
     return run->log;
 }
 
+bool run_traceparent(const struct run *run, struct traceparent *ret_traceparent) {
+    if (run->has_traceparent) {
+        *ret_traceparent = run->traceparent;
+    }
+    return run->has_traceparent;
+}
+
 size_t run_tags(const struct run *run, const char *const **ret_tags) {
     *ret_tags = (const char *const *)run->tags;
     return run->tag_count;
@@ -204,7 +213,8 @@ struct run_status run_status(struct run *run) {
     uint64_t left_queue_ns = started_ns ? started_ns : now_ns;
     status.queued_ns = left_queue_ns - MIN(run->created_ns, left_queue_ns);
     status.wall_ns = started_ns ? now_ns - MIN(started_ns, now_ns) : 0;
-    status.cpu_ns = atomic_load(&run->cpu_ns);
+    status.cpu_below_ns = run_cpu_below_ns(run);
+    status.cpu_ns = atomic_load(&run->cpu_ns) + status.cpu_below_ns;
     status.memory_bytes = atomic_load(&run->memory_bytes);
     status.memory_peak_bytes = atomic_load(&run->memory_peak_bytes);
     status.calls = atomic_load(&run->calls);

@@ -16,6 +16,7 @@
  * Layer: engine, ns, store. */
 #pragma once
 
+#include "base/traceparent.h"
 #include "engine/engine.h"
 #include "store/applog.h"
 #include "store/catalog.h"
@@ -72,7 +73,13 @@ struct run_request {
      * log alone. */
     bool is_web;
     bool stdin_open;    /* else standard input is empty */
+    bool is_call;       /* its standard output is an answer, not for the app's log */
     uint64_t parent_id; /* the run that started it, or 0 */
+    /* The run that starts it now, by a host call of its own (run_start is called on its loop);
+     * parent_id follows. Unless `detached` the run ends with it, and its limits are at most what
+     * the parent has left of its own: what it uses is charged there. */
+    struct run *parent;
+    const struct traceparent *traceparent; /* of who asks for it; NULL: it is in no trace */
     struct str root; /* "keep", "fresh", "ro", or a volume's name; length 0: the app's, or keep */
     uint64_t ttl_ns; /* of the volume that `root` names and makes; 0 = not given */
 };
@@ -92,7 +99,8 @@ struct run_status {
     int32_t exit_status;
     bool detached;
     uint64_t created_ns, started_ns, ended_ns; /* realtime; 0 = not yet */
-    uint64_t queued_ns, wall_ns, cpu_ns;       /* durations */
+    uint64_t queued_ns, wall_ns, cpu_ns;       /* durations; cpu_ns with what it has started */
+    uint64_t cpu_below_ns;                     /* of what it has started alone */
     uint64_t memory_bytes, memory_peak_bytes;
     uint64_t calls, bytes_read, bytes_written, output_bytes;
     struct run_limits limits;
@@ -186,9 +194,12 @@ void runs_forget_app(struct runs *runs, int64_t app_id);
 /* Starts a run on `loop` (or another one with clearly fewer runs that compute). Returns at once
  * with a reference; the run may be queued. AGAIN: the queue is full too, or the server shuts down
  * (the message says which). 2BIG: arguments, environment or tags over the limits below. INVAL: a
- * NUL in one of them, an environment without '='. NOENT: a library without `call`. Failures after
- * this show in its status. Thread: `loop`'s. */
+ * NUL in one of them, an environment without '='. NOENT: a library without `call`. With a parent:
+ * LOOP if there would be more than RUN_DEPTH_MAX runs above it; NOMEM if the parent has nothing
+ * left; DEADLK if it would have to wait for a place that a run above it has. Failures after this
+ * show in its status. Thread: `loop`'s. */
 enum {
+    RUN_DEPTH_MAX = 8,
     RUN_ARGUMENTS_MAX = 4096,
     RUN_ENVIRONMENT_MAX = 512,
     RUN_STRINGS_BYTES_MAX = 256 * 1024, /* of each of both */
@@ -211,6 +222,8 @@ const struct app *run_app(const struct run *run);
 const struct who *run_who(const struct run *run);
 const struct wasi_strings *run_arguments(const struct run *run);
 const struct wasi_strings *run_environment(const struct run *run);
+/* False if it is no hop of a trace. Else what it hands on: its own place in it. */
+bool run_traceparent(const struct run *run, struct traceparent *ret_traceparent);
 size_t run_tags(const struct run *run, const char *const **ret_tags);
 struct run_status run_status(struct run *run);
 /* Why it failed, trapped or was ended, for humans, appended: "cpu limit of 30 s reached", or a
@@ -273,6 +286,10 @@ MUST_USE enum err run_output_read(struct op *op, struct run *run, struct run_rea
 /* Polled: until run_output_read would not wait. For pollers. */
 MUST_USE enum err run_output_wait(struct op *op, struct run *run, struct run_reader *reader,
                                   unsigned streams);
+/* Polled, as dev->poll of a reader, whose place stays: POLL_READABLE if reading would not wait, and
+ * POLL_HANGUP if there is nothing more. */
+MUST_USE enum err run_output_poll(struct op *op, struct run *run, const struct run_reader *reader,
+                                  unsigned streams, unsigned *ret_ready);
 /* Until a reader is bound, output goes to the record unthrottled, up to its limit: while a request
  * body still comes in nobody can read. From then on the guest waits for this reader. */
 void run_bind_reader(struct run *run, struct run_reader *reader);

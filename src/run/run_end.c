@@ -54,7 +54,8 @@ static void print_failure(const struct run *run, enum run_reason reason, enum er
         (void)!buf_append_str(text, STR("by request"));
         break;
     case RUN_REASON_CLIENT:
-        (void)!buf_append_str(text, STR("its client has left"));
+        (void)!buf_append_str(text, run->charged ? STR("the run that started it has left it")
+                                                 : STR("its client has left"));
         break;
     case RUN_REASON_SHUTDOWN:
         (void)!buf_append_str(text, STR("the server shuts down"));
@@ -123,11 +124,18 @@ static void log_end(struct run *run) {
     }
     uint64_t time_ns = run_realtime_ns(run, clock_monotonic_ns());
     lines_flush(&run->lines, run->log, run->id, time_ns);
-    if (run->detached || run->reason != RUN_REASON_EXIT || run->exit_status != 0) {
-        char line[96];
+    if (run->detached || run->reason != RUN_REASON_EXIT || run->exit_status != 0 ||
+        run->has_traceparent) {
+        char trace[TRACEPARENT_TEXT_SIZE] = "";
+        if (run->has_traceparent) {
+            traceparent_format(&run->traceparent, trace);
+        }
+        uint64_t cpu_us = (atomic_load(&run->cpu_ns) + run_cpu_below_ns(run)) / NS_PER_US;
+        char line[96 + TRACEPARENT_TEXT_SIZE];
         int length =
-            snprintf(line, sizeof(line), "ended: %s %d, cpu %llu us", run_reason_text(run->reason),
-                     run->exit_status, (unsigned long long)atomic_load(&run->cpu_ns) / NS_PER_US);
+            snprintf(line, sizeof(line), "ended: %s %d, cpu %llu us%s%s",
+                     run_reason_text(run->reason), run->exit_status, (unsigned long long)cpu_us,
+                     run->has_traceparent ? ", trace " : "", trace);
         applog_append(run->log, time_ns, run->id, "sys", (struct str){line, (size_t)length});
     }
 }
@@ -217,12 +225,14 @@ void run_finish(struct run *run, enum run_reason reason, int32_t exit_status, en
         free_guest(run->home, STEAL(run->guest));
         run_charge(run);
     }
+    run_end_members(run);
     program_unref(STEAL(run->program));
     ns_unref(STEAL(run->ns));
     if (run->input) {
         pipe_close_read(run->input);
     }
     atomic_store_explicit(&run->memory_bytes, 0, memory_order_relaxed);
+    run_leave_budget(run);
     pthread_mutex_lock(&run->lock);
     run->failure = failure;
     run->reason = reason;

@@ -448,6 +448,24 @@ enum err run_output_wait(struct op *op, struct run *run, struct run_reader *read
     return read_or_wait(op, run, reader, streams, NULL, 0, &got, &frame);
 }
 
+enum err run_output_poll(struct op *op, struct run *run, const struct run_reader *reader,
+                         unsigned streams, unsigned *ret_ready) {
+    struct run_reader place = *reader;
+    place.binding = false;
+    enum err err = run_output_wait(op, run, &place, streams);
+    if (err == ERR_AGAIN) {
+        *ret_ready = 0;
+        return ERR_OK;
+    }
+    if (!err) {
+        pthread_mutex_lock(&run->lock);
+        bool has_more = output_seek(&run->output, &place, streams);
+        pthread_mutex_unlock(&run->lock);
+        *ret_ready = POLL_READABLE | (has_more ? 0u : POLL_HANGUP);
+    }
+    return err;
+}
+
 void run_bind_reader(struct run *run, struct run_reader *reader) {
     reader->binding = true;
     pthread_mutex_lock(&run->lock);

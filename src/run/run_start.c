@@ -88,6 +88,29 @@ static enum err add_environment(struct run *run, const struct run_request *reque
     return err;
 }
 
+/* A hop of the trace that the request belongs to. */
+static void join_trace(struct run *run, const struct run_request *request) {
+    if (request->traceparent) {
+        run->traceparent = traceparent_child(request->traceparent);
+        run->has_traceparent = true;
+    }
+}
+
+#define TRACE_VARIABLE "TRACEPARENT="
+
+/* Unless the app or the request has a variable of that name. */
+static enum err add_trace_variable(struct run *run, struct buf *message) {
+    const char *next = (const char *)run->environment.bytes.data;
+    for (uint32_t i = 0; i < run->environment.count; i++, next += strlen(next) + 1) {
+        if (str_starts(str_of(next), STR(TRACE_VARIABLE))) {
+            return ERR_OK;
+        }
+    }
+    char variable[sizeof(TRACE_VARIABLE) - 1 + TRACEPARENT_TEXT_SIZE] = TRACE_VARIABLE;
+    traceparent_format(&run->traceparent, variable + sizeof(TRACE_VARIABLE) - 1);
+    return add_variable(run, str_of(variable), message);
+}
+
 /* One allocation: the pointers, then the texts. */
 static enum err add_tags(struct run *run, const struct run_request *request, struct buf *message) {
     if (request->tag_count == 0) {
@@ -197,6 +220,9 @@ static enum err fill(struct run *run, const struct run_request *request, struct 
     if (!err) {
         err = add_environment(run, request, message);
     }
+    if (!err && run->has_traceparent) {
+        err = add_trace_variable(run, message);
+    }
     if (!err) {
         err = add_tags(run, request, message);
     }
@@ -211,6 +237,18 @@ static enum err fill(struct run *run, const struct run_request *request, struct 
         run->log = NULL;
     }
     return err;
+}
+
+/* What follows from who starts it. */
+static enum err join_parent(struct run *run, struct run *parent, struct buf *message) {
+    if (parent->depth >= RUN_DEPTH_MAX) {
+        return buf_fail(message, ERR_LOOP,
+                        "runs that start each other are at most %d deep; '%s' would be one more",
+                        RUN_DEPTH_MAX, run->app->name);
+    }
+    run->parent_id = parent->id;
+    run->depth = (uint8_t)(parent->depth + 1);
+    return run->detached ? ERR_OK : run_join_budget(run, parent, message);
 }
 
 enum err run_start(struct runs *runs, struct loop *loop, const struct run_request *request,
@@ -232,21 +270,32 @@ enum err run_start(struct runs *runs, struct loop *loop, const struct run_reques
     run->is_web = run->output.forgets = request->is_web;
     run->created_ns = clock_monotonic_ns();
     run->created_realtime_ns = clock_realtime_ns();
+    run->is_call = request->is_call;
+    join_trace(run, request);
     enum err err = fill(run, request, message);
     if (err) {
         run_unref(run);
         return err;
     }
+    if (request->parent) {
+        err = join_parent(run, request->parent, message);
+        if (err) {
+            run_unref(run);
+            return err;
+        }
+    }
     run->id = catalog_next_run_id(runs->catalog);
     run->who = (struct who){.run_id = run->id,
                             .app_id = run->app->id,
                             .owner_id = run->app->owner_id,
-                            .has_own_root = !str_equal_text(run_root_mode(run), "keep")};
+                            .has_own_root = !str_equal_text(run_root_mode(run), "keep"),
+                            .traceparent = run->has_traceparent ? &run->traceparent : NULL};
     run_streams_init(run);
     op_init(&run->op, run->home->loop, &run->who, run_op_wake);
     bool admitted;
     err = runs_enter(runs, run, &admitted, message);
     if (err) {
+        run_leave_budget(run);
         run_unref(run);
         return err;
     }

@@ -173,7 +173,8 @@ static enum err output_write(struct op *op, struct file *file, const void *data,
         return err;
     }
     /* Another guest may hold this file by /proc; only the run's own thread may cut its lines. */
-    bool is_logged = run->log && !(run->is_web && stream == RUN_STDOUT);
+    bool is_answer = stream == RUN_STDOUT && (run->is_call || run->is_web);
+    bool is_logged = run->log && !is_answer;
     if (is_logged && loop_current() == run->home->loop) {
         lines_append(&run->lines, run->log, run->id, stream, data, written, time_ns);
     }
@@ -252,7 +253,7 @@ void run_say(struct run *run, unsigned stream, struct str text, bool own_line) {
     if (own_line && run->log) {
         lines_flush(&run->lines, run->log, run->id, time_ns);
     }
-    if (run->log) {
+    if (run->log && !(run->is_call && stream == RUN_STDOUT)) {
         lines_append(&run->lines, run->log, run->id, stream, text.data, text.length, time_ns);
     }
     if (run->is_web || (stream == RUN_STDERR && run->discard_stderr)) {

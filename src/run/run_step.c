@@ -236,7 +236,11 @@ static void account(struct run *run) {
     if (run->trace) {
         run_trace_flush(run);
     }
-    if (atomic_load_explicit(&run->cpu_ns, memory_order_relaxed) > run->limits.cpu_ns) {
+    if (run->charged) {
+        run_charge_budgets(run);
+    }
+    if (atomic_load_explicit(&run->cpu_ns, memory_order_relaxed) + run_cpu_below_ns(run) >
+        run->limits.cpu_ns) {
         run_kill(run, RUN_REASON_CPU);
     }
     if (!run->wall_deadline_ns) {

@@ -280,6 +280,13 @@ enum err runs_enter(struct runs *runs, struct run *run, bool *ret_admitted, stru
     app->running_max = running_max;
     admitted = app->queued_count == 0 && app->running < running_max &&
                runs->running < runs->options.max_runs && list_is_empty(&runs->waiting);
+    if (!admitted && run_is_below_app(run, run->app->id)) {
+        err = buf_fail(message, ERR_DEADLK,
+                       "all %u places of '%s' are taken, one of them by a run that waits for this "
+                       "call; max_runs has to be larger than its calls of itself are deep",
+                       running_max, run->app->name);
+        goto out;
+    }
     if (!admitted && app->queued_count >= queued_max) {
         err = buf_fail(message, ERR_AGAIN,
                        "%u runs of '%s' are under way and %u wait; try again later", app->running,

@@ -8,8 +8,8 @@ enum { DAY_S = 24 * 60 * 60 };
 
 /* clang-format off */
 const struct app_config_key app_config_keys[] = {
-    {"web", NULL, APP_CONFIG_CHOICE, 0, 0, "off private public", -1, "who may use its web door"},
-    {"serve", NULL, APP_CONFIG_CHOICE, 0, 0, "cgi listen", -1, "how its web door starts it"},
+    {"web", NULL, APP_CONFIG_CHOICE, 0, 0, "off private public", LIMIT(web), "who may use its web door"},
+    {"serve", NULL, APP_CONFIG_CHOICE, 0, 0, "cgi listen", LIMIT(serve), "how its web door starts it"},
     {"memory", NULL, APP_CONFIG_BYTES, 64 * KIB, 4 * GIB, NULL, LIMIT(memory_bytes), "linear memory of a run"},
     {"wall", NULL, APP_CONFIG_DURATION, NS_PER_MS, 30 * DAY_S * NS_PER_S, NULL, LIMIT(wall_ns), "time of a run from its start to its end"},
     {"cpu", NULL, APP_CONFIG_DURATION, NS_PER_MS, 30 * DAY_S * NS_PER_S, NULL, LIMIT(cpu_ns), "time that a run computes"},
@@ -198,22 +198,31 @@ static enum err parse_number(const struct app_config_key *key, const json_t *val
     return ERR_OK;
 }
 
-/* Whether `word` is one of the words in `choices`, which a space separates. */
-static bool is_choice(struct str word, const char *choices) {
+/* The place of `word` among those in `choices`, which a space separates: from 1, or 0. */
+static uint64_t choice_of(struct str word, const char *choices) {
     struct str rest = str_of(choices);
-    while (rest.length > 0) {
+    for (uint64_t number = 1; rest.length > 0; number++) {
         if (str_equal(word, str_cut(&rest, ' '))) {
-            return true;
+            return number;
         }
     }
-    return false;
+    return 0;
 }
 
-static enum err show_choice(const struct app_config_key *key, const json_t *value, json_t **ret,
-                            struct buf *message) {
-    if (!json_is_string(value) || !is_choice(json_str(value), key->choices)) {
+static void set_limit(const struct app_config_key *key, uint64_t number,
+                      struct app_limits *limits) {
+    if (key->limit_offset >= 0) {
+        memcpy((char *)limits + key->limit_offset, &number, sizeof number);
+    }
+}
+
+static enum err show_choice(const struct app_config_key *key, const json_t *value,
+                            struct app_limits *limits, json_t **ret, struct buf *message) {
+    uint64_t number = json_is_string(value) ? choice_of(json_str(value), key->choices) : 0;
+    if (number == 0) {
         return buf_fail(message, ERR_INVAL, "'%s' must be one of: %s", key->name, key->choices);
     }
+    set_limit(key, number, limits);
     *ret = json_string(json_string_value(value));
     return ERR_OK;
 }
@@ -221,7 +230,7 @@ static enum err show_choice(const struct app_config_key *key, const json_t *valu
 static enum err show_root(const struct app_config_key *key, const json_t *value, json_t **ret,
                           struct buf *message) {
     if (!json_is_string(value) ||
-        (!is_choice(json_str(value), key->choices) && app_name_check(json_str(value), NULL))) {
+        (!choice_of(json_str(value), key->choices) && app_name_check(json_str(value), NULL))) {
         return buf_fail(message, ERR_INVAL,
                         "'%s' must be keep, fresh, ro, or the name of a volume (1 to %d of a-z 0-9 "
                         "_ -)",
@@ -238,9 +247,7 @@ static enum err show_number(const struct app_config_key *key, const json_t *valu
     if (err) {
         return err;
     }
-    if (key->limit_offset >= 0) {
-        memcpy((char *)limits + key->limit_offset, &number, sizeof number);
-    }
+    set_limit(key, number, limits);
     char text[32];
     format_value(key, number, text);
     *ret = key->kind == APP_CONFIG_COUNT ? json_integer((json_int_t)number) : json_string(text);
@@ -380,7 +387,7 @@ bool app_config_is_host(struct str text) {
 }
 
 static enum err show_net(const json_t *value, json_t **ret, struct buf *message) {
-    if (json_is_string(value) && is_choice(json_str(value), "public none")) {
+    if (json_is_string(value) && choice_of(json_str(value), "public none")) {
         *ret = json_string(json_string_value(value));
         return ERR_OK;
     }
@@ -412,7 +419,7 @@ static enum err show_value(const struct app_config_key *key, const json_t *value
     enum err err = ERR_INVAL;
     switch (key->kind) {
     case APP_CONFIG_CHOICE:
-        err = show_choice(key, value, &shown, message);
+        err = show_choice(key, value, limits, &shown, message);
         break;
     case APP_CONFIG_BYTES:
     case APP_CONFIG_DURATION:

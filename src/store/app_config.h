@@ -35,8 +35,12 @@
 struct app_limits {
     uint64_t memory_bytes, cpu_ns, wall_ns, output_bytes, disk_bytes, disk_inodes, tmp_bytes;
     uint64_t open_files, max_runs, queue;
-    uint64_t ttl_ns; /* no limit of a run: of the volume that its root makes */
+    uint64_t ttl_ns;     /* no limit of a run: of the volume that its root makes */
+    uint64_t web, serve; /* enum app_web, enum app_serve */
 };
+/* In the order of the words of the key's choices, from 1. */
+enum app_web { APP_WEB_DEFAULT, APP_WEB_OFF, APP_WEB_PRIVATE, APP_WEB_PUBLIC };
+enum app_serve { APP_SERVE_DEFAULT, APP_SERVE_CGI, APP_SERVE_LISTEN };
 
 enum app_config_kind {
     APP_CONFIG_CHOICE,   /* one of `choices` */
@@ -55,7 +59,7 @@ struct app_config_key {
     enum app_config_kind kind;
     uint64_t min, max;
     const char *choices;    /* APP_CONFIG_CHOICE, _ROOT: words with a space between */
-    ptrdiff_t limit_offset; /* in struct app_limits; -1 = not there */
+    ptrdiff_t limit_offset; /* in struct app_limits; -1 = not there. Of a choice: its number */
     const char *help;       /* one phrase */
 };
 /* In the order in which a configuration is shown; ends with a row without a name. */

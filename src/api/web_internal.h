@@ -1,0 +1,116 @@
+/* What the files of the web door share: a request to an app's own pages, from its host name or path
+ * to the file or program that answers it. Nobody else includes this.
+ *
+ *   web.c              which app, whether the client may, what answers
+ *   web_static.c       files below /www
+ *   web_cgi.c          a program, started for this request (serve=cgi)
+ *   cgi_environment.c  what it is told of the request
+ *   cgi_response.c     what it answers
+ *
+ * Thread: the loop of the exchange. */
+#pragma once
+
+#include "api/api.h"
+#include "api/cgi_response.h"
+#include "api/file_answer.h"
+#include "api/tree.h"
+#include "api/upload.h"
+
+/* Of a program that redirects locally to a page that does the same. */
+#define WEB_REDIRECTS_MAX 5
+
+/* --- web_static.c --- */
+
+struct web_static {
+    enum {
+        STATIC_DIRECTORY, /* /www itself */
+        STATIC_PATH,
+        STATIC_STAT,
+        STATIC_INDEX, /* index.html of a directory */
+        STATIC_OPEN,
+        STATIC_ANSWERED,
+    } stage;
+    struct tree_walk tree_walk;
+    struct ns *pages; /* with /www as its root, which nothing leads out of */
+    struct ns_walk walk;
+    struct ns_walk_result found;
+    bool is_index; /* what was found is a directory's */
+    struct file_stat stat;
+    struct file *opened;
+    struct file_answer answer;
+    struct buf path; /* that is walked */
+};
+
+/* --- web_cgi.c --- */
+
+struct cgi {
+    struct run *run;
+    struct run_reader reader;
+    struct cgi_response response;
+    size_t body_sent;        /* of what is in the response's memory */
+    uint64_t body_remaining; /* of a length that the program has given; else UINT64_MAX */
+    bool input_ended;        /* the program reads no more: the rest of the body is dropped */
+    bool body_waits;         /* a piece of the body found no room */
+    bool is_pulled, waiting; /* the response streams; its pull waits for the op */
+    bool has_ended;          /* the end of its output was seen */
+    bool is_spooled;         /* the body had no length: it is gathered first */
+    struct upload spool;
+    struct op feed;       /* that gives the gathered body to the program */
+    bool has_feed, feeds; /* it is made; the program has not taken all */
+    uint64_t fed;         /* up to where it was read */
+    struct buf feeding;   /* that was read and not yet taken */
+    size_t feeding_taken; /* of it */
+};
+
+/* --- one request --- */
+
+struct web {
+    struct request *request;
+    struct app *app;
+    bool is_by_host;                /* NAME.localhost: an origin of its own */
+    struct str script_name;         /* "/web/NAME", or empty */
+    struct str path_info;           /* decoded */
+    struct str raw_path, raw_query; /* as sent, or as redirected to */
+    struct str method;
+    struct buf redirected, redirected_raw; /* what those point into after a local redirect */
+    unsigned redirects;
+    bool has_body;   /* of which the program gets to know */
+    bool body_ended; /* all of the request has come */
+    enum { WEB_STATIC, WEB_CGI, WEB_DONE } stage;
+    struct web_static pages;
+    struct cgi cgi;
+};
+
+/* The headers that every answer of the door has. */
+MUST_USE enum err web_add_headers(struct web *web);
+/* Redirects the client to a page of the app, with a slash at its end. */
+MUST_USE enum err web_send_to(struct web *web, int status, struct str path_info);
+/* Answers a failure; strangers learn nothing but the number of the run, if there is one. */
+void web_fail(struct web *web, int status, const char *sentence);
+/* Begins anew with what a program has redirected to. False if that is no page of this app, or there
+ * were too many. */
+bool web_redirect(struct web *web, const char *location);
+/* Writes to the app's log what went wrong. */
+void web_log(struct web *web, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* Polled. OK: answered. NOENT: there is no such file. */
+MUST_USE enum err web_static_step(struct web *web);
+void web_static_done(struct web *web);
+
+void web_cgi_start(struct web *web);
+size_t web_cgi_body(struct web *web, const uint8_t *data, size_t length);
+void web_cgi_body_end(struct web *web);
+void web_cgi_step(struct web *web);
+void web_cgi_done(struct web *web);
+
+/* --- cgi_environment.c --- */
+
+#define CGI_VARIABLES_MAX 128
+struct cgi_environment {
+    struct buf text;
+    struct str variables[CGI_VARIABLES_MAX]; /* "KEY=VALUE" in `text`, each once */
+    size_t count;
+};
+/* The meta-variables of RFC 3875 section 4.1. `length` of the body, if there is one. */
+MUST_USE enum err cgi_environment_build(const struct web *web, uint64_t length,
+                                        struct cgi_environment *ret_environment);

@@ -1,0 +1,166 @@
+/* The files below /www of an app, as its runs see them: served without starting anything. */
+#include "api/web_internal.h"
+
+/* What means no more than that there is no such page: names that no file has, links that lead out
+ * of /www. */
+static enum err as_missing(enum err err) {
+    switch (err) {
+    case ERR_NOTDIR:
+    case ERR_ISDIR:
+    case ERR_PERM:
+    case ERR_LOOP:
+    case ERR_NAMETOOLONG:
+    case ERR_ILSEQ:
+    case ERR_INVAL:
+        return ERR_NOENT;
+    default:
+        return err;
+    }
+}
+
+/* Finds /www of the app, its volume over its version's files. */
+static enum err find_directory(struct web *web) {
+    struct web_static *pages = &web->pages;
+    if (pages->path.length == 0) {
+        enum err err = buf_printf(&pages->path, "apps/%s/files/www", web->app->name);
+        if (err) {
+            return err;
+        }
+    }
+    struct ns_walk_result found = {0};
+    enum err err =
+        tree_walk(web->request, &pages->tree_walk, buf_str(&pages->path), NS_FOLLOW, &found);
+    if (err) {
+        return err;
+    }
+    err = found.place.file->type == FILE_DIRECTORY ? ns_new(found.place.file, &pages->pages)
+                                                   : ERR_NOENT;
+    ns_place_done(&found.place);
+    pages->path.length = 0;
+    if (!err) {
+        struct str path = web->path_info;
+        while (path.length > 0 && path.data[0] == '/') {
+            path.data++;
+            path.length--;
+        }
+        err = buf_append_str(&pages->path, path);
+    }
+    return err;
+}
+
+static enum err walk(struct web *web) {
+    struct web_static *pages = &web->pages;
+    struct ns_place root = ns_root(pages->pages);
+    enum err err = ERR_OK;
+    if (pages->path.length == 0) {
+        pages->found.place = root;
+        return ERR_OK;
+    }
+    err = ns_walk(&web->request->op, &pages->walk, pages->pages, &root, buf_str(&pages->path),
+                  NS_FOLLOW, &pages->found);
+    ns_place_done(&root);
+    return err;
+}
+
+/* A page of a directory has to be asked for with a slash at the end, or its relative links would
+ * lead elsewhere. */
+static enum err send_to_directory(struct web *web) {
+    return web_send_to(web, 301, web->path_info);
+}
+
+static void answer(struct web *web) {
+    struct web_static *pages = &web->pages;
+    pages->stage = STATIC_ANSWERED;
+    if (web_add_headers(web)) {
+        web_fail(web, 503, "the server is out of memory");
+        return;
+    }
+    const char *type = tree_content_type(str_base_name(buf_str(&pages->path)));
+    file_answer(&pages->answer, web->request, pages->opened, &pages->stat, type, true);
+}
+
+/* A directory was found: its index.html is wanted. */
+static enum err look_for_index(struct web *web) {
+    struct web_static *pages = &web->pages;
+    struct buf *path = &pages->path;
+    if (pages->is_index) {
+        return ERR_NOENT; /* index.html is a directory itself */
+    }
+    bool has_slash = path->length == 0 || path->data[path->length - 1] == '/';
+    ns_walk_done(&pages->walk);
+    ns_place_done(&pages->found.place);
+    pages->found = (struct ns_walk_result){0};
+    pages->is_index = true;
+    return buf_printf(path, "%sindex.html", has_slash ? "" : "/");
+}
+
+static enum err step_once(struct web *web) {
+    struct web_static *pages = &web->pages;
+    struct request *request = web->request;
+    enum err err = ERR_OK;
+    switch (pages->stage) {
+    case STATIC_DIRECTORY:
+        err = find_directory(web);
+        pages->stage = err ? pages->stage : STATIC_PATH;
+        return err;
+    case STATIC_PATH:
+    case STATIC_INDEX:
+        err = walk(web);
+        pages->stage = err ? pages->stage : STATIC_STAT;
+        return err;
+    case STATIC_STAT:
+        err = file_stat(&request->op, pages->found.place.file, &pages->stat);
+        if (err) {
+            return err;
+        }
+        if (pages->stat.type == FILE_DIRECTORY) {
+            pages->stage = STATIC_INDEX;
+            return look_for_index(web);
+        }
+        pages->stage = STATIC_OPEN;
+        return pages->stat.type == FILE_REGULAR ? ERR_OK : ERR_NOENT;
+    case STATIC_OPEN: {
+        struct str path = web->path_info;
+        bool has_slash = path.length > 0 && path.data[path.length - 1] == '/';
+        if (pages->is_index && !has_slash) {
+            pages->stage = STATIC_ANSWERED;
+            return send_to_directory(web);
+        }
+        err = file_open(&request->op, pages->found.place.file, OPEN_READ, &pages->opened);
+        if (!err) {
+            answer(web);
+        }
+        return err;
+    }
+    case STATIC_ANSWERED:
+        break;
+    }
+    return ERR_OK;
+}
+
+enum err web_static_step(struct web *web) {
+    struct web_static *pages = &web->pages;
+    if (pages->stage == STATIC_ANSWERED) {
+        file_answer_step(&pages->answer);
+        return ERR_OK;
+    }
+    enum err err = ERR_OK;
+    while (!err && pages->stage != STATIC_ANSWERED) {
+        err = step_once(web);
+    }
+    return as_missing(err);
+}
+
+void web_static_done(struct web *web) {
+    struct web_static *pages = &web->pages;
+    if (pages->opened) {
+        file_closed(pages->opened, OPEN_READ);
+        file_unref(pages->opened);
+    }
+    ns_walk_done(&pages->walk);
+    ns_place_done(&pages->found.place);
+    tree_walk_done(&pages->tree_walk);
+    ns_unref(pages->pages);
+    buf_done(&pages->path);
+    *pages = (struct web_static){0};
+}

@@ -1,0 +1,128 @@
+#include "run/run_parameters.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+static enum err add(struct run_parameters *parameters, const char *text, struct buf *message) {
+    struct str value = str_of(text);
+    struct str name = str_cut(&value, '=');
+    return run_parameters_add(parameters, name, value, message);
+}
+
+static void test_all_of_them(void **state) {
+    (void)state;
+    struct run_parameters parameters = {0};
+    struct run_request request;
+    static const char *const texts[] = {
+        "arg=one",
+        "arg=",
+        "arg=a=b",
+        "env=K=V",
+        "env=E=",
+        "tag=user:7",
+        "call=add",
+        "root=fresh",
+        "stderr=off",
+        "stdin=open",
+        "detach",
+        "keep=1m",
+        "ttl=1h",
+        "version=3",
+        "memory=1MiB",
+        "cpu=1s",
+        "wall=2s",
+        "output=1KiB",
+        "disk=5",
+        "open_files=9",
+        /* again: the first one counts */
+        "memory=2MiB",
+        "version=4",
+    };
+    for (size_t i = 0; i < ARRAY_LENGTH(texts); i++) {
+        assert_int_equal(add(&parameters, texts[i], NULL), ERR_OK);
+    }
+    run_parameters_request(&parameters, &request);
+    assert_true(request.has_arguments);
+    assert_int_equal(request.argument_count, 3);
+    assert_true(str_equal_text(request.arguments[0], "one"));
+    assert_int_equal(request.arguments[1].length, 0);
+    assert_true(str_equal_text(request.arguments[2], "a=b"));
+    assert_int_equal(request.environment_count, 2);
+    assert_true(str_equal_text(request.environment[0], "K=V"));
+    assert_int_equal(request.tag_count, 1);
+    assert_true(str_equal_text(request.call, "add"));
+    assert_true(str_equal_text(request.root, "fresh"));
+    assert_true(request.discard_stderr && request.stdin_open && request.detached);
+    assert_int_equal(request.keep_ns, 60 * NS_PER_S);
+    assert_int_equal(request.ttl_ns, 3600 * NS_PER_S);
+    assert_int_equal(parameters.version_number, 3);
+    assert_int_equal(request.limits.memory_bytes, MIB);
+    assert_int_equal(request.limits.cpu_ns, NS_PER_S);
+    assert_int_equal(request.limits.wall_ns, 2 * NS_PER_S);
+    assert_int_equal(request.limits.output_bytes, KIB);
+    assert_int_equal(request.limits.disk_bytes, 5);
+    assert_int_equal(request.limits.open_files, 9);
+    run_parameters_done(&parameters);
+    run_parameters_request(&parameters, &request);
+    assert_false(request.has_arguments);
+}
+
+static void test_not_valid(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        enum err err;
+        const char *message;
+    } wrong[] = {
+        {"memory=lots", ERR_INVAL, "memory='lots' is not valid; write it like memory=64MiB"},
+        {"cpu=0", ERR_INVAL, "cpu='0' is not valid; write it like cpu=500ms"},
+        {"wall=", ERR_INVAL, "wall='' is not valid; write it like wall=10s"},
+        {"env=X", ERR_INVAL, "env='X' is not KEY=VALUE"},
+        {"env==X", ERR_INVAL, "env='=X' is not KEY=VALUE"},
+        {"stderr=maybe", ERR_INVAL, "stderr is 'on' or 'off'"},
+        {"keep=x", ERR_INVAL, "keep='x' is not a time like 10m"},
+        {"ttl=0", ERR_INVAL, "ttl='0' is not a time like 1h"},
+        {"version=0", ERR_INVAL, "version='0' is no version's number"},
+        {"version=4294967296", ERR_INVAL, "version='4294967296' is no version's number"},
+        {"colour=red", ERR_NOENT, ""},
+        {"", ERR_NOENT, ""},
+    };
+    for (size_t i = 0; i < ARRAY_LENGTH(wrong); i++) {
+        struct run_parameters parameters = {0};
+        cleanup_buf struct buf message = {0};
+        assert_int_equal(add(&parameters, wrong[i].text, &message), wrong[i].err);
+        assert_string_equal(buf_text(&message), wrong[i].message);
+        run_parameters_done(&parameters);
+    }
+    for (size_t i = 0; run_parameters_name(i); i++) {
+        struct run_parameters parameters = {0};
+        struct str name = str_of(run_parameters_name(i));
+        assert_int_not_equal(run_parameters_add(&parameters, name, STR("1"), NULL), ERR_NOENT);
+        run_parameters_done(&parameters);
+    }
+}
+
+static void test_too_many(void **state) {
+    (void)state;
+    struct run_parameters parameters = {0};
+    cleanup_buf struct buf message = {0};
+    for (int i = 0; i < RUN_ARGUMENTS_MAX; i++) {
+        assert_int_equal(add(&parameters, "arg=x", NULL), ERR_OK);
+    }
+    assert_int_equal(add(&parameters, "arg=x", &message), ERR_2BIG);
+    assert_string_equal(buf_text(&message), "arguments: more than 4096");
+    run_parameters_done(&parameters);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_all_of_them),
+        cmocka_unit_test(test_not_valid),
+        cmocka_unit_test(test_too_many),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,135 @@
+/* A CGI program for tests of the web door: what it does is in its PATH_INFO. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+extern char **environ;
+
+static const char *variable(const char *name) {
+    const char *value = getenv(name);
+    return value ? value : "";
+}
+
+static void head(const char *type) {
+    printf("Content-Type: %s\r\n\r\n", type);
+}
+
+/* Until the test has made the file. */
+static void wait_for(const char *path) {
+    while (access(path, F_OK) != 0) {
+        usleep(1000);
+    }
+}
+
+static void make(const char *path) {
+    int descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    if (descriptor >= 0) {
+        close(descriptor);
+    }
+}
+
+static void copy_input(void) {
+    char data[65536];
+    size_t length;
+    while ((length = fread(data, 1, sizeof data, stdin)) > 0) {
+        fwrite(data, 1, length, stdout);
+    }
+}
+
+static void show_environment(int argc) {
+    head("text/plain");
+    printf("argc=%d\n", argc);
+    for (char **next = environ; *next; next++) {
+        printf("%s\n", *next);
+    }
+}
+
+static void count_input(void) {
+    unsigned long count = 0;
+    char data[65536];
+    size_t length;
+    while ((length = fread(data, 1, sizeof data, stdin)) > 0) {
+        count += length;
+    }
+    head("text/plain");
+    printf("%lu\n", count);
+}
+
+/* So many bytes. */
+static void flood(unsigned long count) {
+    static char data[65536];
+    memset(data, 'x', sizeof data);
+    head("application/octet-stream");
+    while (count > 0) {
+        size_t length = count < sizeof data ? count : sizeof data;
+        fwrite(data, 1, length, stdout);
+        count -= length;
+    }
+}
+
+static void events(void) {
+    head("text/event-stream");
+    printf("data: first\n\n");
+    fflush(stdout);
+    wait_for("/go");
+    printf("data: second\n\n");
+    fflush(stdout);
+    make("/done");
+}
+
+static void stop_in_the_middle(void) {
+    head("text/plain");
+    printf("half\n");
+    fflush(stdout);
+    wait_for("/go");
+    __builtin_trap();
+}
+
+int main(int argc, char **argv) {
+    const char *path = variable("PATH_INFO");
+    (void)argv;
+    if (strcmp(path, "/env") == 0) {
+        show_environment(argc);
+    } else if (strcmp(path, "/raw") == 0) { /* the request's body is the response, head and all */
+        copy_input();
+    } else if (strcmp(path, "/echo") == 0) {
+        head("text/plain");
+        copy_input();
+    } else if (strcmp(path, "/count") == 0) {
+        count_input();
+    } else if (strcmp(path, "/early") == 0) { /* its input is not read */
+        head("text/plain");
+        printf("early\n");
+    } else if (strcmp(path, "/flood") == 0) {
+        flood(strtoul(variable("QUERY_STRING"), NULL, 10));
+    } else if (strcmp(path, "/events") == 0) {
+        events();
+    } else if (strcmp(path, "/half") == 0) {
+        stop_in_the_middle();
+    } else if (strcmp(path, "/trap") == 0) {
+        fprintf(stderr, "a secret of the inside\n");
+        head("text/plain");
+        fflush(stdout);
+        __builtin_trap();
+    } else if (strcmp(path, "/exit") == 0) {
+        fprintf(stderr, "a secret of the inside\n");
+        return atoi(variable("QUERY_STRING"));
+    } else if (strcmp(path, "/spin") == 0) {
+        for (;;) {
+        }
+    } else if (strcmp(path, "/wait") == 0) {
+        make("/waits");
+        wait_for("/go");
+        head("text/plain");
+        printf("waited\n");
+    } else if (strcmp(path, "/tty") == 0) {
+        head("text/plain");
+        printf("%d\n", isatty(1));
+    } else {
+        head("text/plain");
+        printf("program: %s\n", path);
+    }
+    return 0;
+}

@@ -1,0 +1,736 @@
+"""The web door: apps' own pages, by CGI programs and files; who may see them; what goes wrong."""
+
+import io
+import os
+import re
+import socket
+import tarfile
+import textwrap
+import time
+
+import pytest
+
+from support.client import Client, chunks_of, parse_head, read_response
+
+SECRET = "a secret of the inside"
+
+
+def tar_of(files):
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            content = content.encode() if isinstance(content, str) else content
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return data.getvalue()
+
+
+@pytest.fixture(scope="module")
+def module(guests):
+    return guests.c("web")
+
+
+@pytest.fixture(scope="module")
+def app(server, module):
+    """The app `site`, public, with pages that its version brought."""
+    server.client.create("site", tar_of({
+        "app.wasm": module, "www/page.html": "<p>page", "www/docs/index.html": "<p>index",
+        "www/style.css": "p {}", "www/a b.txt": "blank", "hidden.txt": "hidden",
+    }), web="public")
+    return server.client
+
+
+@pytest.fixture
+def clean(app):
+    """Before and after: nothing that an earlier test has left in the volume."""
+    for name in ("go", "done", "waits"):
+        app.delete(f"/apps/site/files/{name}")
+    yield
+    app.put("/apps/site/files/go", b"")  # whoever still waits ends
+
+
+def web(client, path, body=None, method=None, headers=None, name="site"):
+    method = method or ("GET" if body is None else "POST")
+    return client.request(method, f"/web/{name}{path}", body, headers=headers)
+
+
+def raw(client, text, method="POST"):
+    """The answer that the program writes byte for byte."""
+    return web(client, "/raw", text, method)
+
+
+def environment(response):
+    return dict(line.split("=", 1) for line in response.text.splitlines())
+
+
+def log_of(client, name="site"):
+    return client.get(f"/apps/{name}/log").text
+
+
+def is_idle(client):
+    return re.search(r"^zasm_runs_running\S* 0$", client.get("/metrics").text, re.M)
+
+
+# --- what a program is told ----------------------------------------------------------------------
+
+
+def test_variables(app, server):
+    seen = environment(web(app, "/env?a=b&c=%41+d", headers={
+        "X-Two-Words": "x y", "User-Agent": "test", "Cookie": "a=1"}))
+    assert seen["argc"] == "1"  # no query in the arguments
+    for name, value in {
+            "GATEWAY_INTERFACE": "CGI/1.1", "REQUEST_METHOD": "GET", "SCRIPT_NAME": "/web/site",
+            "PATH_INFO": "/env", "QUERY_STRING": "a=b&c=%41+d", "SERVER_NAME": "127.0.0.1",
+            "SERVER_PORT": str(server.port), "SERVER_PROTOCOL": "HTTP/1.1",
+            "SERVER_SOFTWARE": "0asm", "REMOTE_ADDR": "127.0.0.1",
+            "REQUEST_URI": "/web/site/env?a=b&c=%41+d", "HTTP_X_TWO_WORDS": "x y",
+            "HTTP_USER_AGENT": "test", "HTTP_COOKIE": "a=1",
+            "HTTP_HOST": f"127.0.0.1:{server.port}"}.items():
+        assert seen[name] == value, name
+    assert "CONTENT_LENGTH" not in seen and "CONTENT_TYPE" not in seen
+
+
+def test_variables_of_a_body(app):
+    seen = environment(web(app, "/env", b"12345", headers={"Content-Type": "a/b"}))
+    assert seen["CONTENT_LENGTH"] == "5" and seen["CONTENT_TYPE"] == "a/b"
+    assert seen["REQUEST_METHOD"] == "POST"
+    seen = environment(web(app, "/env", b"", method="PUT"))
+    assert "CONTENT_LENGTH" not in seen and seen["REQUEST_METHOD"] == "PUT"
+
+
+def test_path_is_decoded(app):
+    assert web(app, "/%C3%A9%20x/../y%3F?q").text == "program: /y?\n"
+    assert web(app, "/%C3%A9%20x").text == "program: /é x\n"
+    assert web(app, "/a//b/./c").text == "program: /a/b/c\n"
+    assert web(app, "/a%2Fb").status == 400
+    assert web(app, "/%ff").status == 400
+    assert web(app, "/env?q=100%").status == 200  # the query is the program's
+
+
+@pytest.mark.parametrize("name", ["Proxy", "Proxy-Authorization", "Connection", "TE",
+                                  "X_Underscore", "X.Dot", "Transfer-Encoding-X!"])
+def test_headers_that_are_kept_back(app, name):
+    seen = environment(web(app, "/env", headers={name: "evil"}))
+    assert "evil" not in seen.values()
+
+
+def test_headers_of_one_name(app, server):
+    with app.connect() as connection:
+        connection.sendall(f"GET /web/site/env HTTP/1.1\r\nHost: {server.host}:{server.port}\r\n"
+                           "Accept: a/b\r\nCookie: a=1\r\naccept: c/d\r\nCOOKIE: b=2\r\n"
+                           "X-Empty:\r\nConnection: close\r\n\r\n".encode())
+        seen = environment(read_response(connection.makefile("rb")))
+    assert seen["HTTP_ACCEPT"] == "a/b, c/d" and seen["HTTP_COOKIE"] == "a=1; b=2"
+    assert seen["HTTP_X_EMPTY"] == ""
+
+
+def test_app_may_have_variables(app, module):
+    app.post("/create", module, query=[
+        ("name", "variables"), ("env", "KEY=1"), ("env", "REQUEST_METHOD=FAKE"),
+        ("env", "HTTP_PROXY=own")])
+    seen = environment(web(app, "/env", name="variables", headers={"Proxy": "evil"}))
+    assert seen["KEY"] == "1" and seen["REQUEST_METHOD"] == "GET" and seen["HTTP_PROXY"] == "own"
+
+
+def test_response_is_no_terminal(app):
+    assert web(app, "/tty").text == "0\n"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"])
+def test_any_method(app, method):
+    seen = environment(web(app, "/env", method=method))
+    assert seen["REQUEST_METHOD"] == method
+
+
+# --- bodies --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", [0, 1, 65536, 5 << 20])
+def test_body(app, length):
+    assert web(app, "/count", b"x" * length).text == f"{length}\n"
+    assert web(app, "/echo", b"y" * length).body == b"y" * length
+
+
+def chunked(body, piece):
+    pieces = [body[i:i + piece] for i in range(0, len(body), piece)]
+    return b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in pieces) + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("length", [0, 10, 3 << 20])
+def test_chunked_body_has_a_length(app, server, length):
+    for path, expected in (("/count", str(length)), ("/env", f"CONTENT_LENGTH={length}")):
+        with app.connect() as connection:
+            connection.sendall(f"POST /web/site{path} HTTP/1.1\r\nHost: {server.host}\r\n"
+                               "Transfer-Encoding: chunked\r\n\r\n".encode()
+                               + chunked(b"z" * length, 100000))
+            response = read_response(connection.makefile("rb"))
+        assert response.status == 200 and expected in response.text.splitlines(), response
+
+
+def test_chunked_body_has_a_limit(make_server, module):
+    server = make_server("--upload", "1MiB")
+    server.client.create("site", module)
+    with server.client.connect() as connection:
+        connection.sendall(f"POST /web/site/count HTTP/1.1\r\nHost: {server.host}\r\n"
+                           "Transfer-Encoding: chunked\r\n\r\n".encode()
+                           + chunked(b"z" * (2 << 20), 100000))
+        assert read_response(connection.makefile("rb")).status == 413
+
+
+def test_program_need_not_read_its_input(app):
+    response = web(app, "/early", b"x" * (4 << 20))
+    assert response.status == 200 and response.text == "early\n"
+
+
+def test_large_answer_is_not_kept(app, server, eventually):
+    """More than the limit of output, and than what memory may hold."""
+    size = 300 << 20
+    before = server.resident_bytes()
+    most = taken = 0
+    connection, stream = app.open("GET", f"/web/site/flood?{size}")
+    with connection, stream:
+        assert parse_head(stream)[0] == 200
+        for piece in chunks_of(stream):
+            taken += len(piece)
+            if taken % 16 == 0:
+                most = max(most, server.resident_bytes())
+    assert taken == size
+    assert most - before < 64 << 20 or server.is_sanitized()
+    eventually(lambda: is_idle(app))
+
+
+def test_answer_is_cut_while_the_body_comes(make_server, module):
+    """What can't be sent yet has the limit of output."""
+    server = make_server()
+    server.client.create("site", module, output="64KiB")
+    try:
+        assert web(server.client, "/echo", b"x" * (1 << 20)).status == 502
+    except ConnectionError:
+        pass  # a part of it was under way
+    assert "output limit" in log_of(server.client)
+
+
+def test_slow_reader_makes_the_program_wait(app, server, eventually):
+    connection, stream = app.open("GET", f"/web/site/flood?{1 << 30}")
+    with connection, stream:
+        run = eventually(lambda: [p for p in app.get("/proc", headers={
+            "Accept": "application/json"}).json() if p["name"].isdigit() and "waiting" in app.get(
+                f"/proc/{p['name']}/status").text])[0]["name"]
+        status = app.get(f"/proc/{run}/status").text
+        assert "app: site" in status, status
+    app.put(f"/proc/{run}/ctl", b"kill")
+    eventually(lambda: is_idle(app))
+
+
+# --- answers -------------------------------------------------------------------------------------
+
+
+def test_head_of_an_answer(app):
+    response = raw(app, b"Status: 404 Nope\nContent-Type: text/x\nX-One: 1\nSet-Cookie: a=b\n\nno")
+    assert response.status == 404 and response.body == b"no"
+    assert response.headers["content-type"] == "text/x" and response.headers["x-one"] == "1"
+    assert response.headers["set-cookie"] == "a=b"
+    assert response.headers["x-content-type-options"] == "nosniff"
+
+
+def test_headers_that_are_not_the_programs(app):
+    response = raw(app, b"Content-Type: text/plain\nConnection: close, x\nTransfer-Encoding: x\n"
+                        b"Date: never\nX-Content-Type-Options: sniff\nUpgrade: x\n\nbody")
+    assert response.body == b"body" and response.headers["content-length"] == "4"
+    assert response.headers["date"] != "never" and "upgrade" not in response.headers
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert "transfer-encoding" not in response.headers
+
+
+@pytest.mark.parametrize("text", [b"plain words\n", b"", b"Result: 42\n", b"<p>html", b"\n\nx",
+                                  b"a: b\nno head\n", b"\x00\xff", b"a: b\n\nbody"])
+def test_any_output_is_a_page(app, text):
+    response = raw(app, text)
+    assert response.status == 200 and response.body == text
+    assert response.headers["content-type"] == "text/plain; charset=utf-8"
+
+
+def test_status_without_a_body(app):
+    for status in (204, 304):
+        response = raw(app, b"Status: %d\nX-One: 1\n\nbody" % status)
+        assert response.status == status and response.headers["x-one"] == "1"
+        assert response.body == b""
+
+
+def test_length_of_the_program(app):
+    answer = b"Content-Type: text/plain\nContent-Length: %d\n\n0123456789"
+    assert raw(app, answer % 10).body == b"0123456789"
+    assert raw(app, answer % 4).body == b"0123"
+    assert raw(app, answer % 11).status == 502
+    assert raw(app, answer.replace(b"%d", b"x1") % ()).body == b"0123456789"
+    long = b"x" * 200000
+    assert raw(app, b"Content-Type: a/b\nContent-Length: 200000\n\n" + long).body == long
+    assert raw(app, b"Content-Type: a/b\nContent-Length: 100000\n\n" + long).body == long[:100000]
+    with pytest.raises(ConnectionError):
+        raw(app, b"Content-Type: a/b\nContent-Length: 200001\n\n" + long)
+
+
+def test_head(app):
+    response = web(app, "/echo", method="HEAD")
+    assert response.status == 200 and response.headers["content-type"] == "text/plain"
+    connection, stream = app.open("HEAD", "/web/site/flood?100000000")
+    with connection, stream:
+        assert parse_head(stream)[0] == 200 and stream.read() == b""
+
+
+@pytest.mark.parametrize("text", [
+    b"Content-Type: a/b\n", b"Content-Type: a/b\nno header\n\n", b"Status: 1000\n\n",
+    b"Status: 101 Switching Protocols\n\n", b"Status: ok\n\n", b"Location:\n\n",
+    b"Content-Type: a/b\nX: a\rb\n\n", b"Content-Type: a/b\nX: \x00\n\n",
+    b"Content-Type: a/b\n folded\n\n", b"Content-Type: a/b\nX Y: z\n\n",
+    b"Content-Type: a/b\nContent-Type: c/d\n\n", b"Content-Type: a/b\n: x\n\n",
+    b"Content-Type: a/b\n" + b"X: y\n" * 64 + b"\n",
+    b"Content-Type: a/b\nX: " + b"y" * 20000 + b"\n\n"])
+def test_broken_heads(app, text):
+    response = raw(app, text)
+    assert response.status == 502 and response.text.startswith("error: the program of this page")
+    number = re.search(r"run (\d+)\)", response.text)[1]
+    assert re.search(rf" {number} sys bad CGI response: ", log_of(app))
+    assert web(app, "/x").text == "program: /x\n"
+
+
+def test_largest_head(app):
+    """Beside a small request's head there is room for the largest; beside a large one it fails."""
+    fields = b"".join(b"X-%d: %s\n" % (i, b"y" * 240) for i in range(60))
+    answer = b"Content-Type: a/b\n" + fields + b"\nbody"
+    assert len(answer) < 16384
+    response = raw(app, answer)
+    assert response.status == 200 and response.body == b"body"
+    assert response.headers["x-59"] == "y" * 240
+    response = web(app, "/raw", answer, headers={f"X-{i}": "z" * 900 for i in range(30)})
+    assert response.status == 502
+
+
+# --- redirects -----------------------------------------------------------------------------------
+
+
+def test_redirects_of_clients(app):
+    response = raw(app, b"Location: https://example.org/x\n\n")
+    assert response.status == 302 and response.headers["location"] == "https://example.org/x"
+    response = raw(app, b"Status: 303 See Other\nLocation: /web/site/x\n\n")
+    assert response.status == 303 and response.headers["location"] == "/web/site/x"
+    response = raw(app, b"Location: //example.org/\n\n")
+    assert response.status == 302 and response.headers["location"] == "//example.org/"
+
+
+def test_local_redirects(app):
+    response = raw(app, b"Location: /web/site/other%20page?x=y\n\n")
+    assert response.status == 200 and response.text == "program: /other page\n"
+    seen = environment(raw(app, b"Location: /web/site/env?x=y\n\n"))
+    assert seen["REQUEST_METHOD"] == "GET" and seen["QUERY_STRING"] == "x=y"
+    assert seen["REQUEST_URI"] == "/web/site/env?x=y" and "CONTENT_LENGTH" not in seen
+    assert raw(app, b"Location: /web/site/page.html\n\n").text == "<p>page"
+
+
+@pytest.mark.parametrize("path", ["/apps", "/web/other/", "/web/site/../../apps", "/web/sitex/",
+                                  "/web/site/%2e%2e/other/", "/web/site"])
+def test_local_redirect_stays_in_the_app(app, path):
+    response = raw(app, f"Location: {path}\n\n".encode())
+    assert response.status == 302 and response.headers["location"] == path
+
+
+def test_local_redirects_end(app, guests):
+    app.create("circle", guests.c_text('#include <stdio.h>\nint main(void) {'
+                                       'printf("Location: /web/circle/\\n\\n"); return 0; }'))
+    response = web(app, "/", name="circle")
+    assert response.status == 502 and "redirects" in log_of(app, "circle")
+
+
+def test_name_without_a_slash(app):
+    response = web(app, "?a=b")
+    assert response.status == 308 and response.headers["location"] == "/web/site/?a=b"
+    assert web(app, "", b"x").text == "program: \n"
+
+
+# --- what goes wrong -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/trap", "/exit?3"])
+def test_failure_shows_nothing_of_the_inside(app, path):
+    response = web(app, path)
+    number = re.fullmatch(r"error: the program of this page failed \(run (\d+)\)\n",
+                          response.text)[1]
+    assert response.status == 502
+    log = app.get(f"/apps/site/log?run={number}").text
+    assert SECRET in log and "ended: " in log
+    for text in (SECRET, "unreachable", "wasm"):
+        assert text not in response.text
+
+
+def test_success_that_says_nothing(app):
+    response = web(app, "/exit?0")
+    assert response.status == 200 and response.body == b""
+
+
+def test_time_is_over(make_server, module):
+    server = make_server("--wall", "200ms")
+    server.client.create("site", module)
+    response = web(server.client, "/spin")
+    assert response.status == 504 and "in time" in response.text
+
+
+def test_library_has_no_pages(app):
+    app.create("library", b'(module (func (export "add") (result i32) i32.const 1))')
+    response = web(app, "/", name="library")
+    assert response.status == 502 and "_start" not in response.text
+    assert "no _start" in log_of(app, "library")
+
+
+def test_program_stops_in_the_middle(app, clean, eventually):
+    connection, stream = app.open("GET", "/web/site/half")
+    with connection, stream:
+        assert parse_head(stream)[0] == 200
+        pieces = chunks_of(stream)
+        assert next(pieces) == b"half\n"
+        app.put("/apps/site/files/go", b"")
+        with pytest.raises(ConnectionError):
+            list(pieces)
+    eventually(lambda: is_idle(app))
+
+
+def test_events(app, clean):
+    connection, stream = app.open("GET", "/web/site/events")
+    with connection, stream:
+        status, headers = parse_head(stream)
+        assert status == 200 and headers["content-type"] == "text/event-stream"
+        pieces = chunks_of(stream)
+        assert next(pieces) == b"data: first\n\n"
+        app.put("/apps/site/files/go", b"")
+        assert b"".join(pieces) == b"data: second\n\n"
+
+
+def test_client_leaves(app, clean, eventually):
+    """The program goes on."""
+    connection, stream = app.open("GET", "/web/site/events")
+    with connection, stream:
+        assert parse_head(stream)[0] == 200
+        assert next(chunks_of(stream)) == b"data: first\n\n"
+    app.put("/apps/site/files/go", b"")
+    eventually(lambda: app.get("/apps/site/files/done").status == 200)
+    eventually(lambda: is_idle(app))
+
+
+def test_client_leaves_before_the_answer(app, clean, eventually):
+    connection, stream = app.open("GET", "/web/site/wait")
+    with connection, stream:
+        eventually(lambda: app.get("/apps/site/files/waits").status == 200)
+    app.put("/apps/site/files/go", b"")
+    eventually(lambda: is_idle(app))
+    assert "client" not in log_of(app).splitlines()[-1]
+
+
+def test_client_leaves_in_its_request(app, clean, eventually):
+    """Half of a body is not taken for all of it."""
+    connection = app.connect()
+    connection.sendall(app.head("POST", "/web/site/count", headers={"Content-Length": "1000"})
+                       + b"x" * 10)
+    eventually(lambda: not is_idle(app))
+    connection.close()
+    eventually(lambda: is_idle(app))
+    assert "ended: client" in log_of(app).splitlines()[-1]
+
+
+def test_client_leaves_a_flood(app, eventually):
+    """Nobody takes it any more: it runs to its end."""
+    connection, stream = app.open("GET", f"/web/site/flood?{50 << 20}")
+    with connection, stream:
+        assert parse_head(stream)[0] == 200
+    eventually(lambda: is_idle(app))
+
+
+def test_too_many_visitors(make_server, module, eventually):
+    server = make_server()
+    client = server.client
+    client.create("site", module, web="public", max_runs="1", queue="1")
+    first, first_stream = client.open("GET", "/web/site/wait")
+    with first, first_stream:
+        eventually(lambda: client.get("/apps/site/files/waits").status == 200)
+        second, second_stream = client.open("GET", "/web/site/x")
+        with second, second_stream:
+            eventually(lambda: re.search(r"^zasm_runs_queued\S* 1$", client.get("/metrics").text,
+                                         re.M))
+            third = web(client, "/x")
+            assert third.status == 503 and third.headers["retry-after"], third
+            assert "too many visitors" in third.text
+            client.put("/apps/site/files/go", b"")
+            assert read_response(first_stream).text == "waited\n"
+            assert read_response(second_stream).text == "program: /x\n"
+
+
+def test_nothing_is_left(server, app, clean, eventually):
+    """Descriptors and runs after all kinds of ends."""
+    web(app, "/x")
+    eventually(lambda: is_idle(app))
+    before = server.descriptors()
+    for _ in range(20):
+        web(app, "/trap")
+        raw(app, b"Content-Type: a/b\nbroken")
+        web(app, "/page.html")
+        raw(app, b"Location: /web/site/page.html\n\n")
+        connection, stream = app.open("GET", "/web/site/flood?1000000")
+        with connection, stream:
+            parse_head(stream)
+        connection = app.connect()
+        connection.sendall(app.head("POST", "/web/site/count", headers={
+            "Content-Length": "1000"}) + b"x")
+        connection.close()
+        connection = app.connect()
+        connection.sendall(app.head("POST", "/web/site/count", headers={
+            "Transfer-Encoding": "chunked", "Content-Length": None}) + b"5\r\nhello\r\n")
+        connection.close()
+    eventually(lambda: is_idle(app))
+    eventually(lambda: server.descriptors() <= before)
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def test_files(app):
+    response = web(app, "/page.html")
+    assert response.status == 200 and response.text == "<p>page"
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert response.headers["etag"] and response.headers["cache-control"] == "no-cache"
+    assert web(app, "/style.css").headers["content-type"] == "text/css; charset=utf-8"
+    assert web(app, "/a%20b.txt").text == "blank"
+    head = web(app, "/page.html", method="HEAD")
+    assert head.status == 200 and head.headers["content-length"] == "7" and head.body == b""
+
+
+def test_files_that_are_known(app):
+    first = web(app, "/page.html")
+    for header, value in (("If-None-Match", first.headers["etag"]), ("If-None-Match", "*"),
+                          ("If-Modified-Since", first.headers["last-modified"])):
+        response = web(app, "/page.html", headers={header: value})
+        assert response.status == 304 and response.headers["etag"] == first.headers["etag"]
+    for header, value in (("If-None-Match", '"x"'), ("If-Modified-Since", "yesterday"),
+                      ("If-Modified-Since", "Sun, 06 Nov 1960 08:49:37 GMT")):
+        assert web(app, "/page.html", headers={header: value}).status == 200
+
+
+def test_ranges(app):
+    for header, status, body in (("bytes=0-2", 206, b"<p>"), ("bytes=3-", 206, b"page"),
+                                 ("bytes=-4", 206, b"page"), ("bytes=9-", 416, None),
+                                 ("bytes=0-1,3-4", 200, b"<p>page"), ("x", 200, b"<p>page")):
+        response = web(app, "/page.html", headers={"Range": header})
+        assert response.status == status and body in (None, response.body), header
+
+
+def test_index(app):
+    assert web(app, "/docs/").text == "<p>index"
+    response = web(app, "/docs?x=y")
+    assert response.status == 301 and response.headers["location"] == "/web/site/docs/?x=y"
+    assert web(app, "/").text == "program: /\n"
+
+
+def test_what_is_no_file_is_the_programs(app):
+    for path in ("/nothing", "/page.html/", "/page.html/x", "/docs/nothing", "/hidden.txt",
+                 "/www/page.html", "/" + "x" * 300):
+        assert web(app, path).text == f"program: {path}\n"
+    assert web(app, "/page.html", b"x").text == "program: /page.html\n"
+
+
+def test_volume_lies_over_the_version(app):
+    app.put("/apps/site/files/www/new.html", b"new")
+    assert web(app, "/new.html").text == "new"
+    app.put("/apps/site/files/www/style.css", b"changed")
+    assert web(app, "/style.css").text == "changed"
+    app.delete("/apps/site/files/www/style.css")
+    assert web(app, "/style.css").text == "program: /style.css\n"
+
+
+def test_links_do_not_lead_out_of_www(app, guests):
+    app.create("links", guests.c_text(
+        '#include <unistd.h>\n#include <sys/stat.h>\nint main(void) { mkdir("/www", 0755);'
+        ' symlink("../hidden", "/www/out"); symlink("in.txt", "/www/link");'
+        ' symlink("loop", "/www/loop"); return 0; }'))
+    app.put("/apps/links/files/hidden", b"hidden")
+    app.put("/apps/links/files/www/in.txt", b"inside")
+    app.run("links")
+    assert web(app, "/link", name="links").text == "inside"
+    assert web(app, "/out", name="links").text == ""
+    assert web(app, "/loop", name="links").text == ""
+
+
+# --- who may see it, and where -------------------------------------------------------------------
+
+
+def host(server, name):
+    return {"Host": f"{name}:{server.port}"}
+
+
+def test_host_names(app, server, module):
+    app.create("under_score", module)
+    for name in ("under_score.localhost", "under-score.localhost", "UNDER-Score.LocalHost"):
+        seen = environment(app.get("/env?q", headers=host(server, name)))
+        assert seen["SCRIPT_NAME"] == "" and seen["PATH_INFO"] == "/env", name
+        assert seen["SERVER_NAME"] == name and seen["REQUEST_URI"] == "/env?q"
+    response = app.get("/docs", headers=host(server, "site.localhost"))
+    assert response.status == 301 and response.headers["location"] == "/docs/"
+    response = app.get("//example.org/..//docs", headers=host(server, "site.localhost"))
+    assert response.headers["location"] == "/docs/"
+
+
+@pytest.mark.parametrize("path", ["/apps", "/", "/run?name=site", "/healthz", "/metrics", "/proc"])
+def test_host_name_has_no_control_door(app, server, path):
+    for method in ("GET", "POST", "DELETE"):
+        response = app.request(method, path, headers=host(server, "site.localhost"))
+        assert response.text == f"program: {path.split('?')[0]}\n"
+        response = app.request(method, path, headers=host(server, "nobody.localhost"))
+        assert response.status == 404
+        response = app.request(method, path, headers=host(server, "a.site.localhost"))
+        assert response.status == 404
+
+
+def test_sandbox(app, server):
+    """Below /web a page has no origin; by host name it has one of its own."""
+    for path in ("/x", "/page.html"):
+        policy = web(app, path).headers["content-security-policy"]
+        assert policy.startswith("sandbox ") and "allow-same-origin" not in policy
+        response = app.get(path, headers=host(server, "site.localhost"))
+        assert response.status == 200 and "content-security-policy" not in response.headers
+
+
+def test_domain(make_server, module):
+    server = make_server("--domain", "cloud.example")
+    server.client.create("site", module)
+    for name in ("site.cloud.example", "SITE.Cloud.Example", "site.localhost"):
+        assert server.client.get("/x", headers=host(server, name)).text == "program: /x\n"
+    assert server.client.get("/x", headers=host(server, "site.example")).status == 421
+    assert server.client.get("/apps", headers=host(server, "cloud.example")).status == 200
+
+
+FOREIGN = [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"},
+           {"Origin": "null"}, {"X-Forwarded-For": "192.0.2.1"}]
+
+
+@pytest.fixture(scope="module")
+def doors(server, module):
+    for who in ("off", "private", "public"):
+        server.client.create(f"door_{who}", module, web=who)
+    server.client.create("door_default", module)
+
+
+@pytest.mark.parametrize("headers", FOREIGN)
+def test_who_may(app, server, doors, headers):
+    for name in ("door_private", "door_default"):
+        assert web(app, "/x", name=name).status == 200
+        assert web(app, "/x", name=name, headers=headers).status == 403
+        by_host = {**headers, **host(server, f"{name}.localhost")}
+        assert app.get("/x", headers=by_host).status == 403
+    assert web(app, "/x", name="door_public", headers=headers).status == 200
+    assert app.get("/x", headers={**headers, "Host": "door-public.localhost"}).status == 200
+    assert web(app, "/x", name="door_off").status == 404
+    for name in ("door_off", "nobody", "BAD", "a.b"):
+        assert web(app, "/x", name=name).status == 404
+        assert web(app, "/x", name=name, headers=headers).status == 403  # tells nothing
+
+
+def test_own_origin(app, server, doors):
+    for name in ("door-private.localhost", "door_default.localhost"):
+        origin = {"Origin": f"http://{name}:{server.port}", "Sec-Fetch-Site": "same-origin"}
+        assert app.get("/x", headers={**host(server, name), **origin}).status == 200
+    response = web(app, "/x", name="door_private", headers={"Sec-Fetch-Site": "cross-site"})
+    assert "0asm open door_private" in response.text
+
+
+def test_foreign_host(app, doors):
+    assert web(app, "/x", name="door_private", headers={"Host": "evil.example"}).status == 421
+    assert web(app, "/x", name="door_public", headers={"Host": "evil.example"}).status == 200
+
+
+TOKEN = "zasm_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
+
+
+def test_tokens(make_server, module):
+    server = make_server(listen="0.0.0.0:0", environment={"ZASM_TOKEN": TOKEN})
+    client = Client("127.0.0.1", server.port)
+    token = {"Authorization": f"Bearer {TOKEN}"}
+    for name in ("private", "public"):
+        assert client.request("POST", f"/create?name={name}&web={name}", module,
+                              headers=token).status == 201
+    assert web(client, "/x", name="private").status == 401
+    assert web(client, "/x", name="nobody").status == 401
+    assert web(client, "/x", name="public").status == 200
+    for name in ("private", "public"):
+        seen = environment(web(client, "/env", name=name, headers=token))
+        assert "HTTP_AUTHORIZATION" not in seen and TOKEN not in str(seen)
+    seen = environment(web(client, "/env", name="public", headers={"Authorization": "Basic eDp5"}))
+    assert seen["HTTP_AUTHORIZATION"] == "Basic eDp5"
+
+
+def test_listener_of_the_web_door(make_server, module):
+    server = make_server("--web", "127.0.0.1:0")
+    server.client.create("site", module)
+    line = server.process.stdout.readline()
+    door = Client("127.0.0.1", int(re.match(r"web door on http://127.0.0.1:(\d+)$", line)[1]))
+    assert web(door, "/x").text == "program: /x\n"
+    assert door.get("/x", headers={"Host": "site.localhost"}).text == "program: /x\n"
+    for path in ("/", "/apps", "/run?name=site", "/healthz", "/metrics", "/web", "/web/",
+                 "/web/site/../../apps"):
+        for method in ("GET", "POST", "PUT", "DELETE"):
+            assert door.request(method, path).status == 404, path
+    assert server.stop() == 0
+
+
+def test_listener_for_strangers(make_server, module):
+    server = make_server("--web", "0.0.0.0:0")
+    server.client.create("private", module)
+    server.client.create("public", module, web="public")
+    door = Client("127.0.0.1", int(server.process.stdout.readline().rsplit(":", 1)[1]))
+    assert web(door, "/x", name="public").status == 200
+    assert web(door, "/x", name="private").status == 401
+    assert web(server.client, "/x", name="private").status == 200
+
+
+def test_behind_a_proxy(make_server, module):
+    server = make_server("--trust-proxy", "127.0.0.1", "--domain", "cloud.example",
+                         environment={"ZASM_TOKEN": TOKEN})
+    client = server.client
+    client.request("POST", "/create?name=site&web=public", module,
+                   headers={"Authorization": f"Bearer {TOKEN}"})
+    seen = environment(client.get("/env", headers={
+        "Host": "site.cloud.example", "X-Forwarded-Proto": "https",
+        "X-Forwarded-For": "192.0.2.9"}))
+    assert seen["HTTPS"] == "on" and seen["SERVER_PORT"] == "443"
+    assert seen["HTTP_X_FORWARDED_FOR"] == "192.0.2.9"
+
+
+# --- languages -----------------------------------------------------------------------------------
+
+
+def test_go(app, server, guests):
+    app.create("go_cgi", guests.go("cgi"), web="public")
+    response = web(app, "/a/b?x=y", b"hello", name="go_cgi", headers={
+        "Content-Type": "text/plain", "Cookie": "c=d"})
+    assert response.status == 200, response
+    assert response.text == (f"POST /web/go_cgi/a/b host={server.host}:{server.port} "
+                             "type=text/plain cookie=c=d length=5 body=hello\n")
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert web(app, "/?do=missing", name="go_cgi").status == 404
+    response = web(app, "/?do=redirect", name="go_cgi")
+    assert response.status == 303 and response.headers["location"] == "/elsewhere"
+    large = b"x" * (1 << 20)
+    assert web(app, "/", large, name="go_cgi").body.endswith(b"body=" + large + b"\n")
+
+
+def test_python(app, guests):
+    app.create("wsgi", tar_of({"app.wasm": guests.python(), "wsgi.py": textwrap.dedent("""
+        from wsgiref.handlers import CGIHandler
+
+        def page(environ, start_response):
+            body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            start_response("201 Created", [("Content-Type", "text/html"), ("X-Python", "yes")])
+            yield f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']} ".encode()
+            yield body
+
+        CGIHandler().run(page)
+        """)}), arg="/wsgi.py", web="public")
+    response = web(app, "/some/page?x=y", b"words", name="wsgi")
+    assert response.status == 201 and response.text == "POST /some/page words", response
+    assert response.headers["x-python"] == "yes"
