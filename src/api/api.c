@@ -141,6 +141,30 @@ void request_join_trace(struct request *request) {
     }
 }
 
+struct str request_second_component(const struct request *request) {
+    struct str rest = buf_str(&request->path);
+    str_cut(&rest, '/');
+    str_cut(&rest, '/');
+    return str_cut(&rest, '/');
+}
+
+bool request_find_app(struct request *request, struct app **ret_app) {
+    struct str name = request_second_component(request);
+    struct app *app = NULL;
+    enum err err = catalog_find(request->api->catalog, name, &app);
+    if (!err && app->owner_id != request->who.owner_id) {
+        app_unref(app);
+        err = ERR_NOENT;
+    }
+    if (err) {
+        request_fail_status(request, 404, "no app named '" STR_FORMAT "'; GET /apps lists them",
+                            STR_ARGS(name));
+        return false;
+    }
+    *ret_app = app;
+    return true;
+}
+
 struct str request_parameter(const struct request *request, const char *name) {
     const struct query_pair *pair = query_find(&request->query, name);
     return pair ? pair->value : (struct str){0};

@@ -139,6 +139,12 @@ bool request_accepts_trailers(const struct request *request);
  * for it from now on (request->who.traceparent). */
 void request_join_trace(struct request *request);
 
+/* The second component of the path: the app of "/apps/NAME/...". */
+struct str request_second_component(const struct request *request);
+/* That app as the request's owner sees it, a reference; answers 404 and returns false if there is
+ * none. */
+bool request_find_app(struct request *request, struct app **ret_app);
+
 /* Query parameters. */
 struct str request_parameter(const struct request *request, const char *name);
 bool request_has_parameter(const struct request *request, const char *name);

@@ -6,14 +6,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-/* The second component of the path: "/proc/7/log" gives "7". */
-static struct str second_component(const struct request *request) {
-    struct str rest = buf_str(&request->path);
-    str_cut(&rest, '/');
-    str_cut(&rest, '/');
-    return str_cut(&rest, '/');
-}
-
 /* ?from=N; answers 400 and returns false if it is no number. */
 static bool parse_from(struct request *request, uint64_t *ret_from) {
     const struct query_pair *from = query_find(&request->query, "from");
@@ -39,7 +31,7 @@ static void run_start_reading(struct request *request, unsigned streams, bool fo
     if (!request_check_parameters(request, run_parameters) || !parse_from(request, &from)) {
         return;
     }
-    struct str id_text = second_component(request);
+    struct str id_text = request_second_component(request);
     struct run *run = NULL;
     if (str_to_u64(id_text, &id) || runs_find(request->api->runs, id, &run)) {
         request_fail_status(request, 404,
@@ -240,10 +232,7 @@ static void app_log_start(struct request *request) {
         return;
     }
     struct app *app = NULL;
-    struct str name = second_component(request);
-    if (catalog_find(request->api->catalog, name, &app)) {
-        request_fail_status(request, 404, "no app named '" STR_FORMAT "'; GET /apps lists them",
-                            STR_ARGS(name));
+    if (!request_find_app(request, &app)) {
         return;
     }
     int64_t app_id = app->id;

@@ -26,6 +26,8 @@ const struct command commands[] = {
     ROW(pause, "ID...", "stop runs where they are"),
     ROW(resume, "ID...", "let paused runs go on"),
     ROW(env, "NAME [KEY[=VALUE]...] [--unset KEY]", "read and set an app's environment"),
+    ROW(secret, "NAME [KEY [--host HOST]...] [--unset KEY]",
+        "write an app's secrets; nothing reads them back"),
     ROW(ls, "APP:/DIR...", "list a directory of an app"),
     ROW(cat, "APP:/FILE...", "print files of an app"),
     ROW(cp, "[-r] SOURCE... TARGET", "copy files to, from and between apps"),

@@ -9,7 +9,7 @@
 /* clang-format off */
 #define COMMANDS(X)                                                                                \
     X(create) X(run) X(apps) X(show) X(open) X(ps) X(log) X(trace) X(kill) X(pause) X(resume)      \
-    X(env) X(ls) X(cat) X(cp) X(mv) X(rm) X(health)
+    X(env) X(secret) X(ls) X(cat) X(cp) X(mv) X(rm) X(health)
 /* clang-format on */
 
 #define COMMAND_DECLARE(name)                                                                      \

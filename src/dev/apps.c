@@ -18,6 +18,7 @@ static const struct apps_row app_rows[] = {
     {"info", &apps_text_dev, apps_text_info, FILE_REGULAR, FILE_SEEKABLE | FILE_READ_ONLY, true},
     {"log", &apps_log_dev, NULL, FILE_REGULAR, FILE_SEEKABLE | FILE_READ_ONLY, false},
     {"module", &apps_module_dev, NULL, FILE_REGULAR, FILE_SEEKABLE | FILE_READ_ONLY, false},
+    {"secrets", &apps_secrets_dev, NULL, FILE_DIRECTORY, 0, false},
     {"start", &apps_start_dev, NULL, FILE_CHARACTER_DEVICE, FILE_REWINDABLE, true},
     {"versions", &versions_dev, NULL, FILE_DIRECTORY, 0, false},
 };
@@ -265,13 +266,17 @@ static enum err walk_app(struct op *op, struct apps *apps, struct app *app, cons
     }
     size_t walked = 0;
     struct walk *walk;
-    if (!row->dev || (row->dev == &versions_dev && count > 1)) {
+    bool is_secret = row->dev == &apps_secrets_dev && count > 1;
+    if (!row->dev || is_secret || (row->dev == &versions_dev && count > 1)) {
         err = walk_begin(op, app, &walk);
         if (!err && !row->dev) {
             err = walk_files(walk, apps, names + 1, count - 1, ret_walked, ret_file);
             return err == ERR_PENDING ? err : op_finish(op, err);
         }
-        if (!err) {
+        if (!err && is_secret) {
+            err = apps_secret_walk(&walk->child, apps, app, names[1], ret_file);
+            walked = 1;
+        } else if (!err) {
             err = walk_versions(walk, apps, names + 1, count - 1, &walked, ret_file);
         }
         if (err == ERR_PENDING) {

@@ -1,7 +1,7 @@
 /* What the files of /apps share: apps.c has the root and finds what lies below an app, apps_text.c
  * the texts, apps_setting.c what can be written, apps_data.c the module and the log, apps_files.c
- * the app's files, apps_call.c and apps_start.c runs of it, apps_remove.c the end of an app. Layer:
- * ns, store; private. */
+ * the app's files, apps_call.c and apps_start.c runs of it, apps_secrets.c names of secrets,
+ * apps_remove.c the end of an app. Layer: ns, store; private. */
 #pragma once
 
 #include "dev/apps.h"
@@ -86,6 +86,12 @@ enum err apps_remove_variable(const struct apps_file *file, const void *argument
  * start once, then poll. */
 MUST_USE enum err apps_remove_start(struct op *op, struct apps *apps, const struct app *app);
 MUST_USE enum err apps_remove_poll(struct op *op);
+
+/* apps_secrets.c */
+extern const struct dev apps_secrets_dev;
+/* Polled. One of them, or NOENT. */
+MUST_USE enum err apps_secret_walk(struct op *op, struct apps *apps, const struct app *app,
+                                   struct str name, struct file **ret_file);
 
 /* apps_data.c */
 extern const struct dev apps_module_dev, apps_log_dev;
