@@ -22,6 +22,8 @@ enum {
 /* A plan that nobody has used for so long lets go of its volumes. */
 #define PLAN_AGE_MAX_NS (30 * NS_PER_S)
 
+_Static_assert(2 + VERSION_LAYERS_MAX <= UNION_LAYERS_MAX, "memory, a volume, a version's layers");
+
 /* What decides how a tree is built. */
 struct plan_key {
     int64_t app_id;
@@ -41,8 +43,8 @@ struct plan {
     struct list age; /* in tree->plans_by_age, the least recently used first */
     uint64_t used_ns;
 
-    struct file *root;      /* what all runs share; NULL: each has a union of its own */
-    struct file *layers[2]; /* then what lies below its memory, topmost first */
+    struct file *root; /* what all runs share; NULL: each has a union of its own */
+    struct file *layers[1 + VERSION_LAYERS_MAX]; /* then what is below its memory, topmost first */
     size_t layer_count;
     struct {
         char *path;
@@ -289,15 +291,16 @@ struct build {
     struct tree *tree;
     struct op child;
     struct plan *plan; /* not in the table yet */
-    size_t step;       /* 0: the writable volume, 1: the layer, then the mounts */
-    struct file *writable, *layer;
+    size_t step;       /* 0: the writable volume, then the version's layers, then the mounts */
+    struct file *layers[1 + VERSION_LAYERS_MAX]; /* topmost first: the writable one */
 };
 
 static void build_drop(struct op *op) {
     struct build *build = op->state;
     op_done(&build->child);
-    file_unref(build->writable);
-    file_unref(build->layer);
+    for (size_t i = 0; i < ARRAY_LENGTH(build->layers); i++) {
+        file_unref(build->layers[i]);
+    }
     if (build->plan) {
         plan_free(build->plan);
     }
@@ -381,17 +384,21 @@ static enum err open_writable(struct build *build, struct run *run, struct buf *
             note_shared(build, str_of(mode), volume);
         }
     }
-    return err ? err : take_volume(build->plan, volume, read_only, &build->writable);
+    return err ? err : take_volume(build->plan, volume, read_only, &build->layers[0]);
 }
 
-static enum err open_layer(struct build *build, struct run *run, struct buf *message) {
-    if (!run_version(run)->layer_id) {
+/* The id of the version's layer that comes as number `index`; 0: it has fewer. */
+static int64_t layer_id(const struct app_version *version, size_t index) {
+    return index == 0 ? version->layer_id : version->below_ids[index - 1];
+}
+
+static enum err open_layer(struct build *build, int64_t id, struct buf *message) {
+    if (!id) {
         return ERR_OK;
     }
     struct volume *volume;
-    enum err err = catalog_volume(&build->child, build->tree->catalog, run_version(run)->layer_id,
-                                  true, &volume, message);
-    return err ? err : take_volume(build->plan, volume, true, &build->layer);
+    enum err err = catalog_volume(&build->child, build->tree->catalog, id, true, &volume, message);
+    return err ? err : take_volume(build->plan, volume, true, &build->layers[build->step]);
 }
 
 static enum err open_mount(struct build *build, const struct app_mount *mount,
@@ -422,36 +429,35 @@ static enum err open_mount(struct build *build, const struct app_mount *mount,
 /* All volumes are open: what do runs see? */
 static enum err build_root(struct build *build) {
     struct plan *plan = build->plan;
-    struct file *layers[2] = {build->writable, build->layer};
-    size_t count = build->layer ? 2 : 1;
+    size_t count = 1;
+    while (count < ARRAY_LENGTH(build->layers) && build->layers[count]) {
+        count++;
+    }
     if (strcmp(plan->key.mode, "fresh") == 0) {
-        memcpy(plan->layers, layers, sizeof(layers));
+        memcpy(plan->layers, build->layers, sizeof(build->layers));
         plan->layer_count = count;
-        build->writable = build->layer = NULL;
+        memset(build->layers, 0, sizeof(build->layers));
         return ERR_OK;
     }
     if (count == 1) {
-        plan->root = STEAL(build->writable);
+        plan->root = STEAL(build->layers[0]);
         return ERR_OK;
     }
     bool writable = strcmp(plan->key.mode, "ro") != 0;
-    return union_new(layers, count, writable, &plan->root);
+    return union_new(build->layers, count, writable, &plan->root);
 }
 
 static enum err build_step(struct build *build, struct run *run, struct buf *message) {
     const struct app *app = run_app(run);
     enum err err = ERR_OK;
-    for (; !err && build->step < 2 + app->mount_count; build->step += err ? 0 : 1) {
-        switch (build->step) {
-        case 0:
+    const size_t before_mounts = ARRAY_LENGTH(build->layers);
+    for (; !err && build->step < before_mounts + app->mount_count; build->step += err ? 0 : 1) {
+        if (build->step == 0) {
             err = open_writable(build, run, message);
-            break;
-        case 1:
-            err = open_layer(build, run, message);
-            break;
-        default:
-            err = open_mount(build, &app->mounts[build->step - 2], message);
-            break;
+        } else if (build->step < before_mounts) {
+            err = open_layer(build, layer_id(run_version(run), build->step - 1), message);
+        } else {
+            err = open_mount(build, &app->mounts[build->step - before_mounts], message);
         }
     }
     return err ? err : build_root(build);

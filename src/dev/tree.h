@@ -1,8 +1,8 @@
 /* The tree that a run sees: what its version brought, its writable layer, and the mounts around it
  * (docs/tree/). Implements the hooks of run/run.h.
  *
- *   /        the app's volume over the version's layer; root=fresh: memory over both;
- *            root=ro: both, read-only; root=VOLUME: that volume over the layer, made when first
+ *   /        the app's volume over the version's layers; root=fresh: memory over both;
+ *            root=ro: both, read-only; root=VOLUME: that volume over the layers, made when first
  *            used, for a time (ttl=) or for good
  *   /tmp     in memory, the run's own
  *   /dev /env /proc /cloud    shared by all runs: what they show depends on who asks

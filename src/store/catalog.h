@@ -27,6 +27,9 @@
 struct catalog;
 struct app_life; /* the catalog's: counts the snapshots of an app */
 
+/* Layers of a version: its own and those below it, which came from other apps. */
+#define VERSION_LAYERS_MAX 5
+
 /* One version: what was uploaded, immutable. */
 struct app_version {
     uint32_t number; /* 1, 2, and so on: never used again */
@@ -34,9 +37,16 @@ struct app_version {
     uint64_t module_bytes;
     bool is_library;  /* no _start: needs call= */
     int64_t layer_id; /* the volume with its files; 0 = none */
-    uint64_t layer_files, layer_bytes;
-    uint64_t created_ns;   /* realtime */
-    char *unknown_imports; /* one a line, or NULL */
+    /* The layers below that one, topmost first, ended by 0. They belong to the layer: who has it
+     * has them. */
+    int64_t below_ids[VERSION_LAYERS_MAX];
+    uint64_t layer_files, layer_bytes; /* what was uploaded with it */
+    uint64_t created_ns;               /* realtime */
+    char *unknown_imports;             /* one a line, or NULL */
+    /* Where it came from. */
+    char from_name[APP_NAME_MAX + 1]; /* the app whose program it has; "" = it was uploaded */
+    uint32_t from_number;             /* and its version */
+    uint32_t rollback_number;         /* it is this older version of its own app again; 0 = none */
 };
 
 /* A snapshot of an app. Immutable; strings owned by it. */
@@ -96,14 +106,15 @@ struct app_change {
     bool create_only;           /* EXIST if it is there */
     bool update_only;           /* NOENT if it is not */
     bool has_version;           /* a new version: the following are set. A new app needs one. */
-    struct app_version version; /* number and created_ns are given by the catalog, layer_id too
-                                   unless it is that of a version that exists; unknown_imports is
-                                   copied */
+    struct app_version version; /* number, created_ns and below_ids are given by the catalog,
+                                   layer_id too unless it is that of a version that exists;
+                                   unknown_imports is copied */
     struct str module_temporary_path; /* from catalog_temporary_path, complete; becomes
                                          modules/SHA256.wasm. Length 0: the module of an existing
                                          version, NOENT if it is none. */
     struct str layer_temporary_path;  /* a volume database that is closed, or length 0; becomes the
-                                         layer's */
+                                         layer's, above the one that version.layer_id names. 2BIG:
+                                         that would be more than VERSION_LAYERS_MAX. */
     const json_t *config;   /* the whole new configuration, checked and brought into canonical form
                                here; NULL = unchanged */
     uint64_t if_generation; /* with if_id: STALE unless the app is this one and at this generation;
@@ -121,10 +132,17 @@ MUST_USE enum err catalog_remove(struct op *op, struct catalog *catalog, struct 
 /* Polled. A new name for an app: NOENT, EXIST, INVAL (not a name). */
 MUST_USE enum err catalog_rename(struct op *op, struct catalog *catalog, struct str old_name,
                                  struct str new_name);
-/* Polled. The module and layer of an older version become the current ones, under a new number.
- * NOENT: the message says whether it is the app or the version that is missing. */
+/* Polled. The module and layers of an older version become the current ones, under a new number;
+ * `number` 0: of the one before the current. NOENT: the message says whether it is the app or the
+ * version that is missing. */
 MUST_USE enum err catalog_rollback(struct op *op, struct catalog *catalog, struct str name,
                                    uint32_t number, struct app **ret_app, struct buf *message);
+
+/* Polled. Removes an older version, with what nobody else uses. A run of it that has not begun yet
+ * fails. NOENT; BUSY: it is the current one. */
+MUST_USE enum err catalog_remove_version(struct op *op, struct catalog *catalog,
+                                         const struct app *app, uint32_t number,
+                                         struct buf *message);
 
 /* Polled. All versions of an app, newest first: the caller's, for app_versions_free. */
 MUST_USE enum err catalog_versions(struct op *op, struct catalog *catalog, const struct app *app,

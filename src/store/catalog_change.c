@@ -16,7 +16,7 @@ struct change_work {
 
     char name[APP_NAME_MAX + 1], key[APP_NAME_MAX + 1];
     char new_name[APP_NAME_MAX + 1], new_key[APP_NAME_MAX + 1]; /* rename */
-    uint32_t number;                                            /* rollback */
+    uint32_t number;                                            /* of a version */
     int64_t owner_id;
     bool create_only, update_only, has_version;
     struct app_version version; /* unknown_imports is owned */
@@ -38,15 +38,6 @@ struct change_work {
     bool created;
     struct buf message;
 };
-
-void catalog_doomed_free(struct catalog_doomed *doomed) {
-    if (doomed) {
-        app_life_unref(doomed->life);
-        free(doomed->modules);
-        free(doomed->volumes);
-        free(doomed);
-    }
-}
 
 static void work_free(struct change_work *work) {
     if (work) {
@@ -103,10 +94,12 @@ static enum err do_change(struct change_work *work) {
         if (work->doomed) {
             list_append(&catalog->doomed, &work->doomed->link);
         }
+        work->app = work->new ? app_ref(work->new) : NULL;
         if (work->old != work->new) {
             catalog_publish(catalog, work->old, work->new);
+        } else {
+            app_unref(work->new);
         }
-        work->app = work->new ? app_ref(work->new) : NULL;
     }
     work->new = NULL;
     catalog_unlock(&catalog->db_mutex);
@@ -216,7 +209,41 @@ static enum err insert_version(struct change_work *work, int64_t app_id,
         (int64_t)version->layer_bytes, (int64_t)clock_realtime_ns(), version->layer_id,
         str_of(imports));
     err = err ? err : catalog_db_err(db, sqlite3_step(statement));
-    return err ? err : catalog_db_seal(db, "version", sqlite3_last_insert_rowid(db));
+    int64_t id = sqlite3_last_insert_rowid(db);
+    err = err ? err : catalog_db_seal(db, "version", id);
+    if (err || (!version->from_name[0] && !version->rollback_number)) {
+        return err;
+    }
+    err = catalog_db_run(db,
+                         "INSERT INTO origin (id, name, number, rollback)"
+                         " VALUES (?, nullif(?, ''), nullif(?, 0), nullif(?, 0))",
+                         "itii", id, str_of(version->from_name), (int64_t)version->from_number,
+                         (int64_t)version->rollback_number);
+    return err ? err : catalog_db_seal(db, "origin", id);
+}
+
+/* A new layer in place of the version's, which then lies below it. */
+static enum err insert_layer(struct change_work *work, struct app_version *version) {
+    sqlite3 *db = work->catalog->db;
+    int64_t below = version->layer_id;
+    size_t count = below != 0;
+    enum err err = catalog_db_below(db, below, version->below_ids);
+    for (size_t i = 0; i < VERSION_LAYERS_MAX && version->below_ids[i]; i++) {
+        count++;
+    }
+    if (!err && count >= VERSION_LAYERS_MAX) {
+        return buf_fail(&work->message, ERR_2BIG,
+                        "this version would lie on the files of %zu others, %d are the most: make "
+                        "one that has them all",
+                        count, VERSION_LAYERS_MAX - 1);
+    }
+    err = err ? err : insert_volume(work, "layer", &version->layer_id);
+    if (!err && below) {
+        err = catalog_db_run(db, "INSERT INTO layer (id, below) VALUES (?, ?)", "ii",
+                             version->layer_id, below);
+        err = err ? err : catalog_db_seal(db, "layer", version->layer_id);
+    }
+    return err;
 }
 
 /* Brings the files of a new version to their places; `version` gets its layer. */
@@ -241,19 +268,20 @@ static enum err place_files(struct change_work *work, struct app_version *versio
     if (err) {
         return err;
     }
-    if (work->layer_path.length) {
-        err = insert_volume(work, "layer", &version->layer_id);
-        if (!err) {
-            snprintf(name, sizeof name, "%lld.db", (long long)version->layer_id);
-            work->layer_moved = version->layer_id;
-            err = catalog_file_move(catalog, buf_text(&work->layer_path), "volumes", name);
-        }
-    } else if (version->layer_id) {
+    if (version->layer_id) {
         int64_t one;
         err = catalog_db_number(catalog->db, &one, "SELECT 1 FROM version WHERE layer = ? LIMIT 1",
                                 "i", version->layer_id);
         if (err == ERR_NOENT) {
             return buf_fail(&work->message, err, "the layer of this version is not there");
+        }
+    }
+    if (!err && work->layer_path.length) {
+        err = insert_layer(work, version);
+        if (!err) {
+            snprintf(name, sizeof name, "%lld.db", (long long)version->layer_id);
+            work->layer_moved = version->layer_id;
+            err = catalog_file_move(catalog, buf_text(&work->layer_path), "volumes", name);
         }
     }
     return err;
@@ -368,6 +396,12 @@ enum err catalog_apply(struct op *op, struct catalog *catalog, const struct app_
     return start(op, work);
 }
 
+static enum err fail_no_version(struct change_work *work) {
+    return buf_fail(&work->message, ERR_NOENT,
+                    "'%s' has no version %u; GET /apps/%s/versions lists them", work->old->name,
+                    work->number, work->old->name);
+}
+
 static enum err change_rollback(struct change_work *work) {
     struct app_version version = {0};
     uint32_t number = 0;
@@ -376,22 +410,31 @@ static enum err change_rollback(struct change_work *work) {
                         work->name);
     }
     cleanup_statement sqlite3_stmt *row = NULL;
+    int64_t current = work->old->version.number;
     enum err err = catalog_db_prepare(work->catalog->db, &row,
-                                      "SELECT * FROM version WHERE app = ? AND number = ?", "ii",
-                                      work->old->id, (int64_t)work->number);
+                                      "SELECT * FROM version WHERE app = ? AND"
+                                      " (number = ? OR (? = 0 AND number < ?))"
+                                      " ORDER BY number DESC LIMIT 1",
+                                      "iiii", work->old->id, (int64_t)work->number,
+                                      (int64_t)work->number, current);
     if (err) {
         return err;
     }
     int result = sqlite3_step(row);
-    if (result == SQLITE_DONE) {
+    if (result == SQLITE_DONE && work->number == 0) {
         return buf_fail(&work->message, ERR_NOENT,
-                        "'%s' has no version %u; GET /apps/%s/versions lists them", work->old->name,
-                        work->number, work->old->name);
+                        "'%s' has no version before %lld; GET /apps/%s/versions lists them",
+                        work->old->name, (long long)current, work->old->name);
+    }
+    if (result == SQLITE_DONE) {
+        return fail_no_version(work);
     }
     err = catalog_db_err(work->catalog->db, result);
     err = err ? err : catalog_db_version(row, 0, &version);
     err = err ? err : next_number(work, &number);
     if (!err) {
+        version.rollback_number =
+            version.rollback_number ? version.rollback_number : version.number;
         version.number = number;
         err = insert_version(work, work->old->id, &version);
     }
@@ -458,65 +501,23 @@ enum err catalog_rename(struct op *op, struct catalog *catalog, struct str old_n
     return start(op, work);
 }
 
-/* What the app has: its volume, and every module and layer of its versions. */
-static enum err collect_doomed(struct change_work *work, struct catalog_doomed *doomed) {
-    cleanup_statement sqlite3_stmt *row = NULL;
-    int64_t count = 0;
-    sqlite3 *db = work->catalog->db;
-    int64_t id = work->old->id;
-    enum err err =
-        catalog_db_number(db, &count, "SELECT count(*) FROM version WHERE app = ?", "i", id);
-    err = err ? err
-              : catalog_db_prepare(db, &row, "SELECT module, layer FROM version WHERE app = ?", "i",
-                                   id);
-    if (err) {
-        return err;
-    }
-    doomed->modules = calloc((size_t)count + 1, sizeof *doomed->modules);
-    doomed->volumes = calloc((size_t)count + 1, sizeof *doomed->volumes);
-    if (!doomed->modules || !doomed->volumes) {
-        return ERR_NOMEM;
-    }
-    doomed->volumes[doomed->volume_count++] = work->old->volume_id;
-    int result;
-    while ((result = sqlite3_step(row)) == SQLITE_ROW && doomed->module_count < (size_t)count) {
-        const void *module = sqlite3_column_blob(row, 0);
-        if (!module || sqlite3_column_bytes(row, 0) != SHA256_SIZE) {
-            return ERR_IO;
-        }
-        memcpy(doomed->modules[doomed->module_count++], module, SHA256_SIZE);
-        int64_t layer = sqlite3_column_int64(row, 1);
-        if (layer) {
-            doomed->volumes[doomed->volume_count++] = layer;
-        }
-    }
-    return catalog_db_err(db, result);
-}
-
 static enum err change_remove(struct change_work *work) {
     sqlite3 *db = work->catalog->db;
-    struct app *old = work->old;
+    const struct app *old = work->old;
     if (!old) {
         return ERR_NOENT;
     }
-    struct catalog_doomed *doomed = calloc(1, sizeof *doomed);
-    if (!doomed) {
-        return ERR_NOMEM;
-    }
-    list_init(&doomed->link);
-    doomed->life = old->life;
-    atomic_fetch_add_explicit(&old->life->references, 1, memory_order_relaxed);
-    work->doomed = doomed;
-    enum err err = collect_doomed(work, doomed);
+    enum err err = catalog_doomed_new(db, old, 0, &work->doomed);
+    err = err ? err
+              : catalog_db_run(db,
+                               "DELETE FROM origin WHERE id IN"
+                               " (SELECT id FROM version WHERE app = ?)",
+                               "i", old->id);
     err = err ? err : catalog_db_run(db, "DELETE FROM version WHERE app = ?", "i", old->id);
     err = err ? err : catalog_db_run(db, "DELETE FROM secret WHERE app = ?", "i", old->id);
     err = err ? err : catalog_db_run(db, "DELETE FROM app WHERE id = ?", "i", old->id);
     err = err ? err : catalog_db_run(db, "DELETE FROM volume WHERE id = ?", "i", old->volume_id);
-    return err ? err
-               : catalog_db_run(db,
-                                "DELETE FROM volume WHERE kind = 'layer' AND id NOT IN"
-                                " (SELECT layer FROM version WHERE layer IS NOT NULL)",
-                                "");
+    return err ? err : catalog_delete_unused_layers(db);
 }
 
 enum err catalog_remove(struct op *op, struct catalog *catalog, struct str name) {
@@ -530,56 +531,43 @@ enum err catalog_remove(struct op *op, struct catalog *catalog, struct str name)
     return work ? start(op, work) : ERR_NOMEM;
 }
 
-/* What removed apps left */
-
-static bool is_layer_wanted(const struct catalog *catalog, int64_t volume_id,
-                            const struct catalog_doomed *but) {
-    int64_t one;
-    if (catalog_db_number(catalog->db, &one, "SELECT 1 FROM volume WHERE id = ?", "i", volume_id) !=
-        ERR_NOENT) {
-        return true;
+static enum err change_remove_version(struct change_work *work) {
+    sqlite3 *db = work->catalog->db;
+    struct app *old = work->old;
+    if (!old || old->id != work->if_id) {
+        return buf_fail(&work->message, ERR_NOENT, "no app named '%s'; GET /apps lists them",
+                        work->name);
     }
-    LIST_FOR_EACH (node, &catalog->doomed) {
-        const struct catalog_doomed *doomed = CONTAINER_OF(node, struct catalog_doomed, link);
-        for (size_t i = 0; doomed != but && i < doomed->volume_count; i++) {
-            if (doomed->volumes[i] == volume_id) {
-                return true;
-            }
-        }
+    if (work->number == old->version.number) {
+        return buf_fail(&work->message, ERR_BUSY,
+                        "version %u of '%s' is the current one: roll back to another one first, or "
+                        "remove the app",
+                        work->number, old->name);
     }
-    return false;
+    int64_t id = 0;
+    enum err err = catalog_db_number(db, &id, "SELECT id FROM version WHERE app = ? AND number = ?",
+                                     "ii", old->id, (int64_t)work->number);
+    if (err == ERR_NOENT) {
+        return fail_no_version(work);
+    }
+    err = err ? err : catalog_doomed_new(db, old, work->number, &work->doomed);
+    err = err ? err : catalog_db_run(db, "DELETE FROM origin WHERE id = ?", "i", id);
+    err = err ? err : catalog_db_run(db, "DELETE FROM version WHERE id = ?", "i", id);
+    err = err ? err : catalog_delete_unused_layers(db);
+    work->new = app_ref(old); /* it is as it was */
+    return err;
 }
 
-/* True when nothing of it is left. */
-static bool sweep_one(struct catalog *catalog, struct catalog_doomed *doomed) {
-    if (doomed->life &&
-        atomic_load_explicit(&doomed->life->references, memory_order_acquire) != 1) {
-        return false;
+enum err catalog_remove_version(struct op *op, struct catalog *catalog, const struct app *app,
+                                uint32_t number, struct buf *message) {
+    if (op->state) {
+        return finish(op, NULL, NULL, message);
     }
-    size_t left = 0;
-    for (size_t i = 0; i < doomed->volume_count; i++) {
-        int64_t id = doomed->volumes[i];
-        if (!is_layer_wanted(catalog, id, doomed) &&
-            catalog_volume_remove(catalog, id) == ERR_BUSY) {
-            doomed->volumes[left++] = id;
-        }
+    struct change_work *work = work_new(catalog, op, str_of(app->name), change_remove_version);
+    if (!work) {
+        return buf_fail(message, ERR_NOMEM, "out of memory");
     }
-    doomed->volume_count = left;
-    for (size_t i = 0; i < doomed->module_count; i++) {
-        catalog_module_drop(catalog, doomed->modules[i], doomed);
-    }
-    doomed->module_count = 0;
-    return left == 0;
-}
-
-void catalog_sweep_doomed(struct catalog *catalog) {
-    catalog_lock(&catalog->db_mutex);
-    LIST_FOR_EACH_SAFE (node, &catalog->doomed) {
-        struct catalog_doomed *doomed = CONTAINER_OF(node, struct catalog_doomed, link);
-        if (sweep_one(catalog, doomed)) {
-            list_remove(&doomed->link);
-            catalog_doomed_free(doomed);
-        }
-    }
-    catalog_unlock(&catalog->db_mutex);
+    work->number = number;
+    work->if_id = app->id;
+    return start(op, work);
 }

@@ -5,6 +5,7 @@
  *   catalog_row.c      from its rows to snapshots
  *   catalog_files.c    the state directory: paths, lock, what is left over
  *   catalog_change.c   changes of apps
+ *   catalog_doomed.c   what was removed and may still be in use
  *   catalog_query.c    versions, hashes of compiled code
  *   catalog_secret.c   secrets (secret.h)
  *   catalog_volume.c   open volumes
@@ -25,10 +26,13 @@ struct app_life {
     atomic_uint references; /* snapshots, and the catalog while it waits for them to go */
 };
 
-/* An app or a shared volume was removed: what may go when nobody has it any more. */
+/* An app, a version of one, or a shared volume was removed: what may go when nobody has it any
+ * more.
+ */
 struct catalog_doomed {
     struct list link;
-    struct app_life *life; /* a reference; NULL: of a volume */
+    struct app_life *life; /* a reference: nothing goes while somebody has a snapshot of the app;
+                              NULL for a version and a volume */
     uint8_t (*modules)[SHA256_SIZE];
     size_t module_count;
     int64_t *volumes;
@@ -123,8 +127,12 @@ MUST_USE enum err catalog_db_each_app(struct catalog *catalog,
 /* The snapshot of one app, with the life of `old` if that is not NULL. NOENT. */
 MUST_USE enum err catalog_db_app(struct catalog *catalog, int64_t app_id, struct app *old,
                                  struct app **ret_app, struct buf *message);
-/* The version in the columns from `first` on. Owned: unknown_imports. */
+/* The version in the columns from `first` on, with what other tables say of it. Owned:
+ * unknown_imports. */
 MUST_USE enum err catalog_db_version(sqlite3_stmt *row, int first, struct app_version *ret_version);
+/* The layers below a layer, ended by 0. */
+MUST_USE enum err catalog_db_below(sqlite3 *db, int64_t layer_id,
+                                   int64_t ret_below_ids[VERSION_LAYERS_MAX]);
 
 /* catalog_files.c */
 
@@ -210,9 +218,16 @@ MUST_USE enum err catalog_ids_reserve(struct catalog *catalog);
 /* Gives back what is left of the block, when nobody takes ids any more. Blocking. */
 void catalog_ids_give_back(struct catalog *catalog);
 
-/* catalog_change.c: removes what nobody has any more. db_mutex must not be held. Blocking. */
-void catalog_sweep_doomed(struct catalog *catalog);
+/* catalog_doomed.c */
+
+/* What an app, or one version of it, has: its rows are still there. db_mutex. */
+MUST_USE enum err catalog_doomed_new(sqlite3 *db, const struct app *app, uint32_t number,
+                                     struct catalog_doomed **ret_doomed);
 void catalog_doomed_free(struct catalog_doomed *doomed);
+/* Deletes the rows of layers that no version has any more. db_mutex. */
+MUST_USE enum err catalog_delete_unused_layers(sqlite3 *db);
+/* Removes what nobody has any more. db_mutex must not be held. Blocking. */
+void catalog_sweep_doomed(struct catalog *catalog);
 
 /* All that the keeper does once a second. */
 void catalog_sweep(struct catalog *catalog);

@@ -38,9 +38,61 @@ enum {
     A_SEAL,
 };
 _Static_assert(A_SEAL + 1 == APP_COLUMNS, "columns of app");
+enum { L_ID, L_BELOW, L_SEAL, LAYER_COLUMNS };
+enum { O_ID, O_NAME, O_NUMBER, O_ROLLBACK, O_SEAL, ORIGIN_COLUMNS };
 
 static uint64_t column_u64(sqlite3_stmt *row, int column) {
     return (uint64_t)sqlite3_column_int64(row, column);
+}
+
+enum err catalog_db_below(sqlite3 *db, int64_t layer_id,
+                          int64_t ret_below_ids[VERSION_LAYERS_MAX]) {
+    cleanup_statement sqlite3_stmt *row = NULL;
+    int64_t ids[VERSION_LAYERS_MAX] = {0};
+    enum err err =
+        layer_id ? catalog_db_prepare(db, &row, "SELECT * FROM layer WHERE id = ?", "") : ERR_OK;
+    for (size_t count = 0; !err && layer_id; count++) {
+        sqlite3_bind_int64(row, 1, layer_id);
+        int result = sqlite3_step(row);
+        if (result != SQLITE_ROW) {
+            err = catalog_db_err(db, result);
+            break;
+        }
+        err = catalog_db_check_seal(row, "layer", 0, LAYER_COLUMNS);
+        layer_id = sqlite3_column_int64(row, L_BELOW);
+        if (count == VERSION_LAYERS_MAX - 1) { /* the last one is the 0 */
+            return ERR_IO;
+        }
+        ids[count] = layer_id;
+        sqlite3_reset(row);
+    }
+    if (!err) {
+        memcpy(ret_below_ids, ids, sizeof ids);
+    }
+    return err;
+}
+
+static enum err load_origin(sqlite3 *db, int64_t version_id, struct app_version *version) {
+    cleanup_statement sqlite3_stmt *row = NULL;
+    enum err err =
+        catalog_db_prepare(db, &row, "SELECT * FROM origin WHERE id = ?", "i", version_id);
+    int result = err ? SQLITE_ERROR : sqlite3_step(row);
+    if (err || result == SQLITE_DONE) {
+        return err;
+    }
+    err = catalog_db_err(db, result);
+    err = err ? err : catalog_db_check_seal(row, "origin", 0, ORIGIN_COLUMNS);
+    const char *name = err ? NULL : (const char *)sqlite3_column_text(row, O_NAME);
+    int64_t number = sqlite3_column_int64(row, O_NUMBER);
+    int64_t rollback = sqlite3_column_int64(row, O_ROLLBACK);
+    if (err || number < 0 || number > UINT32_MAX || rollback < 0 || rollback > UINT32_MAX ||
+        (name && app_name_check(str_of(name), NULL))) {
+        return err ? err : ERR_IO;
+    }
+    snprintf(version->from_name, sizeof version->from_name, "%s", name ? name : "");
+    version->from_number = (uint32_t)number;
+    version->rollback_number = (uint32_t)rollback;
+    return ERR_OK;
 }
 
 enum err catalog_db_version(sqlite3_stmt *row, int first, struct app_version *ret_version) {
@@ -64,6 +116,12 @@ enum err catalog_db_version(sqlite3_stmt *row, int first, struct app_version *re
         .created_ns = column_u64(row, first + V_CREATED),
     };
     memcpy(version.module_sha256, module, SHA256_SIZE);
+    sqlite3 *db = sqlite3_db_handle(row);
+    err = catalog_db_below(db, version.layer_id, version.below_ids);
+    err = err ? err : load_origin(db, sqlite3_column_int64(row, first + V_ID), &version);
+    if (err) {
+        return err;
+    }
     if (sqlite3_column_type(row, first + V_UNKNOWN_IMPORTS) == SQLITE_TEXT) {
         const char *text = (const char *)sqlite3_column_text(row, first + V_UNKNOWN_IMPORTS);
         version.unknown_imports = text ? strdup(text) : NULL;

@@ -106,6 +106,138 @@ static void test_conditions(void **state) {
     catalog_free(catalog);
 }
 
+/* A version with the program of another one, and files of its own unless `layer` is NULL. */
+static enum err upload_from(struct catalog *catalog, const char *name, const struct app *from,
+                            const char *layer, struct app **ret_app) {
+    cleanup_buf struct buf layer_path = {0};
+    cleanup_buf struct buf message = {0};
+    struct app_change change = {
+        .name = str_of(name), .has_version = true, .version = from->version};
+    (void)snprintf(change.version.from_name, sizeof change.version.from_name, "%s", from->name);
+    change.version.from_number = from->version.number;
+    if (layer) {
+        assert_int_equal(catalog_temporary_path(catalog, &layer_path), ERR_OK);
+        write_file(buf_text(&layer_path), layer);
+        change.layer_temporary_path = buf_str(&layer_path);
+    }
+    enum err err = DO(catalog_apply(&op, catalog, &change, ret_app, NULL, &message));
+    assert_false(layer && exists(buf_text(&layer_path)));
+    assert_true(!err || message.length > 0);
+    return err;
+}
+
+static bool has_volume(int64_t id) {
+    return exists(in_state("volumes/%lld.db", (long long)id));
+}
+
+static void test_layers_of_others(void **state) {
+    (void)state;
+    struct catalog *catalog = open_catalog();
+    struct app *base = NULL, *above = NULL, *same = NULL;
+    assert_ok(upload(catalog, "base", "one", "library", NULL, &base, NULL));
+    assert_ok(upload_from(catalog, "above", base, "script", &above));
+    assert_ok(upload_from(catalog, "same", base, NULL, &same));
+    int64_t library = base->version.layer_id, script = above->version.layer_id;
+    assert_int_equal(base->version.below_ids[0], 0);
+    assert_true(script != library && above->version.below_ids[0] == library);
+    assert_int_equal(above->version.below_ids[1], 0);
+    assert_string_equal(above->version.from_name, "base");
+    assert_int_equal(above->version.from_number, 1);
+    assert_int_equal(same->version.layer_id, library);
+    assert_int_equal(same->version.below_ids[0], 0);
+    /* What the first one leaves is what the others have. */
+    app_unref(base);
+    assert_ok(catalog_remove(&op, catalog, STR("base")));
+    catalog_sweep(catalog);
+    assert_true(has_volume(library) && has_module(catalog, above->version.module_sha256));
+    app_unref(above);
+    app_unref(same);
+    catalog_free(catalog);
+    catalog = open_catalog();
+    above = find_app(catalog, "above");
+    assert_true(above->version.layer_id == script && above->version.below_ids[0] == library);
+    assert_string_equal(above->version.from_name, "base");
+    assert_true(has_volume(library) && has_volume(script));
+    assert_ok(catalog_remove(&op, catalog, STR("same")));
+    catalog_sweep(catalog);
+    assert_true(has_volume(library));
+    assert_ok(catalog_remove(&op, catalog, STR("above")));
+    catalog_sweep(catalog);
+    assert_true(has_volume(library) && has_volume(script)); /* there is still the snapshot */
+    app_unref(above);
+    catalog_sweep(catalog);
+    assert_false(has_volume(library) || has_volume(script));
+    catalog_free(catalog);
+}
+
+static void test_depth_of_layers(void **state) {
+    (void)state;
+    struct catalog *catalog = open_catalog();
+    struct app *app = NULL, *next = NULL;
+    assert_ok(upload(catalog, "a", "one", "layer", NULL, &app, NULL));
+    for (int depth = 2; depth <= VERSION_LAYERS_MAX; depth++) {
+        assert_ok(upload_from(catalog, "a", app, "layer", &next));
+        assert_int_equal(next->version.below_ids[0], app->version.layer_id);
+        assert_int_not_equal(next->version.below_ids[depth - 2], 0);
+        assert_int_equal(next->version.below_ids[depth - 1], 0);
+        app_unref(app);
+        app = next;
+    }
+    assert_err(upload_from(catalog, "a", app, "layer", &next), 2BIG);
+    assert_ok(upload_from(catalog, "b", app, NULL, &next));
+    assert_int_equal(next->version.layer_id, app->version.layer_id);
+    app_unref(app);
+    app_unref(next);
+    catalog_free(catalog);
+    catalog_free(open_catalog());
+}
+
+static void test_remove_version(void **state) {
+    (void)state;
+    struct catalog *catalog = open_catalog();
+    cleanup_buf struct buf message = {0};
+    upload_ok(catalog, "a", "one", "layer one");
+    struct app *first = find_app(catalog, "a");
+    upload_ok(catalog, "a", "two", "layer two");
+    struct app *app = NULL;
+    assert_err(catalog_remove_version(&op, catalog, first, 2, &message), BUSY);
+    assert_err(catalog_remove_version(&op, catalog, first, 3, &message), NOENT);
+    assert_non_null(strstr(buf_text(&message), "no version 3"));
+    assert_ok(catalog_remove_version(&op, catalog, first, 1, &message));
+    assert_false(has_volume(first->version.layer_id));
+    assert_false(has_module(catalog, first->version.module_sha256));
+    assert_err(catalog_remove_version(&op, catalog, first, 1, &message), NOENT);
+    assert_err(catalog_rollback(&op, catalog, STR("a"), 0, &app, &message), NOENT);
+    assert_string_equal(buf_text(&message),
+                        "'a' has no version before 2; GET /apps/a/versions lists them");
+    app_unref(first);
+    /* Back to the one before, and back again. */
+    upload_ok(catalog, "a", "three", NULL);
+    assert_ok(catalog_rollback(&op, catalog, STR("a"), 0, &app, &message));
+    assert_int_equal(app->version.number, 4);
+    assert_int_equal(app->version.rollback_number, 2);
+    /* The layer is the same: it stays when one of the two goes. */
+    assert_ok(catalog_remove_version(&op, catalog, app, 2, &message));
+    assert_true(has_volume(app->version.layer_id));
+    assert_true(has_module(catalog, app->version.module_sha256));
+    app_unref(app);
+    assert_ok(catalog_rollback(&op, catalog, STR("a"), 0, &app, &message));
+    assert_int_equal(app->version.number, 5);
+    assert_int_equal(app->version.rollback_number, 3);
+    assert_int_equal(app->version.layer_id, 0);
+    app_unref(app);
+    assert_ok(catalog_rollback(&op, catalog, STR("a"), 4, &app, &message));
+    assert_int_equal(app->version.rollback_number, 2);
+    struct app_version *versions = NULL;
+    size_t count = 0;
+    assert_ok(catalog_versions(&op, catalog, app, &versions, &count));
+    assert_int_equal(count, 4);
+    app_versions_free(versions, count);
+    app_unref(app);
+    catalog_free(catalog);
+    catalog_free(open_catalog());
+}
+
 static void collect_name(void *argument, struct app *app) {
     struct buf *names = argument;
     assert_int_equal(buf_printf(names, "%s ", app->name), ERR_OK);
@@ -373,6 +505,8 @@ static void test_altered_row(void **state) {
         "UPDATE app SET config = '{\"memory\":\"3MiB\"}'",
         "UPDATE version SET module = zeroblob(32)",
         "UPDATE version SET layer = NULL",
+        "UPDATE layer SET below = 3",
+        "UPDATE origin SET number = 7",
         "DELETE FROM version",
         "UPDATE volume SET kind = 'named' WHERE id = 1",
         "UPDATE counter SET value = value - 1",
@@ -382,6 +516,10 @@ static void test_altered_row(void **state) {
     struct catalog *catalog = open_catalog();
     upload_ok(catalog, "a", "one", "layer");
     upload_ok(catalog, "b", "two", NULL);
+    struct app *from = find_app(catalog, "a"), *app = NULL;
+    assert_ok(upload_from(catalog, "c", from, "another", &app));
+    app_unref(from);
+    app_unref(app);
     catalog_free(catalog);
     cleanup_buf struct buf good = {0};
     assert_int_equal(fsio_read_file(in_state("catalog.db"), MIB, &good), ERR_OK);
@@ -543,6 +681,9 @@ static void test_damaged_layer(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_layers_of_others, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_depth_of_layers, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_remove_version, set_up, tear_down),
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
         TEST(test_create_update_find),
         TEST(test_conditions),
