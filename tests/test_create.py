@@ -340,7 +340,7 @@ def test_update(client):
     assert create(client, "update", wat_numbered(1)).status == 201
     response = create(client, "update", wat_numbered(2))
     assert response.status == 200 and "version 2 is online" in response.text
-    assert client.get("/apps/update/versions").text.split() == ["1/", "2/"]
+    assert client.get("/apps/update/versions/").text.split() == ["1/", "2/"]
     assert client.get("/apps/update/versions/1/module").body == wat_numbered(1)
     assert client.get("/apps/update/module").body == wat_numbered(2)
     assert client.run("update").trailers["run-exit"] == "2"

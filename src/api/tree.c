@@ -36,13 +36,18 @@ void tree_path_normalize(struct buf *path) {
     text[length] = '\0';
 }
 
-/* Splits "apps/NAME/files/REST" (or vol, or proc/ID/root/REST) before REST. False if the path is
+/* Splits "apps/NAME/files/REST" (or vol, apps/NAME/versions/N/files/REST, proc/ID/root/REST) before
+ * REST. False if the path is
  * none of those, or REST is empty. The path has no dots that mean directories (api.c). */
 static bool split_behind_files(struct str path, struct str *ret_files, struct str *ret_rest) {
     struct str rest = path;
     struct str device = str_cut(&rest, '/');
     str_cut(&rest, '/');
     struct str entry = str_cut(&rest, '/');
+    if (str_equal_text(device, "apps") && str_equal_text(entry, "versions")) {
+        str_cut(&rest, '/');
+        entry = str_cut(&rest, '/');
+    }
     const char *files = str_equal_text(device, "apps") || str_equal_text(device, "vol") ? "files"
                         : str_equal_text(device, "proc")                                ? "root"
                                                                                         : NULL;

@@ -13,12 +13,14 @@
                       __VA_ARGS__}
 
 const struct command commands[] = {
-    ROW(create, "NAME FILE|DIR|- [OPTIONS]", "upload a program, or its next version"),
+    ROW(create, "NAME [FILE|DIR|-] [OPTIONS]", "upload a program, or its next version"),
     ROW(run, "NAME [OPTIONS] [--] [ARGUMENT...]", "run a program; its streams are yours",
         .passes_arguments = true),
     ROW(apps, "[-q]", "list the apps"),
     ROW(show, "NAME", "what an app is: version, size, settings"),
     ROW(open, "NAME [--print]", "show an app's own pages in a browser"),
+    ROW(versions, "NAME [--remove N]", "the versions of an app"),
+    ROW(rollback, "NAME [N]", "an older version of an app again; its data stays"),
     ROW(ps, "[--all] [--tag K:V]", "list the programs that run"),
     ROW(log, "[-f] NAME|ID", "what an app's runs, or one run, wrote"),
     ROW(trace, "ID", "the host calls of a run"),

@@ -5,9 +5,9 @@
 
 enum { ROOT_INODE = 1, ROWS_INODE = 64 };
 
-static const struct dev app_dev, environment_dev, versions_dev, version_dev;
+static const struct dev app_dev, environment_dev;
 
-/* ---- what an app's directory holds, and a version's ---- */
+/* ---- what an app's directory holds ---- */
 
 static const struct apps_row app_rows[] = {
     {"args", &apps_text_dev, apps_text_args, FILE_REGULAR, FILE_SEEKABLE, false},
@@ -20,19 +20,11 @@ static const struct apps_row app_rows[] = {
     {"module", &apps_module_dev, NULL, FILE_REGULAR, FILE_SEEKABLE | FILE_READ_ONLY, false},
     {"secrets", &apps_secrets_dev, NULL, FILE_DIRECTORY, 0, false},
     {"start", &apps_start_dev, NULL, FILE_CHARACTER_DEVICE, FILE_REWINDABLE, true},
-    {"versions", &versions_dev, NULL, FILE_DIRECTORY, 0, false},
-};
-static const struct apps_row version_rows[] = {
-    {"info", &apps_text_dev, apps_text_version_info, FILE_REGULAR, FILE_SEEKABLE | FILE_READ_ONLY,
-     false},
-    {"module", &apps_module_dev, NULL, FILE_REGULAR, FILE_SEEKABLE | FILE_READ_ONLY, false},
+    {"versions", &apps_versions_dev, NULL, FILE_DIRECTORY, 0, false},
 };
 static const struct apps_row variable_row = {"env",        &apps_text_dev, apps_text_variable,
                                              FILE_REGULAR, FILE_SEEKABLE,  false};
-static const struct apps_row version_row = {"version", &version_dev, NULL, FILE_DIRECTORY,
-                                            0,         false};
-
-static const struct apps_row *find_row(const struct apps_row *rows, size_t count, struct str name) {
+const struct apps_row *apps_find_row(const struct apps_row *rows, size_t count, struct str name) {
     for (size_t i = 0; i < count; i++) {
         if (str_equal_text(name, rows[i].name)) {
             return &rows[i];
@@ -61,19 +53,15 @@ static enum err may_read(const struct who *who, const struct app *app, const str
 static uint64_t inode_of_row(const struct app *app, const struct apps_row *row) {
     return (uint64_t)app->id * ROWS_INODE + (row ? 1 + (uint64_t)(row - app_rows) : 0);
 }
-static uint64_t inode_below(const struct app *app, const char *kind, struct str name) {
+uint64_t apps_inode_below(const struct app *app, const char *kind, struct str name) {
     struct {
         int64_t app_id;
         uint64_t kind, name;
     } key = {app->id, map_hash(kind, strlen(kind)), map_hash(name.data, name.length)};
     return map_hash(&key, sizeof(key)) | UINT64_C(1) << 63;
 }
-static uint64_t inode_of_version(const struct app *app, uint32_t number, const char *kind) {
-    return inode_below(app, kind, (struct str){(const char *)&number, sizeof(number)});
-}
-
-static enum err node_new(struct apps *apps, struct app *app, const struct apps_row *row,
-                         uint64_t inode, struct apps_file **ret_node) {
+enum err apps_node_new(struct apps *apps, struct app *app, const struct apps_row *row,
+                       uint64_t inode, struct apps_file **ret_node) {
     struct apps_file *node = calloc(1, sizeof(*node));
     if (!node) {
         return ERR_NOMEM;
@@ -100,7 +88,8 @@ void apps_release(struct file *file) {
 static enum err variable_new(struct apps *apps, struct app *app, struct str key,
                              struct file **ret_file) {
     struct apps_file *node;
-    enum err err = node_new(apps, app, &variable_row, inode_below(app, "env", key), &node);
+    enum err err =
+        apps_node_new(apps, app, &variable_row, apps_inode_below(app, "env", key), &node);
     if (err) {
         return err;
     }
@@ -113,55 +102,10 @@ static enum err variable_new(struct apps *apps, struct app *app, struct str key,
     return ERR_OK;
 }
 
-static enum err copy_version(const struct app_version *version, struct app_version **ret_copy) {
-    struct app_version *copy = malloc(sizeof(*copy));
-    if (!copy) {
-        return ERR_NOMEM;
-    }
-    *copy = *version;
-    copy->unknown_imports = NULL;
-    if (version->unknown_imports) {
-        copy->unknown_imports = strdup(version->unknown_imports);
-        if (!copy->unknown_imports) {
-            free(copy);
-            return ERR_NOMEM;
-        }
-    }
-    *ret_copy = copy;
-    return ERR_OK;
-}
-
-static enum err version_new(struct apps *apps, struct app *app, const struct app_version *version,
-                            const struct apps_row *row, struct file **ret_file) {
-    struct apps_file *node;
-    enum err err =
-        node_new(apps, app, row, inode_of_version(app, version->number, row->name), &node);
-    if (!err) {
-        err = copy_version(version, &node->version);
-        if (err) {
-            file_unref(&node->file);
-        }
-    }
-    if (!err) {
-        *ret_file = &node->file;
-    }
-    return err;
-}
-
 /* ---- walking ---- */
 
-/* A walk that may have to wait: for a version's row, or in the files. The app is the one that it
- * began with, whatever happens to the name meanwhile. */
-struct walk {
-    struct op child;
-    struct app *app; /* a reference */
-    struct apps_opening opening;
-    struct file *files;          /* a reference, once they are open */
-    struct app_version *version; /* owned, once it is known */
-};
-
 static void drop_walk(struct op *op) {
-    struct walk *walk = op->state;
+    struct apps_walk *walk = op->state;
     op_done(&walk->child);
     apps_opening_done(&walk->opening);
     file_unref(walk->files);
@@ -170,9 +114,9 @@ static void drop_walk(struct op *op) {
     free(walk);
 }
 
-static enum err walk_begin(struct op *op, struct app *app, struct walk **ret_walk) {
+enum err apps_walk_begin(struct op *op, struct app *app, struct apps_walk **ret_walk) {
     if (!op->state) {
-        struct walk *walk = calloc(1, sizeof(*walk));
+        struct apps_walk *walk = calloc(1, sizeof(*walk));
         if (!walk) {
             return ERR_NOMEM;
         }
@@ -184,19 +128,11 @@ static enum err walk_begin(struct op *op, struct app *app, struct walk **ret_wal
     return ERR_OK;
 }
 
-/* `names` is what lies below files. */
-static enum err walk_files(struct walk *walk, struct apps *apps, const struct str *names,
-                           size_t count, size_t *ret_walked, struct file **ret_file) {
-    enum err err = ERR_OK;
-    if (!walk->files) {
-        err = apps_files_root(&walk->child, &walk->opening, apps, walk->app, &walk->files);
-        if (err) {
-            return err;
-        }
-    }
+enum err apps_walk_in_files(struct apps_walk *walk, const struct str *names, size_t count,
+                            size_t *ret_walked, struct file **ret_file) {
     size_t walked = 0;
     struct file *file = NULL;
-    err =
+    enum err err =
         count > 0 ? file_walk(&walk->child, walk->files, names, count, &walked, &file) : ERR_NOENT;
     if (err == ERR_NOENT) {
         file = file_ref(walk->files);
@@ -210,46 +146,22 @@ static enum err walk_files(struct walk *walk, struct apps *apps, const struct st
     return err;
 }
 
-static enum err walk_version(struct apps *apps, struct app *app, const struct app_version *version,
-                             const struct str *names, size_t count, size_t *ret_walked,
-                             struct file **ret_file) {
-    const struct apps_row *row =
-        count > 0 ? find_row(version_rows, ARRAY_LENGTH(version_rows), names[0]) : NULL;
-    enum err err = version_new(apps, app, version, row ? row : &version_row, ret_file);
-    if (!err) {
-        *ret_walked = row ? 1 : 0;
+/* `names` is what lies below files. */
+static enum err walk_files(struct apps_walk *walk, struct apps *apps, const struct str *names,
+                           size_t count, size_t *ret_walked, struct file **ret_file) {
+    if (!walk->files) {
+        enum err err = apps_files_root(&walk->child, &walk->opening, apps, walk->app, &walk->files);
+        if (err) {
+            return err;
+        }
     }
-    return err;
-}
-
-/* A version's number has one spelling. */
-static uint32_t parse_number(struct str name) {
-    uint64_t number = 0;
-    if (str_to_u64(name, &number) != ERR_OK || name.data[0] == '0' || number > UINT32_MAX) {
-        return 0;
-    }
-    return (uint32_t)number;
-}
-
-/* `names` begins with the version's number. NOENT if there is none of it. */
-static enum err walk_versions(struct walk *walk, struct apps *apps, const struct str *names,
-                              size_t count, size_t *ret_walked, struct file **ret_file) {
-    enum err err = catalog_version(&walk->child, apps->catalog, walk->app, parse_number(names[0]),
-                                   &walk->version);
-    size_t walked;
-    if (!err) {
-        err = walk_version(apps, walk->app, walk->version, names + 1, count - 1, &walked, ret_file);
-    }
-    if (!err) {
-        *ret_walked = 1 + walked;
-    }
-    return err;
+    return apps_walk_in_files(walk, names, count, ret_walked, ret_file);
 }
 
 static enum err row_new(struct apps *apps, struct app *app, const struct apps_row *row,
                         struct file **ret_file) {
     struct apps_file *node;
-    enum err err = node_new(apps, app, row, inode_of_row(app, row), &node);
+    enum err err = apps_node_new(apps, app, row, inode_of_row(app, row), &node);
     if (!err) {
         *ret_file = &node->file;
     }
@@ -259,16 +171,16 @@ static enum err row_new(struct apps *apps, struct app *app, const struct apps_ro
 /* On below an app's directory. */
 static enum err walk_app(struct op *op, struct apps *apps, struct app *app, const struct str *names,
                          size_t count, size_t *ret_walked, struct file **ret_file) {
-    const struct apps_row *row = find_row(app_rows, ARRAY_LENGTH(app_rows), names[0]);
+    const struct apps_row *row = apps_find_row(app_rows, ARRAY_LENGTH(app_rows), names[0]);
     enum err err = row ? may_read(op->who, app, row) : ERR_NOENT;
     if (err) {
         return op_finish(op, err);
     }
     size_t walked = 0;
-    struct walk *walk;
+    struct apps_walk *walk;
     bool is_secret = row->dev == &apps_secrets_dev && count > 1;
-    if (!row->dev || is_secret || (row->dev == &versions_dev && count > 1)) {
-        err = walk_begin(op, app, &walk);
+    if (!row->dev || is_secret || (row->dev == &apps_versions_dev && count > 1)) {
+        err = apps_walk_begin(op, app, &walk);
         if (!err && !row->dev) {
             err = walk_files(walk, apps, names + 1, count - 1, ret_walked, ret_file);
             return err == ERR_PENDING ? err : op_finish(op, err);
@@ -277,7 +189,7 @@ static enum err walk_app(struct op *op, struct apps *apps, struct app *app, cons
             err = apps_secret_walk(&walk->child, apps, app, names[1], ret_file);
             walked = 1;
         } else if (!err) {
-            err = walk_versions(walk, apps, names + 1, count - 1, &walked, ret_file);
+            err = apps_walk_versions(walk, apps, names + 1, count - 1, &walked, ret_file);
         }
         if (err == ERR_PENDING) {
             return err;
@@ -321,7 +233,7 @@ static enum err app_readdir(struct op *op, struct file *directory, struct dir_li
     return err;
 }
 
-static enum err directory_stat(struct op *op, struct file *file, struct file_stat *ret_stat) {
+enum err apps_directory_stat(struct op *op, struct file *file, struct file_stat *ret_stat) {
     (void)op;
     const struct apps_file *node = apps_file_of(file);
     uint64_t time_ns = node->version ? node->version->created_ns : node->app->changed_ns;
@@ -339,7 +251,7 @@ static const struct dev app_dev = {
     .name = "apps",
     .walk = app_walk,
     .readdir = app_readdir,
-    .stat = directory_stat,
+    .stat = apps_directory_stat,
     .release = apps_release,
 };
 
@@ -408,7 +320,7 @@ static enum err environment_readdir(struct op *op, struct file *directory,
                             !memchr(key.data, '/', key.length) && !str_equal_text(key, ".") &&
                             !str_equal_text(key, "..");
         if (is_file_name) {
-            err = dir_list_add(ret_list, key, inode_below(app, "env", key), FILE_REGULAR);
+            err = dir_list_add(ret_list, key, apps_inode_below(app, "env", key), FILE_REGULAR);
         }
     }
     return err;
@@ -420,82 +332,7 @@ static const struct dev environment_dev = {
     .create = environment_create,
     .remove = environment_remove,
     .readdir = environment_readdir,
-    .stat = directory_stat,
-    .release = apps_release,
-};
-
-/* ---- versions ---- */
-
-static enum err versions_walk(struct op *op, struct file *directory, const struct str *names,
-                              size_t count, size_t *ret_walked, struct file **ret_file) {
-    struct apps_file *node = apps_file_of(directory);
-    struct walk *walk;
-    enum err err = walk_begin(op, node->app, &walk);
-    if (!err) {
-        err = walk_versions(walk, node->apps, names, count, ret_walked, ret_file);
-    }
-    return err == ERR_PENDING ? err : op_finish(op, err);
-}
-
-static enum err versions_readdir(struct op *op, struct file *directory, struct dir_list *ret_list) {
-    struct apps_file *node = apps_file_of(directory);
-    struct app_version *versions = NULL;
-    size_t count = 0;
-    enum err err = catalog_versions(op, node->apps->catalog, node->app, &versions, &count);
-    if (err) {
-        return err;
-    }
-    for (size_t i = 0; !err && i < count; i++) {
-        char name[16];
-        int length = snprintf(name, sizeof(name), "%" PRIu32, versions[i].number);
-        err = dir_list_add(ret_list, (struct str){name, (size_t)length},
-                           inode_of_version(node->app, versions[i].number, version_row.name),
-                           FILE_DIRECTORY);
-    }
-    app_versions_free(versions, count);
-    return err;
-}
-
-static const struct dev versions_dev = {
-    .name = "apps",
-    .walk = versions_walk,
-    .readdir = versions_readdir,
-    .stat = directory_stat,
-    .release = apps_release,
-};
-
-static enum err version_walk(struct op *op, struct file *directory, const struct str *names,
-                             size_t count, size_t *ret_walked, struct file **ret_file) {
-    (void)op, (void)count;
-    struct apps_file *node = apps_file_of(directory);
-    const struct apps_row *row = find_row(version_rows, ARRAY_LENGTH(version_rows), names[0]);
-    if (!row) {
-        return ERR_NOENT;
-    }
-    enum err err = version_new(node->apps, node->app, node->version, row, ret_file);
-    if (!err) {
-        *ret_walked = 1;
-    }
-    return err;
-}
-
-static enum err version_readdir(struct op *op, struct file *directory, struct dir_list *ret_list) {
-    (void)op;
-    const struct apps_file *node = apps_file_of(directory);
-    enum err err = ERR_OK;
-    for (size_t i = 0; !err && i < ARRAY_LENGTH(version_rows); i++) {
-        err = dir_list_add(ret_list, str_of(version_rows[i].name),
-                           inode_of_version(node->app, node->version->number, version_rows[i].name),
-                           version_rows[i].type);
-    }
-    return err;
-}
-
-static const struct dev version_dev = {
-    .name = "apps",
-    .walk = version_walk,
-    .readdir = version_readdir,
-    .stat = directory_stat,
+    .stat = apps_directory_stat,
     .release = apps_release,
 };
 
@@ -527,7 +364,7 @@ static enum err root_walk(struct op *op, struct file *directory, const struct st
     struct apps *apps = apps_of(directory);
     struct app *app;
     if (op->state) {
-        app = app_ref(((struct walk *)op->state)->app);
+        app = app_ref(((struct apps_walk *)op->state)->app);
     } else {
         enum err err = find_app(op->who, apps, names[0], &app);
         if (err) {

@@ -1,6 +1,7 @@
 #include "base/clock.h"
 #include "dev/apps_internal.h"
 #include "dev/volume.h"
+#include "ns/memory.h"
 #include "ns/union.h"
 
 /* A union that nobody has asked for so long lets go of its volumes. */
@@ -30,14 +31,18 @@ static size_t expire(struct apps *apps, uint64_t now_ns, struct file **ret_roots
     return count;
 }
 
-static struct file *find(struct apps *apps, const struct app *app) {
+static bool is_same(const struct apps_union *a, const struct apps_union *b) {
+    return a->app_id == b->app_id && a->layer_id == b->layer_id && a->is_version == b->is_version;
+}
+
+static struct file *find(struct apps *apps, const struct apps_union *wanted) {
     struct file *expired[APPS_UNIONS_MAX];
     struct file *root = NULL;
     uint64_t now_ns = clock_monotonic_ns();
     pthread_mutex_lock(&apps->mutex);
     for (size_t i = 0; i < apps->union_count && !root; i++) {
         struct apps_union *known = &apps->unions[i];
-        if (known->app_id == app->id && known->layer_id == app->version.layer_id) {
+        if (is_same(known, wanted)) {
             known->used_ns = now_ns;
             root = file_ref(known->root);
         }
@@ -49,16 +54,15 @@ static struct file *find(struct apps *apps, const struct app *app) {
 }
 
 /* Keeps a new union, or takes the one that somebody else has made meanwhile. */
-static void keep(struct apps *apps, const struct app *app, struct file **root) {
+static void keep(struct apps *apps, const struct apps_union *wanted, struct file **root) {
     struct file *dropped = NULL;
     bool is_there = false;
-    uint64_t now_ns = clock_monotonic_ns();
     pthread_mutex_lock(&apps->mutex);
     size_t oldest = 0;
     for (size_t i = 0; i < apps->union_count && !is_there; i++) {
         struct apps_union *known = &apps->unions[i];
         oldest = known->used_ns < apps->unions[oldest].used_ns ? i : oldest;
-        if (known->app_id == app->id && known->layer_id == app->version.layer_id) {
+        if (is_same(known, wanted)) {
             dropped = *root;
             *root = file_ref(known->root);
             is_there = true;
@@ -68,10 +72,10 @@ static void keep(struct apps *apps, const struct app *app, struct file **root) {
         if (apps->union_count == APPS_UNIONS_MAX) {
             dropped = take_out(apps, oldest);
         }
-        apps->unions[apps->union_count++] = (struct apps_union){.app_id = app->id,
-                                                                .layer_id = app->version.layer_id,
-                                                                .root = file_ref(*root),
-                                                                .used_ns = now_ns};
+        struct apps_union *added = &apps->unions[apps->union_count++];
+        *added = *wanted;
+        added->root = file_ref(*root);
+        added->used_ns = clock_monotonic_ns();
     }
     pthread_mutex_unlock(&apps->mutex);
     file_unref(dropped);
@@ -91,47 +95,88 @@ void apps_files_forget(struct apps *apps, int64_t app_id) {
 }
 
 void apps_opening_done(struct apps_opening *opening) {
-    file_unref(opening->volume);
-    file_unref(opening->layer);
+    release_all(opening->layers, opening->count);
     *opening = (struct apps_opening){0};
+}
+
+/* Takes over the volume. */
+static enum err add_layer(struct apps_opening *opening, struct volume *volume, bool read_only) {
+    enum err err = dev_volume_root(volume, read_only, &opening->layers[opening->count]);
+    opening->count += err ? 0 : 1;
+    volume_unref(volume);
+    return err;
+}
+
+/* The layers of a version, each under those that are open already; `volumes` of these are none. */
+static enum err open_layers(struct op *op, struct apps_opening *opening, struct apps *apps,
+                            const struct app_version *version, size_t volumes) {
+    for (;;) {
+        size_t index = opening->count - volumes;
+        int64_t id = index == 0 ? version->layer_id : version->below_ids[index - 1];
+        if (!id) {
+            return ERR_OK;
+        }
+        struct volume *volume;
+        enum err err = catalog_volume(op, apps->catalog, id, true, &volume, op->message);
+        err = err ? err : add_layer(opening, volume, true);
+        if (err || index + 1 == VERSION_LAYERS_MAX) {
+            return err;
+        }
+    }
 }
 
 enum err apps_files_root(struct op *op, struct apps_opening *opening, struct apps *apps,
                          struct app *app, struct file **ret_root) {
-    struct file *root = opening->volume ? NULL : find(apps, app);
+    const struct apps_union wanted = {.app_id = app->id, .layer_id = app->version.layer_id};
+    struct file *root = opening->count > 0 ? NULL : find(apps, &wanted);
     if (root) {
         *ret_root = root;
         return op_finish(op, ERR_OK);
     }
-    struct volume *volume;
     enum err err = ERR_OK;
-    if (!opening->volume) {
+    if (opening->count == 0) {
+        struct volume *volume;
         err = catalog_app_volume(op, apps->catalog, app, &volume, op->message);
-        if (!err) {
-            err = dev_volume_root(volume, false, &opening->volume);
-            volume_unref(volume);
-        }
+        err = err ? err : add_layer(opening, volume, false);
     }
-    if (!err && !opening->layer && app->version.layer_id) {
-        err = catalog_volume(op, apps->catalog, app->version.layer_id, true, &volume, op->message);
-        if (!err) {
-            err = dev_volume_root(volume, true, &opening->layer);
-            volume_unref(volume);
-        }
-    }
+    err = err ? err : open_layers(op, opening, apps, &app->version, 1);
     if (err) {
         return err;
     }
-    if (opening->layer) {
-        struct file *layers[] = {opening->volume, opening->layer};
-        err = union_new(layers, ARRAY_LENGTH(layers), true, &root);
+    if (opening->count > 1) {
+        err = union_new(opening->layers, opening->count, true, &root);
         if (err) {
             return err;
         }
     } else {
-        root = file_ref(opening->volume);
+        root = file_ref(opening->layers[0]);
     }
-    keep(apps, app, &root);
+    keep(apps, &wanted, &root);
+    *ret_root = root;
+    return ERR_OK;
+}
+
+enum err apps_version_root(struct op *op, struct apps_opening *opening, struct apps *apps,
+                           const struct app *app, const struct app_version *version,
+                           struct file **ret_root) {
+    const struct apps_union wanted = {
+        .app_id = app->id, .layer_id = version->layer_id, .is_version = true};
+    struct file *root = opening->count > 0 ? NULL : find(apps, &wanted);
+    if (root) {
+        *ret_root = root;
+        return op_finish(op, ERR_OK);
+    }
+    enum err err = open_layers(op, opening, apps, version, 0);
+    if (!err && opening->count == 0) { /* it has no files */
+        const struct memory_options nothing = {0};
+        err = memory_new(&nothing, &opening->layers[0]);
+        opening->count = err ? 0 : 1;
+    }
+    err = err ? err : union_new(opening->layers, opening->count, false, &root);
+    if (err) {
+        return err;
+    }
+    keep(apps, &wanted, &root);
     *ret_root = root;
     return ERR_OK;
 }

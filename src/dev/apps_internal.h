@@ -1,7 +1,7 @@
 /* What the files of /apps share: apps.c has the root and finds what lies below an app, apps_text.c
  * the texts, apps_setting.c what can be written, apps_data.c the module and the log, apps_files.c
- * the app's files, apps_call.c and apps_start.c runs of it, apps_secrets.c names of secrets,
- * apps_remove.c the end of an app. Layer: ns, store; private. */
+ * the app's files, apps_call.c and apps_start.c runs of it, apps_versions.c its versions,
+ * apps_secrets.c names of secrets, apps_remove.c the end of an app. Layer: ns, store; private. */
 #pragma once
 
 #include "dev/apps.h"
@@ -16,6 +16,7 @@
 /* The files of an app that were used lately, so that two walks meet in the same union. */
 struct apps_union {
     int64_t app_id, layer_id;
+    bool is_version;   /* the layers alone, without the app's volume */
     struct file *root; /* a reference */
     uint64_t used_ns;  /* monotonic */
 };
@@ -52,14 +53,51 @@ struct apps_file {
     char *key;                   /* of env/KEY; owned */
 };
 
+/* Files that are being opened, a layer after the other. The caller's; zero at first, ends by
+ * apps_opening_done. */
+struct apps_opening {
+    struct file *layers[1 + VERSION_LAYERS_MAX]; /* references, those that are open so far */
+    size_t count;
+};
+
 static inline struct apps_file *apps_file_of(struct file *file) {
     return CONTAINER_OF(file, struct apps_file, file);
 }
 static inline const struct app_version *apps_version_of(const struct apps_file *file) {
     return file->version ? file->version : &file->app->version;
 }
-/* For rows: the file and its device. */
+/* apps.c, for the other files. */
 void apps_release(struct file *file);
+const struct apps_row *apps_find_row(const struct apps_row *rows, size_t count, struct str name);
+/* A node of an app; the fields behind `row` are the caller's to fill. */
+MUST_USE enum err apps_node_new(struct apps *apps, struct app *app, const struct apps_row *row,
+                                uint64_t inode, struct apps_file **ret_node);
+/* The number of what lies below an entry of an app's directory. */
+uint64_t apps_inode_below(const struct app *app, const char *kind, struct str name);
+enum err apps_directory_stat(struct op *op, struct file *file, struct file_stat *ret_stat);
+
+/* A walk that may have to wait: for a version's row, or in files. The app is the one that it began
+ * with, whatever happens to the name meanwhile. */
+struct apps_walk {
+    struct op child;
+    struct app *app; /* a reference */
+    struct apps_opening opening;
+    struct file *files;          /* a reference, once they are open */
+    struct app_version *version; /* owned, once it is known */
+};
+/* The walk in the op's state, made if there is none. */
+MUST_USE enum err apps_walk_begin(struct op *op, struct app *app, struct apps_walk **ret_walk);
+/* Polled. On below files that are open (walk->files): `ret_walked` counts `files` too, so that it
+ * is 1 where the first of `names` is not there. */
+MUST_USE enum err apps_walk_in_files(struct apps_walk *walk, const struct str *names, size_t count,
+                                     size_t *ret_walked, struct file **ret_file);
+
+/* apps_versions.c */
+extern const struct dev apps_versions_dev;
+/* Polled. `names` begins with the version's number. NOENT if there is none of it. */
+MUST_USE enum err apps_walk_versions(struct apps_walk *walk, struct apps *apps,
+                                     const struct str *names, size_t count, size_t *ret_walked,
+                                     struct file **ret_file);
 
 /* apps_text.c */
 enum err apps_text_args(const struct apps_file *file, struct buf *text);
@@ -107,13 +145,14 @@ MUST_USE enum err apps_run_start(struct op *op, struct apps *apps, int64_t app_i
 /* The context of an open transaction is its node, a reference. */
 void apps_transaction_release(void *context);
 
-/* apps_files.c. The app's volume over its version's layer. Polled; `opening` is the caller's, zero
- * at first, and ends by _done. A reference. */
-struct apps_opening {
-    struct file *volume, *layer; /* references */
-};
+/* apps_files.c */
+/* The app's volume over its version's layers. Polled. A reference. */
 MUST_USE enum err apps_files_root(struct op *op, struct apps_opening *opening, struct apps *apps,
                                   struct app *app, struct file **ret_root);
+/* What a version was uploaded with, and what lies below that: read-only. Polled as the above. */
+MUST_USE enum err apps_version_root(struct op *op, struct apps_opening *opening, struct apps *apps,
+                                    const struct app *app, const struct app_version *version,
+                                    struct file **ret_root);
 void apps_opening_done(struct apps_opening *opening);
 /* Lets go of what is kept of an app's files (0 = of all). */
 void apps_files_forget(struct apps *apps, int64_t app_id);

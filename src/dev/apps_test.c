@@ -168,7 +168,7 @@ static void test_what_an_app_holds(void **state) {
     assert_string_equal(names_of(&who, ""), "apps proc vol ");
     assert_string_equal(names_of(&who, "apps"), "first other ");
     assert_string_equal(names_of(&who, "apps/first"),
-                        "args call config env files info log module start versions ");
+                        "args call config env files info log module secrets start versions ");
     assert_text(&who, "apps/first/args", "a\nb c\n");
     assert_text(&who, "apps/first/env/K", "V");
     assert_text(&who, "apps/first/module", "version two");
@@ -178,7 +178,7 @@ static void test_what_an_app_holds(void **state) {
                 "  \"env\": {\n    \"K\": \"V\"\n  }\n}\n");
     assert_string_equal(names_of(&who, "apps/first/env"), "K ");
     assert_string_equal(names_of(&who, "apps/first/versions"), "2 1 ");
-    assert_string_equal(names_of(&who, "apps/first/versions/1"), "info module ");
+    assert_string_equal(names_of(&who, "apps/first/versions/1"), "files info module ");
     assert_string_equal(names_of(&who, "apps/first/files"), "");
     char text[4096];
     assert_ok(read_text(&who, "apps/first/info", text));

@@ -55,6 +55,12 @@ static enum err append_version(const struct app_version *version, struct buf *te
     if (!err) {
         err = append_time(text, "uploaded", version->created_ns);
     }
+    if (!err && version->from_name[0]) {
+        err = buf_printf(text, "from: %s@%" PRIu32 "\n", version->from_name, version->from_number);
+    }
+    if (!err && version->rollback_number) {
+        err = buf_printf(text, "rollback: %" PRIu32 "\n", version->rollback_number);
+    }
     struct str rest = str_of(version->unknown_imports);
     while (!err && rest.length > 0) {
         struct str line = str_cut(&rest, '\n');
