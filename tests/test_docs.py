@@ -63,7 +63,7 @@ PREPARED = {
     # Apps and files of these names; 17 and 18 are runs that wait for input.
     "docs/cli.md": [
         "cp first.wasm hello.wasm; cp first.wasm build/app.wasm; echo 1 > notes.txt",
-        "mkdir site; echo 1 > site/index.html",
+        "mkdir site; echo 1 > site/index.html; echo 1 > main.py",
         *[CREATE_FIRST.format(name) for name in ("hello", "wc", "python", "worker", "web")],
         *[f"curl -s -X PUT -d 1 http://127.0.0.1:8080/apps/hello/files/{path}"
           for path in ("data/notes.txt", "data/old.txt", "draft.txt")],

@@ -84,8 +84,18 @@ class Cycle:
             raise ValueError("it was cut off")
         return response
 
+    def child(self, number):
+        """A version with another app's program; every third one goes back by one."""
+        if number % 3 == 0:
+            return self.client.post("/apps/child/rollback")
+        return self.client.post("/create?name=child&from=base&file=/file", content(number))
+
+    def secret(self, number):
+        return self.client.put(f"/apps/app/secrets/KEY?host=h{number}", content(number))
+
     def work(self):
-        jobs = [(self.records["version"], self.create), (self.records["setting"], self.setting),
+        jobs = [(self.records["child"], self.child), (self.records["secret"], self.secret)]
+        jobs += [(self.records["version"], self.create), (self.records["setting"], self.setting),
                 (self.records["run"], self.run)]
         jobs += [(self.records[f"file{i}"], self.put(f"file{i}")) for i in range(FILES)]
         threads = [threading.Thread(target=self.repeat, args=job) for job in jobs]
@@ -123,8 +133,15 @@ def check(server, records):
     settle(records["version"], version, "version")
     assert client.get("/apps/app/module").body == wat_numbered(version % NUMBERS)
     assert client.run("app").trailers["run-exit"] == str(version % NUMBERS)
-    listed = client.get("/apps/app/versions").text.split()
+    listed = client.get("/apps/app/versions/").text.split()
     assert listed == sorted(f"{i}/" for i in range(1, version + 1))
+    # The child: a program of another app, with a file of its own.
+    version = int(client.get("/apps/child/info").text.split("version: ")[1].split("\n")[0])
+    settle(records["child"], version, "child")
+    for number in range(max(1, version - 3), version + 1):
+        body = client.get(f"/apps/child/versions/{number}/files/file").body
+        assert number_of(body) == (number - 2 if number % 3 == 0 else number)
+    settle(records["secret"], int(client.get("/apps/app/secrets").text.split(" h")[1]), "secret")
     settle(records["setting"], int(client.get("/apps/app/env/NUMBER").text or 0), "setting")
     for i in range(FILES):
         body = client.get(f"/apps/app/files/file{i}").body
@@ -143,17 +160,21 @@ def test_kill_at_any_moment(make_server, guests, pytestconfig):
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     generator = random.Random(seed)
-    names = ["version", "setting", "run"] + [f"file{i}" for i in range(FILES)]
+    names = ["version", "child", "secret", "setting", "run"] + [f"file{i}" for i in range(FILES)]
     records = {name: Record() for name in names}
     server = make_server()
     client = server.client
     client.create("app", wat_numbered(1))
     client.create("writer", guests.c_text(WRITER))
+    client.create("base", wat_numbered(0))
+    client.post("/create?name=child&from=base&file=/file", content(1))
+    client.put("/apps/app/secrets/KEY?host=h0", content(0))
     client.put("/apps/app/env/NUMBER", b"0")
     client.run("writer", "0")
     for i in range(FILES):
         client.put(f"/apps/app/files/file{i}", content(0))
-    records["version"].acknowledged = records["version"].asked = 1
+    for name in ("version", "child"):
+        records[name].acknowledged = records[name].asked = 1
     check(server, records)
     for _ in range(pytestconfig.getoption("--kills")):
         cycle = Cycle(server, records, generator)

@@ -1,5 +1,6 @@
 /* Archives in and out: a tar (also compressed with gzip or zstd) becomes files, a directory becomes
- * a tar. By libarchive, entry by entry, piece by piece, on files of any device.
+ * a tar; and a single file, which takes the same way. By libarchive, entry by entry, piece by
+ * piece, on files of any device.
  *
  * Entries that are refused make the whole archive refused, before anything after them is written:
  * absolute names, `..`, names that are not UTF-8, devices, more entries or bytes than allowed.
@@ -21,7 +22,9 @@ struct unpack_options {
     /* A regular file of this name at the top does not become a file: its content goes to
      * `diverted_descriptor` (a module in an upload). NULL = none. */
     const char *diverted_name;
-    int diverted_descriptor;
+    int diverted_descriptor; /* -1: an archive that has this file is refused */
+    /* Not NULL: this is no archive, all of it becomes one file of this name, "dir/main.py". */
+    const char *single_path;
 };
 struct unpack_result {
     uint64_t files, bytes;

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* How much of a diverted file one trip writes. */
@@ -107,7 +108,8 @@ static enum err fail_archive(struct source *source) {
 
 static enum err refuse(struct source *source, struct str path, const char *why) {
     char shown[SOURCE_SHOWN_SIZE];
-    return buf_fail(&source->message, ERR_INVAL, "the archive's entry '%s' %s",
+    return buf_fail(&source->message, ERR_INVAL, "%s '%s' %s",
+                    source->single_path ? "the path" : "the archive's entry",
                     source_shown(path, shown), why);
 }
 
@@ -230,12 +232,38 @@ static enum err check_entry(struct source *source, struct archive_entry *header)
     entry->is_diverted = source->diverted_name && entry->component_count == 1 &&
                          entry->type == FILE_REGULAR && !entry->is_hard_link &&
                          str_equal_text(entry->components[0], source->diverted_name);
+    if (!err && entry->is_diverted && source->diverted_descriptor < 0) {
+        err = refuse(source, str_of(entry->path),
+                     "is a program: leave it out, since the program is that of from=, or leave out "
+                     "from=");
+    }
     return err;
 }
 
 /* --- trips ------------------------------------------------------------------------------------ */
 
+/* Of what is no archive: the content of the file itself. */
+static enum err read_single(struct source *source) {
+    ssize_t length;
+    do {
+        length = pread(source->descriptor, source->block, sizeof(source->block),
+                       (off_t)source->position);
+    } while (length < 0 && errno == EINTR);
+    if (length < 0) {
+        return err_from_errno(errno);
+    }
+    source->piece = source->block;
+    source->piece_length = (size_t)length;
+    source->piece_offset = source->position;
+    source->position += (uint64_t)length;
+    source->is_data_end = length == 0 || source->position >= source->entry.size;
+    return ERR_OK;
+}
+
 static enum err read_piece(struct source *source) {
+    if (source->single_path) {
+        return read_single(source);
+    }
     const void *data = NULL;
     size_t length = 0;
     int64_t offset = 0;
@@ -309,7 +337,38 @@ static enum err open_archive(struct source *source) {
                : fail_archive(source);
 }
 
+static enum err begin_single(struct source *source) {
+    struct source_entry *entry = &source->entry;
+    struct stat status;
+    if (source->entries > 0) {
+        source->is_end = true;
+        return ERR_OK;
+    }
+    source->entries++;
+    enum err err = check_path(source, source->single_path, entry->path, entry->components,
+                              &entry->component_count);
+    if (!err && entry->component_count == 0) {
+        err = refuse(source, str_of(entry->path), "has no name");
+    }
+    if (!err && fstat(source->descriptor, &status) != 0) {
+        err = err_from_errno(errno);
+    }
+    if (!err && (uint64_t)status.st_size > source->bytes_max) {
+        err = ERR_FBIG;
+    }
+    if (err) {
+        return err;
+    }
+    entry->type = FILE_REGULAR;
+    entry->size = (uint64_t)status.st_size;
+    source->is_data_end = entry->size == 0;
+    return source->is_data_end ? ERR_OK : read_single(source);
+}
+
 static enum err read_entry(struct source *source) {
+    if (source->single_path) {
+        return begin_single(source);
+    }
     if (!source->archive) {
         enum err err = open_archive(source);
         if (err) {
@@ -398,6 +457,7 @@ void source_unref(struct source *source) {
         close(source->diverted_descriptor);
     }
     free(source->diverted_name);
+    free(source->single_path);
     buf_done(&source->message);
     free(source);
 }
@@ -413,9 +473,15 @@ enum err source_new(const struct unpack_options *options, struct source **ret_so
     source->diverted_descriptor = -1;
     source->descriptor = fcntl(options->descriptor, F_DUPFD_CLOEXEC, 0);
     enum err err = source->descriptor < 0 ? err_from_errno(errno) : ERR_OK;
-    if (!err && options->diverted_name) {
+    if (!err && options->single_path) {
+        source->single_path = strdup(options->single_path);
+        err = source->single_path ? ERR_OK : ERR_NOMEM;
+    }
+    if (!err && options->diverted_name && options->diverted_descriptor >= 0) {
         source->diverted_descriptor = fcntl(options->diverted_descriptor, F_DUPFD_CLOEXEC, 0);
         err = source->diverted_descriptor < 0 ? err_from_errno(errno) : ERR_OK;
+    }
+    if (!err && options->diverted_name) {
         source->diverted_name = strdup(options->diverted_name);
         err = !err && !source->diverted_name ? ERR_NOMEM : err;
     }

@@ -37,6 +37,7 @@ struct source {
     struct archive *archive;
     int descriptor, diverted_descriptor; /* owned; -1 = none */
     char *diverted_name;                 /* owned, or NULL */
+    char *single_path;                   /* owned, or NULL: see archive.h */
     uint64_t entries_max, bytes_max;
     uint64_t position; /* in the descriptor */
     uint64_t entries, bytes;

@@ -84,6 +84,8 @@ static struct buf message;
 static struct unpack_result result;
 static uint64_t entries_max, bytes_max;
 static int diverted;
+static bool refuses_module;
+static const char *single_path;
 
 static int setup(void **state) {
     (void)state;
@@ -94,6 +96,8 @@ static int setup(void **state) {
     entries_max = 100;
     bytes_max = MIB;
     diverted = -1;
+    refuses_module = false;
+    single_path = NULL;
     return 0;
 }
 static int teardown(void **state) {
@@ -121,8 +125,9 @@ static enum err unpack_bytes(const void *data, size_t length) {
         .descriptor = descriptor,
         .entries_max = entries_max,
         .bytes_max = bytes_max,
-        .diverted_name = diverted >= 0 ? "app.wasm" : NULL,
+        .diverted_name = diverted >= 0 || refuses_module ? "app.wasm" : NULL,
         .diverted_descriptor = diverted,
+        .single_path = single_path,
     };
     struct unpack *unpack;
     assert_int_equal(unpack_new(&options, &unpack), ERR_OK);
@@ -571,6 +576,49 @@ static void test_diverted(void **state) {
 }
 
 /* Given up at every moment, nothing leaks and nothing is used that is gone. */
+static void test_refused_module(void **state) {
+    (void)state;
+    refuses_module = true;
+    tar_file("sub/app.wasm", "deeper ones are files");
+    tar_file("app.wasm", "module");
+    tar_file("after", "never there");
+    tar_end();
+    assert_int_equal(unpack_tar(), ERR_INVAL);
+    assert_non_null(strstr(buf_text(&message), "'app.wasm' is a program"));
+    assert_null(find("app.wasm"));
+    assert_null(find("after"));
+}
+
+/* What is no archive, or is not to be taken for one. */
+static void test_single(void **state) {
+    (void)state;
+    refuses_module = true;
+    single_path = "src/app.wasm";
+    cleanup_free char *large = repeated('x', 300000);
+    assert_int_equal(unpack_bytes(large, 300000), ERR_OK);
+    assert_int_equal(result.files, 1);
+    assert_int_equal(result.bytes, 300000);
+    assert_all_bytes("src/app.wasm", 'x', 300000);
+    single_path = "app.wasm";
+    tar_file("a", "b");
+    tar_end();
+    assert_int_equal(unpack_tar(), ERR_OK);
+    assert_int_equal(stat_of("app.wasm").size, 2048);
+    single_path = "empty";
+    assert_int_equal(unpack_bytes("", 0), ERR_OK);
+    assert_content("empty", "");
+    static const char *const bad[] = {"", "/absolute", "..", "a/../b", ".", "\xff"};
+    for (size_t i = 0; i < ARRAY_LENGTH(bad); i++) {
+        single_path = bad[i];
+        assert_int_equal(unpack_bytes("x", 1), ERR_INVAL);
+        assert_true(message.length > 0);
+    }
+    single_path = "large";
+    bytes_max = 299999;
+    assert_int_equal(unpack_bytes(large, 300000), ERR_FBIG);
+    assert_null(find("large"));
+}
+
 static void test_given_up(void **state) {
     (void)state;
     tar_file("d/a", "1");
@@ -780,6 +828,8 @@ int main(void) {
         TEST(test_other_compressions_are_refused),
         TEST(test_sparse),
         TEST(test_diverted),
+        TEST(test_refused_module),
+        TEST(test_single),
         TEST(test_given_up),
         TEST(test_given_up_while_replacing),
         TEST(test_looks_like_archive),

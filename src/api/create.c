@@ -1,7 +1,8 @@
 /* POST /create: an upload becomes an app, or the next version of one.
  *
  * The body goes to a temporary file. Then, in order: an archive is unpacked (its app.wasm is the
- * module, the other files a layer volume), the module is inspected and hashed, compiled by a child
+ * module, the other files a layer volume; with from= the module is another app's, and that app's
+ * layers lie below), the module is inspected and hashed, compiled by a child
  * process unless that was done before, and last the catalog takes all of it at once. Until then
  * nothing of the app has changed, and whatever goes wrong leaves nothing behind. */
 #include "api/create_internal.h"
@@ -19,6 +20,10 @@ static void create_step(struct request *request) {
     while (!err && create->stage != STAGE_UPLOAD && create->stage != STAGE_DONE) {
         bool is_archive = false;
         switch (create->stage) {
+        case STAGE_SOURCE:
+            err = create_source(create);
+            err = err ? err : create_after_source(create);
+            break;
         case STAGE_LOOK:
             err = create_work(create, &is_archive);
             if (!err) {
@@ -87,13 +92,16 @@ static void upload_finished(struct request *request, enum err err) {
         create_answer_failure(create, err);
         return;
     }
-    if (create->upload.length == 0) {
+    if (create->upload.length == 0 && (!create->source || create->file_path.length > 0)) {
         err = buf_fail(&request->message, ERR_INVAL,
-                       "the body is empty: send the module, as with curl --data-binary @x.wasm");
+                       create->source
+                           ? "the body is empty: send the file, as with curl --data-binary @x.py"
+                           : "the body is empty: send the module, as with curl --data-binary "
+                             "@x.wasm");
         create_answer_failure(create, err);
         return;
     }
-    create->stage = STAGE_LOOK;
+    create->stage = create->source ? STAGE_SOURCE : STAGE_LOOK;
     if (request->accept == ACCEPT_NDJSON) {
         create_answer_stream(create);
         create_answer_event(create, json_pack("{s:s, s:I}", "event", "received", "bytes",
@@ -105,8 +113,8 @@ static void upload_finished(struct request *request, enum err err) {
 /* Says what there is instead; the keys of the configuration are parameters, too. */
 static void fail_unknown_parameter(struct request *request, struct str name) {
     enum { WORDS_MAX = 64 };
-    const char *words[WORDS_MAX + 1] = {"name", "new"};
-    size_t count = 2;
+    const char *words[WORDS_MAX + 1] = {"name", "new", "from", "file"};
+    size_t count = 4;
     for (const struct app_config_key *key = app_config_keys; key->name && count < WORDS_MAX;
          key++) {
         words[count++] = key->option ? key->option : key->name;
@@ -115,11 +123,17 @@ static void fail_unknown_parameter(struct request *request, struct str name) {
     request_fail_unknown_parameter(request, name, words);
 }
 
+/* A parameter that is no key of the configuration. */
+static bool is_our_own(struct str name) {
+    return str_equal_text(name, "name") || str_equal_text(name, "new") ||
+           str_equal_text(name, "from") || str_equal_text(name, "file");
+}
+
 /* Options of the app from the query; the request has been answered if it fails. */
 static enum err collect_changes(struct request *request, json_t *changes) {
     for (size_t i = 0; i < request->query.count; i++) {
         const struct query_pair *pair = &request->query.pairs[i];
-        if (str_equal_text(pair->name, "name") || str_equal_text(pair->name, "new")) {
+        if (is_our_own(pair->name)) {
             continue;
         }
         enum err err = app_config_add_option(changes, pair->name, pair->value, &request->message);
@@ -183,6 +197,9 @@ static void start(struct request *request) {
     create->request = request;
     create->module_descriptor = -1;
     create_answer_init(create);
+    if (!create_from_begin(create)) {
+        return;
+    }
     create->changes = json_object();
     err = create->changes ? collect_changes(request, create->changes) : ERR_NOMEM;
     if (err) {
@@ -232,6 +249,9 @@ static void end(struct request *request, bool completed) {
     json_decref(create->changes);
     json_decref(create->config);
     app_unref(create->app);
+    app_unref(create->source);
+    app_versions_free(create->source_version, 1);
+    buf_done(&create->file_path);
     program_unref(create->program);
     buf_done(&create->module_path);
     buf_done(&create->layer_path);

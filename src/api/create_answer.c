@@ -96,6 +96,10 @@ static json_t *answer_json(const struct create *create) {
     if (json && version->unknown_imports) {
         json_object_set_new(json, "unknown_imports", json_string(version->unknown_imports));
     }
+    if (json && version->from_name[0]) {
+        json_object_set_new(json, "from",
+                            json_sprintf("%s@%" PRIu32, version->from_name, version->from_number));
+    }
     if (json && create->report.exports.length > 0) {
         json_object_set_new(json, "exports", json_string(buf_text(&create->report.exports)));
     }
@@ -126,6 +130,10 @@ static enum err answer_text(const struct create *create, struct buf *text) {
     enum err err = buf_printf(
         text, "%s: version %" PRIu32 " is online\n  module   %" PRIu64 " bytes, sha256 %s\n",
         app->name, version->number, version->module_bytes, version_hash(create, hash));
+    if (!err && version->from_name[0]) {
+        err = buf_printf(text, "  from     %s version %" PRIu32 "\n", version->from_name,
+                         version->from_number);
+    }
     if (!err && version->layer_files > 0) {
         err = buf_printf(text, "  files    %" PRIu64 ", %" PRIu64 " bytes\n", version->layer_files,
                          version->layer_bytes);

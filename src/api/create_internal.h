@@ -7,6 +7,7 @@
 /* In this order, those that an upload does not need left out. */
 enum stage {
     STAGE_UPLOAD,
+    STAGE_SOURCE,  /* from=: the version whose program it gets */
     STAGE_LOOK,    /* worker: what is it? */
     STAGE_UNPACK,  /* an archive: its files into the layer */
     STAGE_SYNC,    /* the layer's database on disk */
@@ -23,6 +24,12 @@ struct create {
     struct request *request;
     struct upload upload;
     enum stage stage;
+    /* from=APP[@VERSION]: whose program it gets. */
+    struct app *source;                 /* a reference, or NULL */
+    uint32_t source_number;             /* 0 = its current version */
+    struct app_version *source_version; /* owned, once it is known */
+    struct buf file_path;               /* file=/PATH without the slash, or empty */
+
     json_t *changes;          /* of the configuration, from the query */
     struct buf module_path;   /* where the module is: the upload, or taken out of the archive */
     bool module_is_temporary; /* module_path is a file of its own that has to go */
@@ -59,8 +66,21 @@ struct create {
  * CLOSE, INSPECT, RECORD); what it finds goes into `create`. */
 MUST_USE enum err create_work(struct create *create, bool *ret_is_archive);
 
+/* create_from.c: from= and file=. */
+/* Looks at the query; answers and returns false if it is wrong. */
+MUST_USE bool create_from_begin(struct create *create);
+/* The configuration after this update: `old` (may be NULL) with the changes, and what the program
+ * of another app may need to work, its environment and memory, where it is not set. The result is a
+ * new reference. */
+MUST_USE enum err create_merge_config(struct create *create, const json_t *old,
+                                      json_t **ret_config);
+
+/* Polled. The version, and where its module is. */
+MUST_USE enum err create_source(struct create *create);
+
 /* create_stages.c: one step of the other stages; goes on to the next stage when it is done. Polled.
  */
+MUST_USE enum err create_after_source(struct create *create);
 MUST_USE enum err create_after_look(struct create *create, bool is_archive);
 MUST_USE enum err create_unpack(struct create *create);
 /* The layer's database is closed. Goes on to INSPECT. */

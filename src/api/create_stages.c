@@ -11,14 +11,25 @@
 #define LAYER_FILES_MAX 100000
 #define MODULE_NAME "app.wasm"
 
-/* Prepares to unpack: an empty layer, and a file for the module. */
+/* A file for the module that an archive has. */
+static enum err open_module(struct create *create) {
+    enum err err = catalog_temporary_path(create->request->api->catalog, &create->module_path);
+    if (err) {
+        return err;
+    }
+    create->module_descriptor =
+        open(buf_text(&create->module_path), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (create->module_descriptor < 0) {
+        return err_from_errno(errno);
+    }
+    create->module_is_temporary = true;
+    return ERR_OK;
+}
+
+/* Prepares to unpack: an empty layer, and a file for the module unless it is another app's. */
 static enum err begin_unpack(struct create *create) {
     struct request *request = create->request;
-    struct catalog *catalog = request->api->catalog;
-    enum err err = catalog_temporary_path(catalog, &create->layer_path);
-    if (!err) {
-        err = catalog_temporary_path(catalog, &create->module_path);
-    }
+    enum err err = catalog_temporary_path(request->api->catalog, &create->layer_path);
     if (err) {
         return err;
     }
@@ -31,32 +42,43 @@ static enum err begin_unpack(struct create *create) {
         return err;
     }
     create->layer_is_temporary = true;
-    create->module_descriptor =
-        open(buf_text(&create->module_path), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (create->module_descriptor < 0) {
-        return err_from_errno(errno);
-    }
-    create->module_is_temporary = true;
     struct file *root = NULL;
-    err = dev_volume_root(create->layer, false, &root);
+    err = create->source ? ERR_OK : open_module(create);
+    err = err ? err : dev_volume_root(create->layer, false, &root);
     if (err) {
         return err;
     }
-    struct unpack_options unpack = {.directory = root,
-                                    .descriptor = create->upload.descriptor,
-                                    .entries_max = LAYER_FILES_MAX,
-                                    .bytes_max = request->api->limits.upload_bytes_max,
-                                    .diverted_name = MODULE_NAME,
-                                    .diverted_descriptor = create->module_descriptor};
+    struct unpack_options unpack = {
+        .directory = root,
+        .descriptor = create->upload.descriptor,
+        .entries_max = LAYER_FILES_MAX,
+        .bytes_max = request->api->limits.upload_bytes_max,
+        .diverted_name = MODULE_NAME,
+        .diverted_descriptor = create->module_descriptor,
+        .single_path = create->file_path.length ? buf_text(&create->file_path) : NULL};
     err = unpack_new(&unpack, &create->unpack);
     file_unref(root);
+    create->stage = STAGE_UNPACK;
     return err;
+}
+
+enum err create_after_source(struct create *create) {
+    if (create->file_path.length > 0) {
+        return begin_unpack(create);
+    }
+    create->stage = create->upload.length > 0 ? STAGE_LOOK : STAGE_INSPECT;
+    return ERR_OK;
 }
 
 enum err create_after_look(struct create *create, bool is_archive) {
     if (is_archive) {
-        create->stage = STAGE_UNPACK;
         return begin_unpack(create);
+    }
+    if (create->source) {
+        return buf_fail(
+            &create->request->message, ERR_INVAL,
+            "the body is no tar: with from= it is a tar of files, or one file and where "
+            "it goes, as in file=/main.py");
     }
     create->stage = STAGE_INSPECT;
     return buf_append_str(&create->module_path, buf_str(&create->upload.path));
@@ -69,9 +91,11 @@ enum err create_unpack(struct create *create) {
         return err;
     }
     unpack_free(STEAL(create->unpack));
-    close(create->module_descriptor);
-    create->module_descriptor = -1;
-    if (!create->unpacked.diverted) {
+    if (create->module_descriptor >= 0) {
+        close(create->module_descriptor);
+        create->module_descriptor = -1;
+    }
+    if (!create->source && !create->unpacked.diverted) {
         return buf_fail(&request->message, ERR_INVAL,
                         "the archive has no %s at its top: that is the program; the other files "
                         "are what it sees",
@@ -139,8 +163,7 @@ static enum err merge_config(struct create *create, struct str name) {
     }
     create->if_id = app ? app->id : 0;
     create->if_generation = app ? app->generation : 0;
-    err = app_config_merge(app ? app->config : NULL, create->changes, &create->config,
-                           &request->message);
+    err = create_merge_config(create, app ? app->config : NULL, &create->config);
     app_unref(app);
     return err;
 }
@@ -163,12 +186,12 @@ enum err create_apply(struct create *create) {
     struct str name = request_parameter(request, "name");
     if (!create->config) {
         enum err err = merge_config(create, name);
-        if (!err) {
+        if (!err && !create->source) {
             err = offer_file(create, &create->module_path, &create->offered_module);
         }
         if (!err) {
             err = offer_file(create, &create->layer_path, &create->offered_layer);
-            if (err) {
+            if (err && create->offered_module.length > 0) {
                 unlink(buf_text(&create->offered_module));
             }
         }
@@ -195,6 +218,11 @@ enum err create_apply(struct create *create) {
         .if_generation = create->if_generation,
     };
     memcpy(change.version.module_sha256, create->module_sha256, SHA256_SIZE);
+    if (create->source) {
+        change.version.layer_id = create->source_version->layer_id;
+        memcpy(change.version.from_name, create->source->name, sizeof change.version.from_name);
+        change.version.from_number = create->source_version->number;
+    }
     enum err err = catalog_apply(&request->op, request->api->catalog, &change, &create->app,
                                  &create->created, &request->message);
     if (err == ERR_PENDING) {

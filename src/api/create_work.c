@@ -126,7 +126,7 @@ static enum err memory_limit(struct create *create, uint64_t *ret_bytes) {
     if (err && err != ERR_NOENT) {
         return err;
     }
-    err = app_config_merge(app ? app->config : NULL, create->changes, &config, &request->message);
+    err = create_merge_config(create, app ? app->config : NULL, &config);
     app_unref(app);
     if (!err) {
         err = app_config_check(config, &limits, &request->message);
@@ -178,6 +178,20 @@ static enum err start_work(struct create *create) {
     return op_work_start(&create->request->op, &work->base);
 }
 
+/* The module of another app has to be what it was when it was uploaded. */
+static void check_source(const struct create *create, struct create_work *work) {
+    const struct app_version *version = create->source_version;
+    bool is_missing = work->result == ERR_NOENT;
+    bool is_other =
+        !work->result && memcmp(work->module_sha256, version->module_sha256, SHA256_SIZE) != 0;
+    if (is_missing || is_other) {
+        work->result = buf_fail(&work->message, is_missing ? ERR_NOENT : ERR_IO,
+                                "from=: the module of '%s' version %" PRIu32 " is %s",
+                                create->source->name, version->number,
+                                is_missing ? "not there any more" : "damaged: upload it again");
+    }
+}
+
 /* Polled: the work of the present stage; its results go into `create`. */
 enum err create_work(struct create *create, bool *ret_is_archive) {
     struct op *op = &create->request->op;
@@ -187,6 +201,9 @@ enum err create_work(struct create *create, bool *ret_is_archive) {
     }
     if (!work->base.finished) {
         return ERR_PENDING;
+    }
+    if (create->stage == STAGE_INSPECT && create->source) {
+        check_source(create, work);
     }
     if (create->stage == STAGE_INSPECT && !work->result) {
         create->module_bytes = work->module_bytes;

@@ -16,6 +16,10 @@
 const char create_help[] =
     "FILE is a WebAssembly module (or its text form), or a tar with app.wasm and files of the "
     "program;\n'-' is standard input. DIR is sent as such a tar.\n\n"
+    "  --from APP[@VERSION] the program of another app: FILE is a script or a tar of files, or "
+    "left "
+    "out\n"
+    "  --file /PATH         where that script goes; /FILE if not given\n"
     "  --arg A              a default argument; may be repeated\n"
     "  --env KEY=VALUE      a default environment variable; may be repeated\n"
     "  --mount VOLUME:/PATH[:ro]\n"
@@ -29,7 +33,8 @@ const char create_help[] =
     "  --new                refuse if there is an app of this name already\n\n"
     "An option that is not given stays as it was at an update.\n\n"
     "  0asm create hello hello.wasm\n"
-    "  0asm create site build/ --env MODE=production --memory 64MiB\n";
+    "  0asm create site build/ --env MODE=production --memory 64MiB\n"
+    "  0asm create report main.py --from python --arg /main.py\n";
 
 struct upload {
     struct event_lines lines;
@@ -120,7 +125,11 @@ static void print_done(const char *name, json_t *done) {
 
 /* --- the upload ------------------------------------------------------------------------------- */
 
-static bool open_directory(struct upload *upload) {
+static bool open_directory(struct upload *upload, bool is_from) {
+    if (is_from) {
+        upload->tar = tar_source_new(upload->path);
+        return upload->tar != NULL;
+    }
     cleanup_buf struct buf module = {0};
     cli_check(buf_printf(&module, "%s/" MODULE_NAME, upload->path));
     struct stat status;
@@ -134,8 +143,12 @@ static bool open_directory(struct upload *upload) {
 }
 
 /* Opens what is sent and says how in `request`. */
-static bool open_upload(struct upload *upload, struct client_request *request) {
+static bool open_upload(struct upload *upload, bool is_from, struct client_request *request) {
     struct stat status;
+    if (!upload->path) { /* the program of another app, and no files */
+        request->data = "";
+        return true;
+    }
     bool is_standard = strcmp(upload->path, "-") == 0;
     upload->descriptor = is_standard ? STDIN_FILENO : open(upload->path, O_RDONLY | O_CLOEXEC);
     if (upload->descriptor < 0 || fstat(upload->descriptor, &status) != 0) {
@@ -146,7 +159,7 @@ static bool open_upload(struct upload *upload, struct client_request *request) {
     request->read_context = upload;
     request->length = CLIENT_LENGTH_UNKNOWN;
     if (S_ISDIR(status.st_mode)) {
-        if (!open_directory(upload)) {
+        if (!open_directory(upload, is_from)) {
             return false;
         }
         request->read = tar_source_read;
@@ -166,7 +179,7 @@ static void upload_done(struct upload *upload) {
     json_decref(upload->done);
 }
 
-static int upload_program(struct client *client, const char *name, const char *path,
+static int upload_program(struct client *client, const char *name, const char *path, bool is_from,
                           const struct buf *target) {
     struct upload upload = {.path = path, .descriptor = -1};
     bool at_terminal = isatty(STDERR_FILENO);
@@ -185,8 +198,8 @@ static int upload_program(struct client *client, const char *name, const char *p
     } else {
         request.gather = &text;
     }
-    bool done =
-        open_upload(&upload, &request) && client_perform(client, &request, NULL) && !upload.failed;
+    bool done = open_upload(&upload, is_from, &request) && client_perform(client, &request, NULL) &&
+                !upload.failed;
     if (done && at_terminal) {
         client_show_progress("%s", "");
         if (upload.done) {
@@ -202,9 +215,40 @@ static int upload_program(struct client *client, const char *name, const char *p
     return done ? 0 : 1;
 }
 
+/* Whether a file is one that goes to the app as it is: no directory, no archive by its name. */
+static bool is_plain_file(const char *path) {
+    static const char *const endings[] = {".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst"};
+    struct stat status;
+    if (strcmp(path, "-") == 0 || stat(path, &status) != 0 || !S_ISREG(status.st_mode)) {
+        return false;
+    }
+    size_t length = strlen(path);
+    for (size_t i = 0; i < ARRAY_LENGTH(endings); i++) {
+        size_t ending = strlen(endings[i]);
+        if (length > ending && strcmp(path + length - ending, endings[i]) == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* from= and, for a single file, file=. */
+static void add_source(struct buf *target, const char *from, const char *file, const char *path) {
+    text_add_parameter(target, "from", from);
+    if (file) {
+        text_add_parameter(target, "file", file);
+    } else if (path && is_plain_file(path)) {
+        cleanup_buf struct buf place = {0};
+        struct str name = str_base_name(str_of(path));
+        cli_check(buf_printf(&place, "/" STR_FORMAT, STR_ARGS(name)));
+        text_add_parameter(target, "file", buf_text(&place));
+    }
+}
+
 int create_main(int argc, char **argv) {
     cleanup_buf struct buf target = {0};
     bool is_new = false;
+    const char *from = NULL, *file = NULL;
     const struct argument_option options[] = {
         {.name = "arg", .parameter = "arg"},
         {.name = "env", .parameter = "env"},
@@ -224,28 +268,38 @@ int create_main(int argc, char **argv) {
         {.name = "web", .parameter = "web"},
         {.name = "serve", .parameter = "serve"},
         {.name = "new", .flag = &is_new},
+        {.name = "from", .text = &from},
+        {.name = "file", .text = &file},
     };
     cli_check(buf_append_str(&target, STR("/create")));
     struct arguments arguments = {.command = COMMAND_ROW(create),
                                   .options = options,
                                   .option_count = ARRAY_LENGTH(options),
                                   .target = &target,
-                                  .count_min = 2,
+                                  .count_min = 1,
                                   .count_max = 2};
     int status = arguments_parse(&arguments, argc, argv);
     struct client *client = NULL;
+    if (!status && !from && (file || arguments.count == 1)) {
+        status = command_misused(arguments.command,
+                                 file ? "--file needs --from APP" : "FILE is missing");
+    }
     if (!status) {
         const char *name = arguments.list[0];
+        const char *path = arguments.count == 2 ? arguments.list[1] : NULL;
         status = 1;
         if (remote_check_app_name(name)) {
             text_add_parameter(&target, "name", name);
             if (is_new) {
                 text_add_parameter(&target, "new", NULL);
             }
+            if (from) {
+                add_source(&target, from, file, path);
+            }
             client = client_new(arguments.server);
         }
         if (client) {
-            status = upload_program(client, name, arguments.list[1], &target);
+            status = upload_program(client, name, path, from != NULL, &target);
         }
     }
     client_free(client);
