@@ -22,6 +22,7 @@ const struct command commands[] = {
     ROW(versions, "NAME [--remove N]", "the versions of an app"),
     ROW(rollback, "NAME [N]", "an older version of an app again; its data stays"),
     ROW(ps, "[--all] [--tag K:V]", "list the programs that run"),
+    ROW(top, "[--once] [-n N]", "the programs that run, those that compute most first"),
     ROW(log, "[-f] NAME|ID", "what an app's runs, or one run, wrote"),
     ROW(trace, "ID", "the host calls of a run"),
     ROW(kill, "ID...", "end runs"),
