@@ -194,6 +194,8 @@ static enum err start_runs(struct server *server, struct buf *message) {
         .max_runs = (uint32_t)options->runs_max,
         .kept_max = (uint32_t)options->kept_max,
         .kept_bytes_max = options->kept_bytes,
+        .core_bytes_max = options->core_bytes,
+        .cores_bytes_max = options->cores_bytes,
         .compile = {.memory_bytes = options->compile_memory_bytes,
                     .cpu_seconds = options->compile_wall_ns / NS_PER_S * server->thread_count,
                     .wall_ns = options->compile_wall_ns,

@@ -23,6 +23,7 @@ const struct option_row serve_option_rows[] = {
     {"output", "SIZE", "64MiB", "A run", "standard output and error together", OPTION_BYTES, AT(output_bytes), 0, 1024 * GIB},
     {"open-files", "N", "256", "A run", "file descriptors", OPTION_COUNT, AT(open_files), 4, 65536},
     {"tmp", "SIZE", "64MiB", "A run", "files in /tmp, which is memory", OPTION_BYTES, AT(tmp_bytes), 0, 64 * GIB},
+    {"core", "SIZE", "256MiB", "A run", "a core dump, where one is asked for: the memory that is in use, on disk", OPTION_BYTES, AT(core_bytes), 0, 2 * GIB},
 
     {"disk", "SIZE", "1GiB", "An app", "files in its volume", OPTION_BYTES, AT(disk_bytes), 0, 1024 * 1024 * GIB},
     {"files", "N", "100000", "An app", "number of files in its volume", OPTION_COUNT, AT(disk_inodes), 1, 1000000000},
@@ -36,6 +37,7 @@ const struct option_row serve_option_rows[] = {
     {"keep", "TIME", "10m", "Everything together", "how long an ended run is kept", OPTION_DURATION, AT(keep_ns), 0, YEAR_NS},
     {"kept-runs", "N", "10000", "Everything together", "ended runs that are kept; the oldest go first", OPTION_COUNT, AT(kept_max), 0, 10000000},
     {"kept-bytes", "SIZE", "256MiB", "Everything together", "memory of ended runs that are kept: output, arguments, files in memory", OPTION_BYTES, AT(kept_bytes), 0, 1024 * GIB},
+    {"kept-cores", "SIZE", "1GiB", "Everything together", "core dumps of runs that are kept, on disk", OPTION_BYTES, AT(cores_bytes), 0, 1024 * GIB},
     {"upload", "SIZE", "512MiB", "Everything together", "a request body that is stored", OPTION_BYTES, AT(upload_bytes), KIB, 1024 * GIB},
     {"module", "SIZE", "256MiB", "Everything together", "a module", OPTION_BYTES, AT(module_bytes), KIB, 2 * GIB},
     {"compile-time", "TIME", "120s", "Everything together", "compiling a module", OPTION_DURATION, AT(compile_wall_ns), NS_PER_S, YEAR_NS},

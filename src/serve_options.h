@@ -23,13 +23,14 @@ struct serve_options {
     struct option_list trust_proxy;
     uint64_t threads;
     /* of a run */
-    uint64_t memory_bytes, wall_ns, detached_wall_ns, cpu_ns, output_bytes, open_files, tmp_bytes;
+    uint64_t memory_bytes, wall_ns, detached_wall_ns, cpu_ns, output_bytes, open_files, tmp_bytes,
+        core_bytes;
     /* of an app */
     uint64_t disk_bytes, disk_inodes, max_runs, queue, queue_wait_ns, log_bytes, log_age_ns;
     /* of the server */
-    uint64_t runs_max, keep_ns, kept_max, kept_bytes, upload_bytes, module_bytes, compile_wall_ns,
-        compile_memory_bytes, compile_at_once, connections, connections_per_address,
-        head_timeout_ns, body_timeout_ns, grace_ns;
+    uint64_t runs_max, keep_ns, kept_max, kept_bytes, cores_bytes, upload_bytes, module_bytes,
+        compile_wall_ns, compile_memory_bytes, compile_at_once, connections,
+        connections_per_address, head_timeout_ns, body_timeout_ns, grace_ns;
 };
 
 struct option_row {

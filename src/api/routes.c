@@ -44,6 +44,8 @@ const struct route routes[] = {
      "GET /proc/ID/trace", "the host calls of a run that was started with trace, as they come"},
     {"DELETE", "/proc", &proc_end_handler, ROLE_CONTROL,
      "DELETE /proc?tag=K:V", "end all runs that have the tag"},
+    {"GET", "/proc/*/core", &tree_get_handler, ROLE_CONTROL,
+     "GET /proc/ID/core", "the core dump of a run that has trapped, if it was started with core"},
     {"GET", "/proc*", &tree_get_handler, ROLE_CONTROL,
      "GET /proc[?tag=K:V|/ID[/...]]", "programs that run, and that ended lately (with the tag): status usage stdin stdout stderr log wait"},
     {"PUT", "/proc*", &tree_put_handler, ROLE_CONTROL,

@@ -48,7 +48,8 @@ static const char *type_of(struct str path) {
     if (memmem(path.data, path.length, "/files/", 7)) {
         return tree_content_type(name);
     }
-    return str_equal_text(name, "module")   ? "application/wasm"
+    bool is_wasm = str_equal_text(name, "module") || str_equal_text(name, "core");
+    return is_wasm                          ? "application/wasm"
            : str_equal_text(name, "config") ? "application/json"
                                             : "text/plain; charset=utf-8";
 }

@@ -24,6 +24,7 @@ const char run_help[] =
     "  --tag K:V            for 0asm ps --tag; may be repeated\n"
     "  --keep TIME          how long its files and output are kept after its end\n"
     "  --trace              record its host calls and print them at the end, to standard error\n"
+    "  --core               keep a core dump, should it trap: /proc/ID/core\n"
     "  --detach             print the id and go; standard input is sent first, unless it is a "
     "terminal\n\n"
     "Options stand before NAME or directly after it. From the first argument that is none, "
@@ -68,7 +69,7 @@ static int run_detached(struct client *client, struct buf *target) {
 
 int run_main(int argc, char **argv) {
     cleanup_buf struct buf target = {0};
-    bool detach = false, trace = false;
+    bool detach = false, trace = false, core = false;
     const struct argument_option options[] = {
         {.name = "env", .parameter = "env"},
         {.name = "arg", .parameter = "arg"},
@@ -84,6 +85,7 @@ int run_main(int argc, char **argv) {
         {.name = "tag", .parameter = "tag"},
         {.name = "keep", .parameter = "keep"},
         {.name = "trace", .flag = &trace},
+        {.name = "core", .flag = &core},
         {.name = "detach", .letter = 'd', .flag = &detach},
     };
     cli_check(buf_append_str(&target, STR("/run")));
@@ -101,6 +103,9 @@ int run_main(int argc, char **argv) {
         text_add_parameter(&target, "name", name);
         for (size_t i = 1; i < arguments.count; i++) {
             text_add_parameter(&target, "arg", arguments.list[i]);
+        }
+        if (core) {
+            text_add_parameter(&target, "core", NULL);
         }
         if (trace) {
             text_add_parameter(&target, "trace", NULL);

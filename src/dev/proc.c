@@ -28,8 +28,8 @@ static enum err text_errstr(struct run *run, struct buf *text);
 
 /* ---- what a run's directory holds ---- */
 
-static const struct dev snapshot_dev, stream_dev, trace_dev, wait_dev, input_dev, control_dev,
-    directory_dev;
+static const struct dev snapshot_dev, stream_dev, trace_dev, core_dev, wait_dev, input_dev,
+    control_dev, directory_dev;
 
 static const struct row {
     const char *name;
@@ -50,6 +50,7 @@ static const struct row {
     {"log", &stream_dev, NULL, RUN_STDOUT | RUN_STDERR, FILE_CHARACTER_DEVICE,
      FILE_SEEKABLE | FILE_READ_ONLY},
     {"trace", &trace_dev, NULL, 0, FILE_CHARACTER_DEVICE, FILE_SEEKABLE | FILE_READ_ONLY},
+    {"core", &core_dev, NULL, 0, FILE_REGULAR, FILE_SEEKABLE | FILE_READ_ONLY},
     {"wait", &wait_dev, NULL, 0, FILE_CHARACTER_DEVICE, FILE_SEEKABLE | FILE_READ_ONLY},
     {"ctl", &control_dev, NULL, 0, FILE_CHARACTER_DEVICE, 0},
     {"root", NULL, NULL, 0, FILE_DIRECTORY, 0},
@@ -210,6 +211,37 @@ static enum err trace_read(struct op *op, struct file *file, void *data, size_t 
 
 static const struct dev trace_dev = {.name = "proc", .read = trace_read, .release = proc_release};
 
+/* ---- core ---- */
+
+static enum err core_stat(struct op *op, struct file *file, struct file_stat *ret_stat) {
+    (void)op;
+    struct proc_file *proc = proc_of(file);
+    uint64_t bytes;
+    enum err err = run_core_size(proc->run, &bytes);
+    if (err) {
+        return err;
+    }
+    uint64_t ended_ns = run_status(proc->run).ended_ns;
+    *ret_stat = (struct file_stat){.device = file->device,
+                                   .inode = file->inode,
+                                   .type = file->type,
+                                   .links = 1,
+                                   .size = bytes,
+                                   .accessed_ns = ended_ns,
+                                   .modified_ns = ended_ns,
+                                   .changed_ns = ended_ns};
+    return ERR_OK;
+}
+
+static enum err core_read(struct op *op, struct file *file, void *data, size_t length,
+                          uint64_t offset, size_t *ret_read) {
+    (void)op;
+    return run_core_read(proc_of(file)->run, offset, data, length, ret_read);
+}
+
+static const struct dev core_dev = {
+    .name = "proc", .read = core_read, .stat = core_stat, .release = proc_release};
+
 /* ---- wait ---- */
 
 static enum err wait_read(struct op *op, struct file *file, void *data, size_t length,
@@ -363,6 +395,10 @@ static enum err walk_root(struct op *op, struct run *run, const struct str *name
 /* What looks into a program is for its owner, not for programs, and there only if it was asked for.
  */
 static bool has_row(const struct who *who, struct run *run, const struct row *row) {
+    uint64_t bytes;
+    if (row->dev == &core_dev) {
+        return who->may_control && run_core_size(run, &bytes) == ERR_OK;
+    }
     return row->dev != &trace_dev || (who->may_control && run_has_trace(run));
 }
 

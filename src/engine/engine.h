@@ -124,5 +124,20 @@ uint64_t sandbox_memory_peak_bytes(const struct sandbox *sandbox);
 bool sandbox_memory_was_refused(const struct sandbox *sandbox);
 /* After SANDBOX_TRAPPED: the reason and the guest's backtrace, several lines, appended. */
 void sandbox_failure(const struct sandbox *sandbox, struct buf *text);
+/* After SANDBOX_TRAPPED: a core dump, in two steps because its memory may be large. The first, on
+ * the run's loop, collects all but the memory, which is borrowed from the sandbox; the second
+ * writes it: on any thread (a worker), as long as the sandbox is there. 2BIG: it would have more
+ * than `bytes_max` (2 GiB at most); then, or where writing fails, the file has half of it. `name`
+ * is that of the program. NOMEM. */
+struct sandbox_core {
+    struct buf head;
+    const uint8_t *memory;
+    uint64_t memory_bytes;
+};
+MUST_USE enum err sandbox_core(struct sandbox *sandbox, struct str name,
+                               struct sandbox_core *ret_core);
+MUST_USE enum err sandbox_core_write(const struct sandbox_core *core, int descriptor,
+                                     uint64_t bytes_max, uint64_t *ret_bytes);
+void sandbox_core_done(struct sandbox_core *core);
 /* After SANDBOX_RETURNED of a `call`: the results as text, one line ("5\n"), appended. */
 void sandbox_results(const struct sandbox *sandbox, struct buf *text);

@@ -107,6 +107,22 @@ void run_trace_flush(struct run *run);
 /* The guest is gone, or never was. */
 void run_trace_end(struct run *run, const char *reason, int32_t exit_status);
 
+/* ---- run_core.c: the core dump of a run that has trapped, for runs that asked for it ---- */
+
+/* An unlinked file. Whoever reads holds a reference. */
+struct run_core {
+    atomic_uint references;
+    int descriptor;
+    uint64_t bytes;
+    struct run *run;  /* whose it is; guarded by runs->lock */
+    struct list link; /* in runs->cores, while the run has it */
+};
+/* Polled, on the run's loop: writes it. The sandbox must stay as it is until this has ended, so it
+ * must not be given up. 2BIG: over the limit. */
+MUST_USE enum err run_core_make(struct op *op, struct run *run);
+/* The run is forgotten. */
+void run_core_drop(struct run *run);
+
 /* ---- run_stdio.c ---- */
 
 enum { RUN_STDIN_BYTES = 64 * 1024 }; /* the pipe of standard input */
@@ -126,6 +142,7 @@ enum run_phase {
     PHASE_PROGRAM, /* runs_program is under way */
     PHASE_TREE,    /* make_tree is */
     PHASE_GUEST,   /* the sandbox exists, or is about to */
+    PHASE_CORE,    /* it has trapped, and its core dump is being written */
     PHASE_COMMIT,  /* the guest is gone, commit_tree is under way */
     PHASE_ENDED,
 };
@@ -165,7 +182,7 @@ struct run {
     struct run_limits limits;
     uint64_t keep_ns, parent_id, ttl_ns;
     uint8_t depth; /* runs above it, each started by the next one */
-    bool detached, discard_stderr, is_web;
+    bool detached, discard_stderr, is_web, wants_core;
     bool is_call;                   /* its standard output is an answer, and goes into no log */
     bool has_traceparent;           /* it is a hop of a trace */
     struct traceparent traceparent; /* with a parent-id of its own */
@@ -201,6 +218,7 @@ struct run {
     bool is_unheard;   /* what it writes is dropped: its client has left (is_web) */
     uint64_t reader_offset;
     void *tree;
+    struct run_core *core; /* NULL: none */
     struct buf failure;
     struct buf errstr; /* of the guest's last failed call that was told why */
     enum run_reason reason;
@@ -302,6 +320,8 @@ struct runs {
     struct list kept_other; /* the others, by forget_ns */
     uint32_t kept_count;
     uint64_t kept_bytes;
+    struct list cores; /* run_core.link, the oldest first */
+    uint64_t cores_bytes;
     bool is_shutting_down;
     struct loop
         *finished_loop; /* where `finished` is called; NULL = was called, or not asked for */

@@ -101,6 +101,7 @@ static void run_release(struct run *run) {
     pipe_unref(run->input);
     applog_unref(run->log);
     run_trace_free(run->trace);
+    run_core_drop(run);
     app_unref(run->app);
     run_release_budgets(run);
     trim(&run->arguments);

@@ -66,6 +66,7 @@ struct run_request {
     uint64_t keep_ns; /* after its end; 0 = the default */
     bool detached;    /* no client is bound to it; the wall limit's default is longer */
     bool discard_stderr;
+    bool core;  /* a core dump, should it trap: run_core_read */
     bool trace; /* record its host calls: run_trace_read */
     /* It answers a request of the web door: its client may leave without ending it; its standard
      * output is no terminal, goes to its binding reader alone and is then forgotten (what waits to
@@ -136,9 +137,11 @@ struct runs_options {
     uint64_t keep_ns;
     uint32_t max_runs_per_app, queue_per_app;
     uint64_t queue_wait_ns;
-    uint32_t max_runs;       /* of the server */
-    uint32_t kept_max;       /* ended runs that are kept at most */
-    uint64_t kept_bytes_max; /* and the bytes of their output, arguments, and own files */
+    uint32_t max_runs;        /* of the server */
+    uint32_t kept_max;        /* ended runs that are kept at most */
+    uint64_t core_bytes_max;  /* a core dump; larger ones are not made */
+    uint64_t cores_bytes_max; /* all that are kept; the oldest goes first */
+    uint64_t kept_bytes_max;  /* and the bytes of their output, arguments, and own files */
     struct compile_limits compile;
 };
 
@@ -300,6 +303,11 @@ void run_bind_reader(struct run *run, struct run_reader *reader);
 bool run_has_trace(const struct run *run);
 MUST_USE enum err run_trace_read(struct op *op, struct run *run, uint64_t offset, void *data,
                                  size_t size, size_t *ret_read);
+/* Its core dump: NOENT if there is none (it did not trap, nobody asked for one, it was too large,
+ * or has gone for newer ones). Reading gives 0 bytes at the end. Any thread. */
+MUST_USE enum err run_core_size(struct run *run, uint64_t *ret_bytes);
+MUST_USE enum err run_core_read(struct run *run, uint64_t offset, void *data, size_t size,
+                                size_t *ret_read);
 /* The files of the standard streams (0, 1, 2), as the run has them: a reference. */
 struct file *run_stream_file(struct run *run, unsigned descriptor);
 /* The log of its app, borrowed; NULL if it could not be opened. */

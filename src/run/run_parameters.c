@@ -78,6 +78,12 @@ static enum err set_trace(struct run_parameters *parameters, struct str value,
     return ERR_OK;
 }
 
+static enum err set_core(struct run_parameters *parameters, struct str value, struct buf *message) {
+    (void)value, (void)message;
+    parameters->request.core = true;
+    return ERR_OK;
+}
+
 static enum err set_keep(struct run_parameters *parameters, struct str value, struct buf *message) {
     if (str_to_duration_ns(value, &parameters->request.keep_ns)) {
         return buf_fail(message, ERR_INVAL, "keep='" STR_FORMAT "' is not a time like 10m",
@@ -123,6 +129,7 @@ static const struct row {
     {"stderr", set_stderr, false, 0, 0, NULL},
     {"stdin", set_stdin, false, 0, 0, NULL},
     {"detach", set_detach, false, 0, 0, NULL},
+    {"core", set_core, false, 0, 0, NULL},
     {"trace", set_trace, false, 0, 0, NULL},
     {"keep", set_keep, false, 0, 0, NULL},
     {"ttl", set_ttl, false, 0, 0, NULL},

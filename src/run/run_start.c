@@ -268,6 +268,7 @@ enum err run_start(struct runs *runs, struct loop *loop, const struct run_reques
     run->detached = request->detached;
     run->discard_stderr = request->discard_stderr;
     run->is_web = run->output.forgets = request->is_web;
+    run->wants_core = request->core;
     run->created_ns = clock_monotonic_ns();
     run->created_realtime_ns = clock_realtime_ns();
     run->is_call = request->is_call;

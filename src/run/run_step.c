@@ -51,9 +51,22 @@ static void finish_exit(struct run *run) {
     run_finish(run, RUN_REASON_EXIT, run->guest->wasi.exit_status, ERR_OK, &nothing);
 }
 
+/* Its guest has trapped; polled, while a core dump is written. */
 static void finish_trap(struct run *run) {
     struct buf cleanup_buf detail = {0};
     sandbox_failure(run->sandbox, &detail);
+    if (run->wants_core) {
+        run->phase = PHASE_CORE;
+        enum err err = run_core_make(&run->op, run);
+        if (err == ERR_PENDING) {
+            return;
+        }
+        if (err) {
+            (void)!buf_printf(&detail, "no core dump: %s\n",
+                              err == ERR_2BIG ? "it would be larger than the limit"
+                                              : err_text(err));
+        }
+    }
     bool memory = sandbox_memory_was_refused(run->sandbox);
     run_finish(run, memory ? RUN_REASON_MEMORY : RUN_REASON_TRAP, EXIT_TRAPPED, ERR_OK, &detail);
 }
@@ -228,6 +241,9 @@ static void step_tree(struct run *run) {
 
 /* The turn is over: CPU time and limits. */
 static void account(struct run *run) {
+    if (run->phase == PHASE_CORE) {
+        run_charge(run);
+    }
     if (run->phase != PHASE_GUEST) {
         return; /* run_finish has charged it */
     }
@@ -311,7 +327,7 @@ static void step_guest(struct run *run) {
 /* True if the run has ended by it. */
 static bool handle_signals(struct run *run) {
     unsigned signals = atomic_exchange_explicit(&run->signals, 0, memory_order_acq_rel);
-    if (!signals || run->phase >= PHASE_COMMIT) {
+    if (!signals || run->phase >= PHASE_CORE) {
         return false;
     }
     if (signals & SIGNAL_KILL) {
@@ -340,6 +356,10 @@ void run_step(struct run *run) {
     if (!handle_signals(run)) {
         if (run->phase == PHASE_COMMIT) {
             run_step_commit(run);
+            return;
+        }
+        if (run->phase == PHASE_CORE) {
+            finish_trap(run);
             return;
         }
         if (run->phase == PHASE_PROGRAM) {

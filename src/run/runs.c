@@ -32,6 +32,7 @@ enum err runs_new(const struct runs_options *options, struct engine *engine,
     pthread_mutex_init(&runs->spare_lock, NULL);
     list_init(&runs->waiting);
     list_init(&runs->kept);
+    list_init(&runs->cores);
     list_init(&runs->kept_other);
     *ret_runs = runs;
     return ERR_OK;
