@@ -1,5 +1,7 @@
 """Transaction files, calls between apps, and what a program learns of failures."""
 
+import subprocess
+
 import pytest
 
 ERRSTR = r"""
@@ -345,3 +347,105 @@ def test_a_poll_that_times_out(apps, guests):
     apps.create("sleeper", guests.c("worker"), arg="wait")
     assert apps.run("caller", "timeout", "sleeper").text.splitlines() == [
         "-1 Resource temporarily unavailable", "poll: 0", "-1 Resource temporarily unavailable"]
+
+
+# ---- in other languages ----
+
+
+def test_go_asks(apps, guests):
+    apps.create("go_caller", guests.go("caller"))
+    lines = apps.run("go_caller", "ask", "one", "two", "exit 3", "four").text.splitlines()
+    assert lines[0:4] == ["ONE", "", "TWO", ""]
+    assert lines[4].startswith("(read: ") and "'worker' failed with exit status 3" in lines[4]
+    assert lines[5:] == ["FOUR", ""]
+
+
+def test_goroutines_go_on_while_one_waits_for_an_answer(apps, guests, eventually):
+    before = living(apps)
+    apps.create("go_caller", guests.go("caller"))
+    lines = apps.run("go_caller", "together").text.splitlines()
+    assert lines == [f"NUMBER {i}" for i in range(8) for _ in range(3)] + ["ticked: true"]
+    eventually(lambda: living(apps) == before)  # the one that waited, too
+
+
+def test_goroutines_on_the_streams_of_a_run(apps, guests):
+    apps.create("go_caller", guests.go("caller"))
+    assert apps.run("go_caller", "streams").text.splitlines() == [
+        r'"HELLO\n" <nil>', r'"it failed\n" <nil>', r'"exit 0\n" <nil>']
+
+
+PYTHON = r"""
+import os
+
+with open("/cloud/apps/worker/call", "r+") as call:
+    call.write("text\n")
+    call.flush()
+    print(call.read(), end="")
+    call.write("again\n")
+    call.seek(0)
+    print(call.readline(), end="")
+
+with open("/cloud/apps/worker/call", "r+b") as call:
+    call.write(b"bytes\nand more\n")
+    print(call.readline(), call.read())
+
+with open("/cloud/apps/worker/call", "r+") as call:
+    call.write("exit 7\n")
+    try:
+        call.seek(0)
+        call.read()
+    except OSError as error:
+        print(error.errno, open("/proc/self/errstr").read(), end="")
+
+with open("/cloud/apps/worker/start", "r+") as start:
+    start.write("stdin=open\narg=first\n")
+    start.flush()
+    run = f"/proc/{int(start.read())}"
+with open(f"{run}/stdin", "w") as stdin:
+    stdin.write("hello\nblame it was late\n")
+os.remove(f"{run}/stdin")
+for name in ("wait", "stdout", "stderr"):
+    print(name, repr(open(f"{run}/{name}").read()))
+"""
+
+
+def test_python_asks(apps, guests):
+    apps.create("python", guests.python())
+    assert apps.run("python", "-c", PYTHON).text.splitlines() == [
+        "TEXT",
+        "AGAIN",
+        r"b'BYTES\n' b'AND MORE\n'",
+        "29 'worker' failed with exit status 7: leaving with 7",
+        r"wait 'exit 0\n'",
+        r"stdout 'FIRST\nHELLO\n'",
+        r"stderr 'it was late\n'",
+    ]
+
+
+# ---- the pipeline of the examples ----
+
+
+def test_the_pipeline(client, guests):
+    for name in ("upper", "count", "report"):
+        client.create(name, guests.c(name))
+    assert client.run("report", stdin=b"tea\ncoffee\nTea\n").text == (
+        " 1. 2 TEA\n 2. 1 COFFEE\n2 different lines\n")
+    many = "".join(f"line {i}\n" for i in range(2000))
+    result = client.run_json("report", stdin=many.encode())
+    assert result["exit"] == 1
+    assert result["stderr"].endswith(
+        "count: 'count' failed with exit status 1: more than 1000 different lines\n")
+
+
+def test_the_command(apps, server):
+    def call(*arguments, **options):
+        return subprocess.run([server.binary, "call", *arguments, "--server", server.url],
+                              capture_output=True, text=True, timeout=120, **options)
+
+    result = call("worker", input="hello\n")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "HELLO\n", "")
+    result = call("worker", input="exit 3\n")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "'worker' failed with exit status 3: leaving with 3" in result.stderr
+    assert "no app named 'nobody'" in call("nobody", input="").stderr
+    assert call().returncode == 2

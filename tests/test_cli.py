@@ -14,8 +14,8 @@ import threading
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-COMMANDS = ["create", "run", "apps", "show", "open", "ps", "log", "kill", "pause", "resume", "env",
-            "ls", "cat", "cp", "mv", "rm", "secret", "versions", "rollback", "health"]
+COMMANDS = ["create", "run", "call", "apps", "show", "open", "ps", "log", "kill", "pause", "resume",
+            "env", "ls", "cat", "cp", "mv", "rm", "secret", "versions", "rollback", "health"]
 TIMEOUT = 120
 
 

@@ -2,6 +2,7 @@
 
 #include "cli/text.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdarg.h>
@@ -405,6 +406,20 @@ static bool set_server(struct client *client, const char *server) {
     }
     client->is_loopback = is_loopback_url(buf_text(&client->server));
     return true;
+}
+
+size_t client_read_input(void *context, char *data, size_t size) {
+    (void)context;
+    for (;;) {
+        ssize_t length = read(STDIN_FILENO, data, size);
+        if (length >= 0) {
+            return (size_t)length;
+        }
+        if (errno != EINTR) {
+            cli_error("standard input can't be read: %s", strerror(errno));
+            return SIZE_MAX;
+        }
+    }
 }
 
 struct client *client_new(const char *server) {

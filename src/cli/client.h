@@ -49,6 +49,9 @@ struct client_request {
     unsigned timeout_ms; /* for all of it; 0: none */
 };
 
+/* For `read`: standard input. */
+size_t client_read_input(void *context, char *data, size_t size);
+
 struct client;
 /* `server` is --server or NULL: then $ZASM_SERVER, then the default. The token is $ZASM_TOKEN.
  * NULL after saying what is wrong. */

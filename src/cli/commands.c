@@ -16,6 +16,7 @@ const struct command commands[] = {
     ROW(create, "NAME [FILE|DIR|-] [OPTIONS]", "upload a program, or its next version"),
     ROW(run, "NAME [OPTIONS] [--] [ARGUMENT...]", "run a program; its streams are yours",
         .passes_arguments = true),
+    ROW(call, "NAME", "ask a program: standard input is the question, the answer comes back"),
     ROW(apps, "[-q]", "list the apps"),
     ROW(show, "NAME", "what an app is: version, size, settings"),
     ROW(open, "NAME [--print]", "show an app's own pages in a browser"),

@@ -8,6 +8,7 @@
 /* The row of a command: NAME_main finds its own for messages about wrong usage. */
 /* clang-format off */
 #define COMMANDS(X)                                                                                \
+    X(call)                                                                                        \
     X(create) X(run) X(apps) X(show) X(open) X(versions) X(rollback) X(ps) X(top) X(log) X(trace)   \
     X(kill) X(pause) X(resume) X(env) X(secret) X(ls) X(cat) X(cp) X(mv) X(rm) X(health)
 /* clang-format on */

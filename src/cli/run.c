@@ -4,7 +4,6 @@
 #include "cli/remote.h"
 #include "cli/session.h"
 
-#include <errno.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -35,20 +34,6 @@ const char run_help[] =
     "  0asm run wc --memory 16MiB -- -l < README.md\n"
     "  0asm log -f $(0asm run --detach worker < /dev/null)\n";
 
-static size_t read_input(void *context, char *data, size_t size) {
-    (void)context;
-    for (;;) {
-        ssize_t length = read(STDIN_FILENO, data, size);
-        if (length >= 0) {
-            return (size_t)length;
-        }
-        if (errno != EINTR) {
-            cli_error("standard input can't be read: %s", strerror(errno));
-            return SIZE_MAX;
-        }
-    }
-}
-
 static int run_detached(struct client *client, struct buf *target) {
     struct stat status;
     bool has_input = fstat(STDIN_FILENO, &status) == 0 && !isatty(STDIN_FILENO);
@@ -57,7 +42,7 @@ static int run_detached(struct client *client, struct buf *target) {
     struct client_request request = {.method = "POST",
                                      .target = buf_text(target),
                                      .gather = &text,
-                                     .read = has_input ? read_input : NULL,
+                                     .read = has_input ? client_read_input : NULL,
                                      .length = CLIENT_LENGTH_UNKNOWN};
     struct client_response response;
     if (!client_perform(client, &request, &response)) {
