@@ -191,6 +191,19 @@ def host_calls():
         show(what, f"{match[1]} {match[2]}")
 
 
+def call():
+    """A call of one C app by another: question, fresh run, answer to its end."""
+    with Server(ARGUMENTS.build, "--threads", "1", core=SERVER_CORE) as server:
+        server.create("call")
+        times = []
+        for _ in range(1 + ARGUMENTS.rounds):
+            times.append(float(server.request("POST", "/run?name=call&arg=call&arg=5000")) / 1e3)
+        times = times[1:]
+        middle = statistics.median(times)
+        show("call between two C apps", f"{middle:.1f} us", "", "",
+             f"({min(times):.1f} to {max(times):.1f}) aim 40 us", middle <= 40)
+
+
 def ready():
     """From the start of the process to the line `listening` and to the first answer."""
     count = 1000
@@ -235,7 +248,7 @@ def fair():
 
 
 FIGURES = {"hello": hello, "serve": serve, "waiting": waiting, "files": files,
-           "calls": host_calls, "ready": ready, "fair": fair}
+           "calls": host_calls, "ready": ready, "fair": fair, "call": call}
 
 
 def main():
