@@ -46,6 +46,7 @@ struct api {
     /* Hashes of directories that have no leftovers of PUT; a cache that may forget (tree.h). */
     atomic_uint_fast64_t swept[API_SWEPT_SIZE];
     atomic_uint_fast64_t requests;
+    atomic_uint_fast64_t forms_bytes; /* in memory, of forms that are on their way (run_form.h) */
     struct loop *const *loops;
     size_t loop_count;
     struct http_server *const *servers; /* one a loop and door; read by /metrics */

@@ -3,6 +3,7 @@
 #include "api/archive_source.h"
 #include "api/tree.h"
 #include "base/map.h"
+#include "ns/temporary.h"
 
 #include <stdio.h>
 
@@ -47,9 +48,9 @@ struct unpack {
     unsigned replaced; /* how often something was in the way of this entry */
     struct file *file; /* what was made, or a hard link's target; a reference */
     struct file *opened;
-    bool is_beside;                      /* it is written under the temporary name */
-    bool is_partial;                     /* it is there, or may be, and is not whole */
-    char temporary[TREE_TEMPORARY_SIZE]; /* while is_beside */
+    bool is_beside;                    /* it is written under the temporary name */
+    bool is_partial;                   /* it is there, or may be, and is not whole */
+    char temporary[NS_TEMPORARY_SIZE]; /* while is_beside */
     struct tree_sweep *sweep;
     uint64_t swept[SWEPT_SIZE];
     bool goes_as_whole;   /* see unpack_free */
@@ -249,7 +250,7 @@ static enum err find_target(struct op *op, struct unpack *unpack) {
 /* Another time, with a name beside the target. */
 static void go_beside(struct unpack *unpack) {
     unpack->is_beside = true;
-    tree_temporary_name(unpack->temporary);
+    ns_temporary_name(unpack->temporary);
     uint64_t hash = present_level(unpack)->path_hash | 1; /* 0 is an empty place */
     uint64_t *place = &unpack->swept[hash / 2 % SWEPT_SIZE];
     unpack->stage = *place == hash ? STAGE_PLACE : STAGE_SWEEP;
@@ -545,7 +546,7 @@ void unpack_free(struct unpack *unpack) {
     close_file(unpack);
     tree_sweep_free(unpack->sweep);
     if (unpack->is_partial && !unpack->goes_as_whole) {
-        tree_remove_later(unpack->op, present_level(unpack)->directory, written_name(unpack));
+        ns_remove_later(unpack->op, present_level(unpack)->directory, written_name(unpack));
     }
     for (size_t i = 0; i <= unpack->depth; i++) {
         level_done(&unpack->levels[i]);

@@ -1,11 +1,13 @@
 /* POST /run: starts a run, gives it the request body as standard input and answers its output. */
 #include "api/handlers.h"
 #include "api/run_answer.h"
+#include "api/run_form.h"
 #include "api/run_options.h"
 
 #include <inttypes.h>
 
 struct run_exchange {
+    struct request *request;
     struct run *run;
     struct run_answer *answer;
     struct run_options options; /* until it is started */
@@ -14,6 +16,11 @@ struct run_exchange {
     bool body_ended;
     bool body_waits;  /* a piece of the body found no room */
     bool input_ended; /* the program reads no more: the rest of the body is dropped */
+
+    struct run_form *form; /* the body, if it is one */
+    struct file *input;    /* what it has as standard input, while it is handed over; a reference */
+    uint64_t input_offset;
+    struct op input_op; /* that; the request's op has the output at the same time */
 };
 
 static const char *const parameters[] = {
@@ -35,7 +42,10 @@ static void begin_run(struct request *request) {
     own->preparing = false;
     if (!err) {
         options->request.detached = own->detach;
-        options->request.stdin_open = own->stdin_stays_open || http_has_body(request->exchange);
+        options->request.stdin_open =
+            own->stdin_stays_open ||
+            (own->form ? own->input != NULL : http_has_body(request->exchange));
+        options->request.files = own->form ? run_form_files(own->form) : NULL;
         request_join_trace(request);
         options->request.traceparent = request->who.traceparent;
         err = run_start(request->api->runs, request->loop, &options->request, &own->run,
@@ -48,12 +58,27 @@ static void begin_run(struct request *request) {
     }
     run_options_done(options);
     *options = (struct run_options){0};
+    if (own->form) {
+        run_form_release(own->form);
+    }
     if (own->body_waits) {
         own->body_waits = false;
         http_body_resume(request->exchange);
     }
     if (own->body_ended) {
         give_answer(request);
+    }
+}
+
+/* All options are known. */
+static void prepare(struct request *request) {
+    struct run_exchange *own = request->state;
+    own->detach = request_has_parameter(request, "detach");
+    own->stdin_stays_open =
+        own->detach && str_equal_text(request_parameter(request, "stdin"), "open");
+    if (run_options_parse(request, &own->options) == ERR_OK) {
+        own->preparing = true;
+        begin_run(request);
     }
 }
 
@@ -67,21 +92,24 @@ static void start(struct request *request) {
         return;
     }
     request->state = own;
+    own->request = request;
     if (atomic_load_explicit(&request->api->shutting_down, memory_order_relaxed)) {
         request_fail_status(request, 503, "the server is stopping");
         return;
     }
-    own->detach = request_has_parameter(request, "detach");
-    own->stdin_stays_open =
-        own->detach && str_equal_text(request_parameter(request, "stdin"), "open");
-    if (run_options_parse(request, &own->options) == ERR_OK) {
-        own->preparing = true;
-        begin_run(request);
+    if (run_form_is_wanted(request)) {
+        own->form = run_form_new(request, parameters);
+        return;
     }
+    prepare(request);
 }
 
 static size_t body(struct request *request, const uint8_t *data, size_t length) {
     struct run_exchange *own = request->state;
+    if (own->form) {
+        (void)run_form_body(own->form, data, length);
+        return length;
+    }
     if (own->preparing) {
         own->body_waits = true;
         return 0;
@@ -129,9 +157,60 @@ static void answer_detached(struct request *request, struct run *run) {
     request_respond_text(request, 202, buf_str(&line));
 }
 
+/* ---- standard input that a form has ---- */
+
+/* Hands over as much as the program takes now. */
+static void give_input(struct run_exchange *own) {
+    enum err err = ERR_OK;
+    while (!err) {
+        uint8_t piece[8 * KIB];
+        size_t length = 0, written = 0;
+        err =
+            file_read(&own->input_op, own->input, piece, sizeof piece, own->input_offset, &length);
+        if (err || length == 0) {
+            break;
+        }
+        err = run_stdin_write(&own->input_op, own->run, piece, length, &written);
+        if (err == ERR_PENDING) {
+            return;
+        }
+        own->input_offset += written;
+    }
+    op_done(&own->input_op);
+    file_unref(STEAL(own->input));
+    if (!own->stdin_stays_open) {
+        run_stdin_close(own->run);
+    }
+}
+
+static void input_woken(struct op *op) {
+    struct run_exchange *own = CONTAINER_OF(op, struct run_exchange, input_op);
+    give_input(own);
+    if (!own->input && own->detach) {
+        give_answer(own->request);
+    }
+}
+
+static void take_input(struct run_exchange *own) {
+    struct file *input = run_form_input(own->form);
+    if (input) {
+        own->input = file_ref(input);
+        op_init(&own->input_op, own->request->loop, &own->request->who, input_woken);
+    }
+}
+
+/* ---- the answer ---- */
+
 static void body_end(struct request *request) {
     struct run_exchange *own = request->state;
     own->body_ended = true;
+    if (own->form) {
+        if (!request->responded && run_form_end(own->form)) {
+            take_input(own);
+            prepare(request);
+        }
+        return;
+    }
     if (!own->preparing) {
         give_answer(request);
     }
@@ -143,8 +222,13 @@ static void give_answer(struct request *request) {
         return;
     }
     op_abandon(&request->op);
-    if (!own->stdin_stays_open) {
+    if (own->input) {
+        give_input(own);
+    } else if (!own->stdin_stays_open && !own->form) {
         run_stdin_close(own->run);
+    }
+    if (own->detach && own->input) {
+        return; /* it is answered when all of that is taken */
     }
     if (own->detach) {
         answer_detached(request, own->run);
@@ -184,12 +268,17 @@ static void end(struct request *request, bool completed) {
     if (own->run) {
         /* Nothing if it has ended, or is detached. */
         run_client_left(own->run);
-        if (own->detach && !request->responded && !own->stdin_stays_open) {
+        if (own->detach && !request->responded && (own->input || !own->stdin_stays_open)) {
             /* The upload of its standard input was cut off: it must not take half for all. */
             run_kill(own->run, RUN_REASON_CLIENT);
         }
     }
+    if (own->input) {
+        op_done(&own->input_op);
+        file_unref(own->input);
+    }
     run_options_done(&own->options);
+    run_form_free(own->form);
     run_answer_free(own->answer);
     run_unref(own->run);
     free(own);

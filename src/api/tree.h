@@ -43,12 +43,8 @@ const char *tree_content_type(struct str name);
 /* Answers a failure with the path in its text: "no such file or directory: /apps/x". */
 void tree_fail(struct request *request, enum err err);
 
-/* --- what is written beside its target before it is whole (tree_sweep.c) --- */
+/* --- what is written beside its target before it is whole, under names of ns/temporary.h --- */
 
-/* A fresh name for a file beside the one that is written. It tells which life of the server made
- * it, so that the next one knows it for a leftover. */
-#define TREE_TEMPORARY_SIZE 40
-void tree_temporary_name(char name[TREE_TEMPORARY_SIZE]);
 /* Whether the directory of the request's path may have leftovers of an earlier life: true once for
  * each (now and then more often). */
 bool tree_sweep_is_due(struct request *request);
@@ -56,5 +52,3 @@ bool tree_sweep_is_due(struct request *request);
 struct tree_sweep;
 MUST_USE enum err tree_sweep_step(struct op *op, struct file *directory, struct tree_sweep **sweep);
 void tree_sweep_free(struct tree_sweep *sweep); /* accepts NULL */
-/* Removes a file though the op that made it ends now; on behalf of the same `who`. */
-void tree_remove_later(const struct op *op, struct file *directory, struct str name);

@@ -8,6 +8,7 @@
 #include "api/handlers.h"
 #include "api/tree.h"
 #include "api/upload.h"
+#include "ns/temporary.h"
 
 #include <inttypes.h>
 
@@ -47,7 +48,7 @@ struct tree_put {
     bool exists;
     struct file_stat stat; /* of the target, if it exists */
     bool beside;           /* written beside the target, then renamed */
-    char temporary[TREE_TEMPORARY_SIZE];
+    char temporary[NS_TEMPORARY_SIZE];
     bool temporary_is_there; /* or may be: it was asked for */
     struct tree_sweep *sweep;
     struct file *opened;
@@ -167,7 +168,7 @@ static enum err check_target(struct tree_put *put) {
     const struct dev *dev = put->directory.file->dev;
     put->beside = dev->create && dev->rename && (!put->exists || put->stat.type == FILE_REGULAR);
     if (put->beside) {
-        tree_temporary_name(put->temporary);
+        ns_temporary_name(put->temporary);
         if (tree_sweep_is_due(put->request)) {
             put->stage = STAGE_SWEEP;
         }
@@ -460,7 +461,7 @@ static void end(struct request *request, bool completed) {
         return;
     }
     if (put->temporary_is_there) {
-        tree_remove_later(&put->request->op, put->directory.file, str_of(put->temporary));
+        ns_remove_later(&put->request->op, put->directory.file, str_of(put->temporary));
     }
     ns_walk_done(&put->walk);
     tree_sweep_free(put->sweep);

@@ -5,6 +5,7 @@
 #include "base/map.h"
 #include "dev/devices.h"
 #include "dev/env.h"
+#include "dev/place.h"
 #include "dev/proc.h"
 #include "dev/volume.h"
 #include "ns/memory.h"
@@ -159,6 +160,12 @@ static struct plan *find_plan(struct tree *tree, const struct plan_key *key) {
     return node ? CONTAINER_OF(node, struct plan, node) : NULL;
 }
 
+/* Whether the files that a run was given are its topmost layer, and not written to a volume. */
+static bool has_layer_of_files(const struct run *run) {
+    struct str mode = run_root_mode(run);
+    return run_files(run) && (str_equal_text(mode, "fresh") || str_equal_text(mode, "ro"));
+}
+
 static enum err make_key(const struct run *run, struct plan_key *ret_key, struct buf *message) {
     struct str mode = run_root_mode(run);
     if (mode.length > MODE_MAX) {
@@ -168,6 +175,9 @@ static enum err make_key(const struct run *run, struct plan_key *ret_key, struct
     memset(&key, 0, sizeof(key));
     key.app_id = run_app(run)->id;
     key.version = run_version(run)->number;
+    if (has_layer_of_files(run)) { /* over both, whether or not it can be changed */
+        mode = STR("fresh");
+    }
     memcpy(key.mode, mode.data, mode.length);
     *ret_key = key;
     return ERR_OK;
@@ -207,27 +217,35 @@ static uint64_t top_bytes_max(const struct run_limits *limits) {
 }
 
 /* What the run sees at its root. */
-static enum err make_root(const struct plan *plan, const struct run_limits *limits,
+static enum err make_root(const struct plan *plan, const struct run *run,
                           struct run_tree *run_tree) {
     if (plan->root) {
         run_tree->root = file_ref(plan->root);
         return ERR_OK;
     }
     struct memory_options options = {
-        .bytes_max = top_bytes_max(limits),
+        .bytes_max = top_bytes_max(run_limits(run)),
         .inodes_max = TMP_INODES_MAX,
     };
-    enum err err = memory_new(&options, &run_tree->top);
-    if (err) {
-        return err;
+    bool writable = true;
+    if (has_layer_of_files(run)) {
+        run_tree->top = file_ref(run_files(run));
+        memory_set_limits(run_tree->top, &options);
+        writable = str_equal_text(run_root_mode(run), "fresh");
+    } else {
+        enum err err = memory_new(&options, &run_tree->top);
+        if (err) {
+            return err;
+        }
     }
     struct file *layers[1 + ARRAY_LENGTH(plan->layers)] = {run_tree->top};
     memcpy(&layers[1], plan->layers, plan->layer_count * sizeof(layers[0]));
-    return union_new(layers, 1 + plan->layer_count, true, &run_tree->root);
+    return union_new(layers, 1 + plan->layer_count, writable, &run_tree->root);
 }
 
-static enum err run_tree_new(struct tree *tree, struct plan *plan, const struct run_limits *limits,
+static enum err run_tree_new(struct tree *tree, struct plan *plan, const struct run *run,
                              struct run_tree **ret_tree, struct buf *message) {
+    const struct run_limits *limits = run_limits(run);
     struct run_tree *run_tree = calloc(1, sizeof(*run_tree));
     if (!run_tree) {
         return ERR_NOMEM;
@@ -238,7 +256,7 @@ static enum err run_tree_new(struct tree *tree, struct plan *plan, const struct 
     struct memory_options tmp = {.bytes_max = limits->tmp_bytes, .inodes_max = TMP_INODES_MAX};
     enum err err = memory_new(&tmp, &run_tree->tmp);
     if (!err) {
-        err = make_root(plan, limits, run_tree);
+        err = make_root(plan, run, run_tree);
     }
     if (!err) {
         err = ns_new(run_tree->root, &run_tree->ns);
@@ -489,6 +507,68 @@ static enum err publish(struct tree *tree, struct plan *plan) {
     return err;
 }
 
+/* ---- the files that a run was given, into the volume at its root ---- */
+
+struct placing {
+    struct tree *tree;
+    struct run_tree *run_tree; /* given back if it fails */
+    struct place *place;
+};
+
+static void placing_drop(struct op *op) {
+    struct placing *placing = op->state;
+    place_free(placing->place);
+    if (placing->run_tree) {
+        give_back(placing->tree, placing->run_tree);
+    }
+    free(placing);
+}
+
+/* What does not fit is told before anything is written. Others may write meanwhile. */
+static enum err check_room(const struct plan *plan, struct file *files, struct buf *message) {
+    struct memory_usage wanted = memory_usage(files);
+    struct volume_usage has = volume_usage(plan->written[0]); /* the one at the root */
+    bool is_full =
+        (has.bytes_max && wanted.bytes > has.bytes_max - MIN(has.bytes, has.bytes_max)) ||
+        (has.inodes_max && wanted.inodes > has.inodes_max - MIN(has.inodes, has.inodes_max));
+    return is_full ? buf_fail(message, ERR_NOSPC,
+                              "the volume has no room for the run's files: its limit is disk=%llu "
+                              "bytes and files=%llu",
+                              (unsigned long long)has.bytes_max, (unsigned long long)has.inodes_max)
+                   : ERR_OK;
+}
+
+/* Takes over the tree, also when it fails. */
+static enum err placing_begin(struct tree *tree, struct op *op, const struct run *run,
+                              struct run_tree *run_tree, struct buf *message) {
+    struct placing *placing = calloc(1, sizeof(*placing));
+    enum err err = placing ? check_room(run_tree->plan, run_files(run), message) : ERR_NOMEM;
+    if (!err) {
+        err = place_new(op, run_files(run), run_tree->root, &placing->place);
+    }
+    if (err) {
+        free(placing);
+        give_back(tree, run_tree);
+        return err;
+    }
+    placing->tree = tree;
+    placing->run_tree = run_tree;
+    op_set_state(op, placing, placing_drop);
+    return ERR_OK;
+}
+
+static enum err placing_step(struct op *op, struct ns **ret_ns, void **ret_tree,
+                             struct buf *message) {
+    struct placing *placing = op->state;
+    enum err err = place_step(placing->place, message);
+    if (!err) {
+        struct run_tree *run_tree = STEAL(placing->run_tree);
+        *ret_ns = ns_ref(run_tree->ns);
+        *ret_tree = run_tree;
+    }
+    return err == ERR_PENDING ? err : op_finish(op, err);
+}
+
 /* ---- the hooks ---- */
 
 /* A plan that is there (a reference) and, if one is idle, a tree of it. */
@@ -505,7 +585,7 @@ static struct plan *take_plan(struct tree *tree, const struct plan_key *key, con
         plan->references++;
         touch(tree, plan, now_ns);
         const struct run_limits *limits = run_limits(run);
-        if (plan->idle && plan->idle->tmp_bytes == limits->tmp_bytes &&
+        if (plan->idle && !has_layer_of_files(run) && plan->idle->tmp_bytes == limits->tmp_bytes &&
             plan->idle->top_bytes == top_bytes_max(limits)) {
             *ret_tree = plan->idle;
             plan->idle = plan->idle->next;
@@ -536,6 +616,9 @@ static enum err make_tree(void *context, struct op *op, struct run *run, struct 
     struct run_tree *run_tree = NULL;
     struct plan *plan = NULL;
     enum err err;
+    if (op->state && op->drop_state == placing_drop) {
+        return placing_step(op, ret_ns, ret_tree, message);
+    }
     if (!op->state) {
         struct plan_key key;
         err = make_key(run, &key, message);
@@ -569,11 +652,15 @@ static enum err make_tree(void *context, struct op *op, struct run *run, struct 
         }
     }
     if (!run_tree) {
-        err = run_tree_new(tree, plan, run_limits(run), &run_tree, message);
+        err = run_tree_new(tree, plan, run, &run_tree, message);
         if (err) {
             drop_plan(tree, plan);
             return err;
         }
+    }
+    if (run_files(run) && !has_layer_of_files(run)) {
+        err = placing_begin(tree, op, run, run_tree, message);
+        return err ? err : placing_step(op, ret_ns, ret_tree, message);
     }
     *ret_ns = ns_ref(run_tree->ns);
     *ret_tree = run_tree;

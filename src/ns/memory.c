@@ -609,3 +609,10 @@ bool memory_is_pristine(struct file *root) {
     unlock(memory);
     return is_pristine;
 }
+
+void memory_set_limits(struct file *root, const struct memory_options *options) {
+    struct memory *memory = lock(node_of(root));
+    memory->bytes_max = options->bytes_max;
+    memory->inodes_max = options->inodes_max;
+    unlock(memory);
+}

@@ -29,7 +29,9 @@ struct memory_usage {
 
 /* `*ret_root`: an empty directory, a reference for the caller. NOMEM. */
 MUST_USE enum err memory_new(const struct memory_options *options, struct file **ret_root);
-/* `root` is what memory_new gave. */
+/* New limits from now on; what is there already stays. `root` is what memory_new gave, here and
+ * below. */
+void memory_set_limits(struct file *root, const struct memory_options *options);
 struct memory_usage memory_usage(struct file *root);
 /* Whether nothing was ever made or changed in it, its times neither. */
 bool memory_is_pristine(struct file *root);

@@ -187,6 +187,7 @@ struct run {
     bool has_traceparent;           /* it is a hop of a trace */
     struct traceparent traceparent; /* with a parent-id of its own */
     struct budget *charged;         /* a reference: whom it is charged to; NULL: nobody */
+    struct file *files;             /* or NULL; until it has ended */
     struct pipe *input;             /* standard input; NULL: it is empty */
     struct applog *log;
     struct run_trace *trace; /* NULL: not asked for */

@@ -98,6 +98,7 @@ static void run_release(struct run *run) {
     buf_done(&run->call);
     buf_done(&run->root_mode);
     free(run->tags);
+    file_unref(run->files);
     pipe_unref(run->input);
     applog_unref(run->log);
     run_trace_free(run->trace);
@@ -168,6 +169,9 @@ struct str run_root_mode(const struct run *run) {
 }
 uint64_t run_ttl_ns(const struct run *run) {
     return run->ttl_ns;
+}
+struct file *run_files(const struct run *run) {
+    return run->files;
 }
 struct applog *run_applog(const struct run *run) {
     return run->log;

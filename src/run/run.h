@@ -82,6 +82,10 @@ struct run_request {
     struct run *parent;
     const struct traceparent *traceparent; /* of who asks for it; NULL: it is in no trace */
     struct str root; /* "keep", "fresh", "ro", or a volume's name; length 0: the app's, or keep */
+    /* Files for it, the root of a memory (ns/memory.h), or NULL: with root=fresh or ro they are its
+     * topmost layer, else they are written over what is there. A reference is taken; nobody else
+     * changes them any more. FBIG: more than `tmp` or `disk` allow. */
+    struct file *files;
     uint64_t ttl_ns; /* of the volume that `root` names and makes; 0 = not given */
 };
 
@@ -237,6 +241,8 @@ void run_failure(struct run *run, struct buf *text);
 void run_errstr(struct run *run, struct buf *text);
 /* What `root` is: the request's, the app's, or "keep". */
 struct str run_root_mode(const struct run *run);
+/* The request's `files`, borrowed until the run has begun; or NULL. */
+struct file *run_files(const struct run *run);
 /* The request's `ttl_ns`. */
 uint64_t run_ttl_ns(const struct run *run);
 const struct run_limits *run_limits(const struct run *run);

@@ -228,6 +228,7 @@ void run_finish(struct run *run, enum run_reason reason, int32_t exit_status, en
     run_end_members(run);
     program_unref(STEAL(run->program));
     ns_unref(STEAL(run->ns));
+    file_unref(STEAL(run->files));
     if (run->input) {
         pipe_close_read(run->input);
     }

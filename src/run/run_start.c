@@ -1,4 +1,5 @@
 /* From a request to a run: checks, limits, arguments and environment; then admission. */
+#include "ns/memory.h"
 #include "run/internal.h"
 
 static bool has_nul(struct str text) {
@@ -191,6 +192,35 @@ static struct run_loop *choose_loop(struct runs *runs, const struct loop *loop) 
     return best && fewest + 2 <= own_count ? best : own;
 }
 
+static enum err set_root(struct run *run, const struct run_request *request, struct buf *message) {
+    struct str root = request->root.length > 0 ? request->root
+                      : run->app->root         ? str_of(run->app->root)
+                                               : STR("keep");
+    bool is_keep = str_equal_text(root, "keep");
+    bool is_volume = !is_keep && !str_equal_text(root, "fresh") && !str_equal_text(root, "ro");
+    if (request->ttl_ns && !is_volume) {
+        return buf_fail(message, ERR_INVAL,
+                        "ttl= is for a volume by name: root=NAME; this run has root=" STR_FORMAT,
+                        STR_ARGS(root));
+    }
+    return is_keep ? ERR_OK : buf_append_str(&run->root_mode, root);
+}
+
+static enum err add_files(struct run *run, struct file *files, struct buf *message) {
+    const struct run_limits *limits = &run->limits;
+    uint64_t bytes = memory_usage(files).bytes;
+    bool is_over_disk = limits->disk_bytes && bytes > limits->disk_bytes;
+    if (is_over_disk || bytes > limits->tmp_bytes) {
+        return buf_fail(
+            message, ERR_FBIG,
+            "the run's files have %llu bytes, more than its limit %s of %llu bytes",
+            (unsigned long long)bytes, is_over_disk ? "disk" : "tmp",
+            (unsigned long long)(is_over_disk ? limits->disk_bytes : limits->tmp_bytes));
+    }
+    run->files = file_ref(files);
+    return ERR_OK;
+}
+
 static enum err fill(struct run *run, const struct run_request *request, struct buf *message) {
     struct runs *runs = run->runs;
     if (run->version.is_library && request->call.length == 0) {
@@ -201,18 +231,11 @@ static enum err fill(struct run *run, const struct run_request *request, struct 
         return buf_fail(message, ERR_INVAL, "a name contains a NUL");
     }
     enum err err = buf_append_str(&run->call, request->call);
-    struct str root = request->root.length > 0 ? request->root
-                      : run->app->root         ? str_of(run->app->root)
-                                               : STR("keep");
-    if (!err && !str_equal_text(root, "keep")) {
-        err = buf_append_str(&run->root_mode, root);
+    if (!err) {
+        err = set_root(run, request, message);
     }
-    bool is_volume = !str_equal_text(root, "keep") && !str_equal_text(root, "fresh") &&
-                     !str_equal_text(root, "ro");
-    if (!err && request->ttl_ns && !is_volume) {
-        err = buf_fail(message, ERR_INVAL,
-                       "ttl= is for a volume by name: root=NAME; this run has root=" STR_FORMAT,
-                       STR_ARGS(root));
+    if (!err && request->files) {
+        err = add_files(run, request->files, message);
     }
     if (!err) {
         err = add_arguments(run, request, message);

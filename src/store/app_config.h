@@ -116,6 +116,10 @@ bool app_config_is_host(struct str text);
 #define APP_NAME_MAX 63
 MUST_USE enum err app_name_check(struct str name, struct buf *message);
 
+/* Whether a name at the root of a guest's tree is the server's own: what is below it is no file of
+ * the app. */
+bool app_is_system_name(struct str name);
+
 /* The word of `words` (a list that ends with NULL) that is nearest to `text`, for "did you mean";
  * NULL if none is near. */
 const char *app_config_nearest(struct str text, const char *const *words);

@@ -41,9 +41,18 @@ enum err app_name_check(struct str name, struct buf *message) {
                     QUOTED(name), APP_NAME_MAX);
 }
 
+bool app_is_system_name(struct str name) {
+    static const char *const ours[] = {"cloud", "dev", "env", "net", "proc", "tmp"};
+    for (size_t i = 0; i < ARRAY_LENGTH(ours); i++) {
+        if (str_equal_text(name, ours[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* What is wrong with the place of a mount, or NULL. */
 static const char *mount_path_fault(struct str path) {
-    static const char *const ours[] = {"cloud", "dev", "env", "net", "proc", "tmp"};
     if (path.length < 2 || path.data[0] != '/') {
         return "is not an absolute path below /";
     }
@@ -59,10 +68,8 @@ static const char *mount_path_fault(struct str path) {
         if (name.length > COMPONENT_MAX || depth == MOUNT_DEPTH_MAX) {
             return "is too long or too deep (8 components of 255 bytes)";
         }
-        for (size_t i = 0; depth == 0 && i < ARRAY_LENGTH(ours); i++) {
-            if (str_equal_text(name, ours[i])) {
-                return "is in a directory of the system";
-            }
+        if (depth == 0 && app_is_system_name(name)) {
+            return "is in a directory of the system";
         }
     }
     return str_is_utf8(path) && !memchr(path.data, 0, path.length) ? NULL : "is not UTF-8 text";

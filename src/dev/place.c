@@ -1,0 +1,263 @@
+#include "dev/place.h"
+
+#include "ns/temporary.h"
+
+enum { DEPTH_MAX = 128, PIECE_BYTES = 64 * 1024, STEPS_MAX = 64 };
+
+enum stage {
+    STAGE_ENTRY,
+    STAGE_FIND,
+    STAGE_MAKE,
+    STAGE_CREATE,
+    STAGE_OPEN,
+    STAGE_WRITE,
+    STAGE_RENAME,
+    STAGE_CLEAN,
+    STAGE_DONE
+};
+
+/* A directory that is being placed. */
+struct level {
+    struct file *from, *to; /* references */
+    struct dir_list list;   /* of `from` */
+    size_t next;
+    size_t path_length; /* of place->path, with the slash behind it */
+};
+
+struct place {
+    struct op op; /* a child of the owner's */
+    struct ns *ns;
+    struct level levels[DEPTH_MAX];
+    size_t depth;
+    enum stage stage;
+    struct buf path; /* of the present entry */
+    struct str name; /* its last component, in the level's list */
+    struct ns_walk walk;
+    struct file *source;          /* the file that is placed, a reference */
+    struct file *target, *opened; /* under its temporary name, references */
+    char temporary[NS_TEMPORARY_SIZE];
+    bool temporary_is_there;
+    uint64_t offset;
+    size_t piece_length, piece_written;
+    enum err failure;
+    uint8_t piece[PIECE_BYTES];
+};
+
+static enum err push(struct place *place, struct file *from, struct file *to) {
+    if (place->depth == DEPTH_MAX) {
+        return ERR_LOOP;
+    }
+    struct level *level = &place->levels[place->depth++];
+    *level = (struct level){.from = file_ref(from), .to = file_ref(to)};
+    if (place->path.length > 0) {
+        enum err err = buf_append_byte(&place->path, '/');
+        if (err) {
+            return err;
+        }
+    }
+    level->path_length = place->path.length;
+    place->stage = STAGE_ENTRY;
+    return file_readdir(&place->op, from, &level->list);
+}
+
+static void pop(struct place *place) {
+    struct level *level = &place->levels[--place->depth];
+    file_unref(level->from);
+    file_unref(level->to);
+    dir_list_done(&level->list);
+}
+
+enum err place_new(struct op *op, struct file *from, struct file *to, struct place **ret_place) {
+    struct place *place = malloc(sizeof *place);
+    if (!place) {
+        return ERR_NOMEM;
+    }
+    memset(place, 0, offsetof(struct place, piece));
+    op_init_child(&place->op, op);
+    enum err err = ns_new(to, &place->ns);
+    err = err ? err : push(place, from, to);
+    if (err) {
+        place_free(place);
+        return err;
+    }
+    *ret_place = place;
+    return ERR_OK;
+}
+
+static void let_go_of_file(struct place *place) {
+    if (place->opened) {
+        file_closed(place->opened, OPEN_WRITE);
+    }
+    file_unref(STEAL(place->opened));
+    file_unref(STEAL(place->target));
+    file_unref(STEAL(place->source));
+}
+
+void place_free(struct place *place) {
+    if (!place) {
+        return;
+    }
+    let_go_of_file(place);
+    if (place->temporary_is_there && place->depth > 0) {
+        op_abandon(&place->op);
+        ns_remove_later(&place->op, place->levels[place->depth - 1].to, str_of(place->temporary));
+    }
+    ns_walk_done(&place->walk);
+    op_done(&place->op);
+    while (place->depth > 0) {
+        pop(place);
+    }
+    ns_unref(place->ns);
+    buf_done(&place->path);
+    free(place);
+}
+
+/* The next entry of the innermost directory. */
+static enum err begin_entry(struct place *place, struct level *level) {
+    if (level->next == level->list.count) {
+        pop(place);
+        place->stage = place->depth ? STAGE_ENTRY : STAGE_DONE;
+        return ERR_OK;
+    }
+    place->name = dir_list_name(&level->list, level->next);
+    bool is_directory = level->list.entries[level->next].type == FILE_DIRECTORY;
+    level->next++;
+    place->path.length = level->path_length;
+    enum err err = buf_append_str(&place->path, place->name);
+    size_t walked;
+    err = err ? err : file_walk(&place->op, level->from, &place->name, 1, &walked, &place->source);
+    if (!err && !is_directory) {
+        ns_temporary_name(place->temporary);
+    }
+    place->stage = is_directory ? STAGE_FIND : STAGE_CREATE;
+    return err;
+}
+
+/* Is the directory there? */
+static enum err find_directory(struct place *place) {
+    struct ns_place root = ns_root(place->ns);
+    struct ns_walk_result found = {0};
+    enum err err = ns_walk(&place->op, &place->walk, place->ns, &root, buf_str(&place->path),
+                           NS_FOLLOW, &found);
+    ns_place_done(&root);
+    if (err == ERR_PENDING) {
+        return err;
+    }
+    ns_walk_done(&place->walk);
+    if (err) {
+        place->stage = STAGE_MAKE;
+        return err == ERR_NOENT ? ERR_OK : err;
+    }
+    struct file *source = STEAL(place->source);
+    err = found.place.file->type == FILE_DIRECTORY ? push(place, source, found.place.file)
+                                                   : ERR_NOTDIR;
+    file_unref(source);
+    ns_place_done(&found.place);
+    return err;
+}
+
+static enum err make_directory(struct place *place, struct level *level) {
+    struct file *made;
+    enum err err = file_create(&place->op, level->to, place->name, FILE_DIRECTORY, &made);
+    if (err) {
+        return err;
+    }
+    struct file *source = STEAL(place->source);
+    err = push(place, source, made);
+    file_unref(source);
+    file_unref(made);
+    return err;
+}
+
+static enum err write_piece(struct place *place) {
+    if (place->piece_written == place->piece_length) {
+        size_t length = 0;
+        enum err err =
+            file_read(&place->op, place->source, place->piece, PIECE_BYTES, place->offset, &length);
+        if (err) {
+            return err;
+        }
+        place->piece_length = length;
+        place->piece_written = 0;
+        if (length == 0) {
+            place->stage = STAGE_RENAME;
+            return ERR_OK;
+        }
+    }
+    size_t written = 0;
+    enum err err = file_write(&place->op, place->opened, place->piece + place->piece_written,
+                              place->piece_length - place->piece_written, place->offset, &written);
+    if (!err) {
+        place->piece_written += written;
+        place->offset += written;
+    }
+    return err;
+}
+
+static enum err step_once(struct place *place) {
+    struct level *level = &place->levels[place->depth - 1];
+    enum err err = ERR_OK;
+    switch (place->stage) {
+    case STAGE_ENTRY:
+        return begin_entry(place, level);
+    case STAGE_FIND:
+        return find_directory(place);
+    case STAGE_MAKE:
+        return make_directory(place, level);
+    case STAGE_CREATE:
+        place->temporary_is_there = true; /* should it be given up meanwhile, it is made */
+        err = file_create(&place->op, level->to, str_of(place->temporary), FILE_REGULAR,
+                          &place->target);
+        place->stage = err ? place->stage : STAGE_OPEN;
+        return err;
+    case STAGE_OPEN:
+        err = file_open(&place->op, place->target, OPEN_WRITE, &place->opened);
+        place->stage = err ? place->stage : STAGE_WRITE;
+        place->offset = place->piece_length = place->piece_written = 0;
+        return err;
+    case STAGE_WRITE:
+        return write_piece(place);
+    case STAGE_RENAME:
+        err = file_rename(&place->op, level->to, str_of(place->temporary), level->to, place->name);
+        if (!err) {
+            place->temporary_is_there = false;
+            let_go_of_file(place);
+            place->stage = STAGE_ENTRY;
+        }
+        return err;
+    case STAGE_CLEAN:
+        if (place->temporary_is_there) {
+            err = file_remove(&place->op, level->to, str_of(place->temporary), false);
+        }
+        if (err != ERR_PENDING) {
+            place->temporary_is_there = false;
+            place->stage = STAGE_DONE;
+            err = ERR_OK;
+        }
+        return err;
+    case STAGE_DONE:
+        break;
+    }
+    return ERR_OK;
+}
+
+enum err place_step(struct place *place, struct buf *message) {
+    for (unsigned steps = 0; place->stage != STAGE_DONE; steps++) {
+        if (steps == STEPS_MAX) {
+            op_wake(&place->op);
+            return ERR_PENDING;
+        }
+        enum err err = step_once(place);
+        if (err == ERR_PENDING) {
+            return err;
+        }
+        if (err) {
+            place->failure = err;
+            place->stage = STAGE_CLEAN;
+        }
+    }
+    return place->failure
+               ? buf_fail(message, place->failure, "the file '/%s' of the run can't be written: %s",
+                          buf_text(&place->path), err_text(place->failure))
+               : ERR_OK;
+}

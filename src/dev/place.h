@@ -1,0 +1,22 @@
+/* Writes the files of one tree over those of another: what a run was given as files, into the
+ * volume at its root.
+ *
+ * Directories are made where they are missing. Each file appears when it is whole: until then it
+ * lies beside its place under a hidden name (ns/temporary.h). Symbolic links on the way are
+ * followed inside the tree; one at the end is replaced. When it fails, or is given up, what was
+ * placed before stays.
+ *
+ * Thread: the op's loop. Layer: ns. */
+#pragma once
+
+#include "ns/ns.h"
+
+struct place;
+
+/* `from`: a directory of a device that never waits (ns/memory.h), at most 128 levels deep. Acts for
+ * `op`'s who, and wakes it. References are taken. NOMEM. */
+MUST_USE enum err place_new(struct op *op, struct file *from, struct file *to,
+                            struct place **ret_place);
+/* Polled. On failure the message names the path. */
+MUST_USE enum err place_step(struct place *place, struct buf *message);
+void place_free(struct place *place); /* accepts NULL */

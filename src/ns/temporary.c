@@ -1,0 +1,64 @@
+#include "ns/temporary.h"
+
+#include "base/clock.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+
+#define PREFIX ".zasm-put-"
+
+static uint32_t life; /* random: tells this run of the server from others */
+static pthread_once_t life_once = PTHREAD_ONCE_INIT;
+
+static void make_life(void) {
+    random_bytes(&life, sizeof life);
+}
+
+static uint32_t present_life(void) {
+    pthread_once(&life_once, make_life);
+    return life;
+}
+
+void ns_temporary_name(char name[NS_TEMPORARY_SIZE]) {
+    uint64_t random = 0;
+    random_bytes(&random, sizeof random);
+    snprintf(name, NS_TEMPORARY_SIZE, PREFIX "%08" PRIx32 "-%016" PRIx64, present_life(), random);
+}
+
+bool ns_is_leftover(struct str name) {
+    char own[NS_TEMPORARY_SIZE];
+    int length = snprintf(own, sizeof own, PREFIX "%08" PRIx32 "-", present_life());
+    return str_starts(name, STR(PREFIX)) && !str_starts(name, (struct str){own, (size_t)length});
+}
+
+/* The op of who made it goes, so a small object of its own removes the file. */
+struct removal {
+    struct op op;
+    struct who who;
+    struct file *directory;
+    char name[]; /* length and a NUL */
+};
+
+static void removal_step(struct op *op) {
+    struct removal *removal = CONTAINER_OF(op, struct removal, op);
+    enum err err = file_remove(op, removal->directory, str_of(removal->name), false);
+    if (err == ERR_PENDING) {
+        return;
+    }
+    op_done(op);
+    file_unref(removal->directory);
+    free(removal);
+}
+
+void ns_remove_later(const struct op *op, struct file *directory, struct str name) {
+    struct removal *removal = calloc(1, sizeof *removal + name.length + 1);
+    if (!removal) {
+        return; /* what has a temporary name is swept in the next life */
+    }
+    removal->who = *op->who;
+    removal->directory = file_ref(directory);
+    memcpy(removal->name, name.data, name.length);
+    op_init(&removal->op, op->loop, &removal->who, removal_step);
+    removal_step(&removal->op);
+}

@@ -1,0 +1,14 @@
+/* Files that are written beside their targets until they are whole: their names, and removing one
+ * that its maker can't remove any more. Layer: ns. */
+#pragma once
+
+#include "ns/dev.h"
+
+/* A fresh name. It tells which life of the server made it, so that the next one knows it for a
+ * leftover. */
+#define NS_TEMPORARY_SIZE 40
+void ns_temporary_name(char name[NS_TEMPORARY_SIZE]);
+/* Whether an earlier life made the name. */
+bool ns_is_leftover(struct str name);
+/* Removes a file though the op that made it ends now; on behalf of the same `who`. */
+void ns_remove_later(const struct op *op, struct file *directory, struct str name);
