@@ -18,6 +18,10 @@ uint64_t clock_monotonic_ns(void) {
     return read_clock(CLOCK_MONOTONIC);
 }
 
+uint64_t clock_monotonic_coarse_ns(void) {
+    return read_clock(CLOCK_MONOTONIC_COARSE);
+}
+
 uint64_t clock_realtime_ns(void) {
     return read_clock(CLOCK_REALTIME);
 }

@@ -290,7 +290,7 @@ static void give_back(struct tree *tree, struct run_tree *run_tree) {
         plan->idle_count++;
     }
     struct plan *dead = plan_unref(plan);
-    expired = expire_one(tree, clock_monotonic_ns());
+    expired = expire_one(tree, clock_monotonic_coarse_ns());
     pthread_mutex_unlock(&tree->lock);
     if (!reused) {
         run_tree_free(run_tree);
@@ -498,7 +498,7 @@ static enum err publish(struct tree *tree, struct plan *plan) {
     if (!err) {
         plan->is_cached = true;
         plan->references++;
-        touch(tree, plan, clock_monotonic_ns());
+        touch(tree, plan, clock_monotonic_coarse_ns());
     }
     pthread_mutex_unlock(&tree->lock);
     if (replaced) {
@@ -575,7 +575,7 @@ static enum err placing_step(struct op *op, struct ns **ret_ns, void **ret_tree,
 static struct plan *take_plan(struct tree *tree, const struct plan_key *key, const struct run *run,
                               struct run_tree **ret_tree) {
     struct plan *expired = NULL;
-    uint64_t now_ns = clock_monotonic_ns();
+    uint64_t now_ns = clock_monotonic_coarse_ns();
     pthread_mutex_lock(&tree->lock);
     struct plan *plan = run_ttl_ns(run) ? NULL : find_plan(tree, key);
     if (plan && (plan->generation != run_app(run)->generation || is_outdated(plan))) {

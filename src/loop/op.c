@@ -139,6 +139,7 @@ enum err op_queue_init(struct op_queue *queue) {
         return err_from_errno(result);
     }
     atomic_init(&guard->references, 1);
+    atomic_init(&queue->may_wait, false);
     queue->mutex = guard;
     list_init(&queue->waiters);
     return ERR_OK;
@@ -174,12 +175,18 @@ enum err op_queue_wait(struct op_queue *queue, struct op *op) {
     if (list_is_empty(&waiter->link)) {
         list_append(&queue->waiters, &waiter->link);
     }
+    /* Whoever wakes exchanges it, too: it either sees this, or what it has changed before is seen
+     * by the op's next look at its condition. */
+    atomic_exchange_explicit(&queue->may_wait, true, memory_order_acq_rel);
     guard_unlock(guard);
     waiter->waits = true;
     return ERR_OK;
 }
 
 void op_queue_wake_all(struct op_queue *queue) {
+    if (!atomic_exchange_explicit(&queue->may_wait, false, memory_order_acq_rel)) {
+        return;
+    }
     struct guard *guard = queue->mutex;
     struct loop *current = loop_current();
     guard_lock(guard);

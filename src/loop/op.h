@@ -19,6 +19,8 @@
 #include "base/traceparent.h"
 #include "loop/loop.h"
 
+#include <stdatomic.h>
+
 /* On whose behalf an operation is done. Devices look here for rights, never at where it came from.
  */
 struct who {
@@ -76,6 +78,7 @@ void op_wake(struct op *op);
 struct op_queue {
     void *mutex; /* opaque; allocated by init */
     struct list waiters;
+    atomic_bool may_wait; /* false: nobody waits, so that waking nobody takes no mutex */
 };
 MUST_USE enum err op_queue_init(struct op_queue *queue);
 /* Wakes whoever is left and frees it. */

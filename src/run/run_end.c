@@ -122,7 +122,7 @@ static void log_end(struct run *run) {
     if (!run->log) {
         return;
     }
-    uint64_t time_ns = run_realtime_ns(run, clock_monotonic_ns());
+    uint64_t time_ns = run_realtime_ns(run, MAX(run->home->charged_ns, run->created_ns));
     lines_flush(&run->lines, run->log, run->id, time_ns);
     if (run->detached || run->reason != RUN_REASON_EXIT || run->exit_status != 0 ||
         run->has_traceparent) {

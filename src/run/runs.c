@@ -78,6 +78,8 @@ static size_t evict(struct runs *runs, uint64_t now_ns, struct run **ret_evicted
         }
         forget(runs, first);
         ret_evicted[count++] = first;
+        __builtin_prefetch(first->changed.mutex, 1);
+        __builtin_prefetch(first->arguments.bytes.data, 1);
     }
     struct run *next = count > 0 ? first_kept(&runs->kept) : NULL;
     if (next) {
