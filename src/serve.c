@@ -124,6 +124,11 @@ static void prepare_process(const struct server *server) {
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of the write */
     umask(077);
+    /* A dump of this process would hold secrets and what strangers' programs had in memory. */
+    struct rlimit none = {0, 0};
+    if (setrlimit(RLIMIT_CORE, &none) != 0) {
+        log_warning("core dumps can't be turned off: %s", strerror(errno));
+    }
     struct rlimit files;
     if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
         files.rlim_cur = files.rlim_max;

@@ -567,3 +567,8 @@ def test_two_servers_on_one_port(make_server):
     with pytest.raises(RuntimeError, match="address in use"):
         second.start()
     assert first.client.get("/healthz").status == 200
+
+
+def test_a_dump_of_the_server_is_never_written(server):
+    """It would hold secrets, and what strangers' programs had in memory."""
+    assert resource.prlimit(server.process.pid, resource.RLIMIT_CORE) == (0, 0)
