@@ -3,6 +3,7 @@
 #include "api/api.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "dev/net.h"
 #include "dev/root.h"
 #include "dev/tree.h"
 #include "serve_options.h"
@@ -38,6 +39,8 @@ struct server {
     struct api api;
     struct http_application application, web_application;
     struct tree *tree;
+    struct net *net;
+    struct file *net_root;
     /* stopping; all on the first loop */
     struct loop_timer stop_timer;
     uint64_t answers_deadline_ns;
@@ -233,6 +236,28 @@ static enum err start_runs(struct server *server, struct buf *message) {
     return err ? buf_fail(message, err, "the tree can't be made: %s", err_text(err)) : ERR_OK;
 }
 
+static enum err start_net(struct server *server, struct buf *message) {
+    const struct serve_options *options = &server->options;
+    struct net_options net = {.allow_private = options->allow_private.values,
+                              .allow_private_count = options->allow_private.count,
+                              .ca_file = options->ca_file,
+                              .connections_per_app = options->net_connections,
+                              .timeout_ns = options->net_timeout_ns,
+                              .bytes_max = options->net_bytes};
+    enum err err = net_new(&net, server->loops, server->thread_count, &server->net, message);
+    if (err) {
+        return err;
+    }
+    struct dev_net_options root = {
+        .net = server->net, .runs = server->api.runs, .catalog = server->api.catalog};
+    err = dev_net_new(&root, &server->net_root);
+    if (err) {
+        return buf_fail(message, err, "the network can't be prepared: %s", err_text(err));
+    }
+    tree_set_net(server->tree, server->net_root);
+    return ERR_OK;
+}
+
 /* Our loops share their port (SO_REUSEPORT), which would also let a second server join in: half of
  * the requests would go to each. So the port is first asked for alone. */
 static enum err claim_port(const struct place *place, struct buf *message) {
@@ -311,6 +336,7 @@ static enum err start_http(struct server *server, struct buf *message) {
         err = listen_on(server, &server->web, &server->web_application, message);
     }
     server->api.server_count = server->http_count;
+    net_set_own_port(server->net, server->control.port);
     return err;
 }
 
@@ -413,6 +439,9 @@ static enum err start(struct server *server, struct buf *message) {
         err = start_runs(server, message);
     }
     if (!err) {
+        err = start_net(server, message);
+    }
+    if (!err) {
         err = start_http(server, message);
     }
     if (!err) {
@@ -456,6 +485,8 @@ static void finish(struct server *server) {
     file_unref(server->api.root);
     runs_free(server->api.runs);
     tree_free(server->tree);
+    file_unref(server->net_root);
+    net_free(server->net);
     applog_set_free(server->api.logs);
     catalog_free(server->api.catalog);
     engine_free(server->api.engine);

@@ -13,6 +13,8 @@ const struct option_row serve_option_rows[] = {
     {"threads", "N", "0", "The server", "event loops; 0 is one a core", OPTION_COUNT, AT(threads), 0, 256},
     {"domain", "HOST", "", "The server", "a host name of this server besides localhost; apps have names below it", OPTION_TEXT, AT(domain), 0, 0},
     {"trust-proxy", "ADDRESS", "", "The server", "let requests in that came through the proxy there (they need a token); may be repeated", OPTION_LIST, AT(trust_proxy), 0, 0},
+    {"allow-private", "HOST|CIDR", "", "The server", "let guests reach this host or network though it is not public; HOST[:PORT] or ADDRESS[/BITS][:PORT]; may be repeated", OPTION_LIST, AT(allow_private), 0, 0},
+    {"ca-file", "FILE", "", "The server", "certificates of the authorities that servers are verified by, in place of the machine's", OPTION_TEXT, AT(ca_file), 0, 0},
     {"log-level", "LEVEL", "info", "The server", "error, warning, info or debug", OPTION_TEXT, AT(log_level), 0, 0},
     {"grace", "TIME", "10s", "The server", "what runs get to finish when the server is told to stop", OPTION_DURATION, AT(grace_ns), 0, YEAR_NS},
 
@@ -24,12 +26,15 @@ const struct option_row serve_option_rows[] = {
     {"open-files", "N", "256", "A run", "file descriptors", OPTION_COUNT, AT(open_files), 4, 65536},
     {"tmp", "SIZE", "64MiB", "A run", "files in /tmp, which is memory", OPTION_BYTES, AT(tmp_bytes), 0, 64 * GIB},
     {"core", "SIZE", "256MiB", "A run", "a core dump, where one is asked for: the memory that is in use, on disk", OPTION_BYTES, AT(core_bytes), 0, 2 * GIB},
+    {"net-timeout", "TIME", "60s", "A run", "how long a silent server is waited for", OPTION_DURATION, AT(net_timeout_ns), 10 * NS_PER_MS, YEAR_NS},
+    {"net-bytes", "SIZE", "16GiB", "A run", "a body over HTTP, in each direction", OPTION_BYTES, AT(net_bytes), KIB, 1024 * 1024 * GIB},
 
     {"disk", "SIZE", "1GiB", "An app", "files in its volume", OPTION_BYTES, AT(disk_bytes), 0, 1024 * 1024 * GIB},
     {"files", "N", "100000", "An app", "number of files in its volume", OPTION_COUNT, AT(disk_inodes), 1, 1000000000},
     {"max-runs", "N", "100", "An app", "runs at the same time", OPTION_COUNT, AT(max_runs), 1, 1000000},
     {"queue", "N", "1000", "An app", "runs that wait for their turn", OPTION_COUNT, AT(queue), 0, 1000000},
     {"queue-wait", "TIME", "30s", "An app", "how long they wait", OPTION_DURATION, AT(queue_wait_ns), 0, YEAR_NS},
+    {"net-connections", "N", "100", "An app", "requests and connections to the network at the same time", OPTION_COUNT, AT(net_connections), 1, 100000},
     {"log-bytes", "SIZE", "64MiB", "An app", "its log; the oldest is cut", OPTION_BYTES, AT(log_bytes), 64 * KIB, 1024 * GIB},
     {"log-age", "TIME", "7d", "An app", "how long its log is kept", OPTION_DURATION, AT(log_age_ns), NS_PER_S, 100 * YEAR_NS},
 

@@ -20,17 +20,20 @@ struct option_list {
 
 struct serve_options {
     const char *listen, *web, *state, *domain, *log_level;
-    struct option_list trust_proxy;
+    const char *ca_file;
+    struct option_list trust_proxy, allow_private;
     uint64_t threads;
     /* of a run */
     uint64_t memory_bytes, wall_ns, detached_wall_ns, cpu_ns, output_bytes, open_files, tmp_bytes,
         core_bytes;
     /* of an app */
-    uint64_t disk_bytes, disk_inodes, max_runs, queue, queue_wait_ns, log_bytes, log_age_ns;
+    uint64_t disk_bytes, disk_inodes, max_runs, queue, queue_wait_ns, log_bytes, log_age_ns,
+        net_connections;
     /* of the server */
     uint64_t runs_max, keep_ns, kept_max, kept_bytes, cores_bytes, upload_bytes, module_bytes,
         compile_wall_ns, compile_memory_bytes, compile_at_once, connections,
-        connections_per_address, head_timeout_ns, body_timeout_ns, grace_ns;
+        connections_per_address, head_timeout_ns, body_timeout_ns, net_timeout_ns, net_bytes,
+        grace_ns;
 };
 
 struct option_row {

@@ -28,9 +28,10 @@ store: loop ns
 wasi: loop ns
 engine: loop ns wasi
 run: loop ns wasi engine store
-dev: loop ns store run engine wasi
+net: loop ns
+dev: loop ns store run engine wasi net
 http: loop
-api: loop ns store run http dev engine wasi
+api: loop ns store run http dev engine wasi net
 cli:
 "
 while IFS=: read -r folder allowed; do
@@ -54,6 +55,8 @@ only uv.h loop
 only microhttpd.h http
 only wasmtime engine
 only sqlite3.h store
+only openssl/ssl.h net
+only curl/multi.h net
 
 # Paths of a machine. A "/root/x" in quotes may be that of a run (/proc/ID/root/x).
 words=$(git grep -nE "/root/[.]|(^|[^A-Za-z0-9_}>)/.\"'-])/(root|work|home/[a-z]+)/|[\"'](/work|/home/[a-z]+)/" \

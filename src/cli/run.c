@@ -20,6 +20,7 @@ const char run_help[] =
     "  --version N          an older version of it\n"
     "  --root keep|fresh|ro|VOLUME\n"
     "                       where its files go: the app's volume (keep), nowhere, ...\n"
+    "  --net none|HOST      the network: nothing, or these of the hosts that the app may reach\n"
     "  --tag K:V            for 0asm ps --tag; may be repeated\n"
     "  --keep TIME          how long its files and output are kept after its end\n"
     "  --trace              record its host calls and print them at the end, to standard error\n"
@@ -67,6 +68,7 @@ int run_main(int argc, char **argv) {
         {.name = "open-files", .parameter = "open_files"},
         {.name = "version", .parameter = "version"},
         {.name = "root", .parameter = "root"},
+        {.name = "net", .parameter = "net"},
         {.name = "tag", .parameter = "tag"},
         {.name = "keep", .parameter = "keep"},
         {.name = "trace", .flag = &trace},

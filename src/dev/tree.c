@@ -75,7 +75,7 @@ struct run_tree {
 
 struct tree {
     struct catalog *catalog;
-    struct file *cloud, *devices, *environment, *processes;
+    struct file *cloud, *devices, *environment, *network, *processes;
     pthread_mutex_t lock;
     struct map plans;
     struct list plans_by_age;
@@ -192,8 +192,8 @@ static enum err mount_all(struct tree *tree, const struct plan *plan, struct run
         struct file *root;
     } ours[] = {
         {STR("/cloud"), tree->cloud},     {STR("/dev"), tree->devices},
-        {STR("/env"), tree->environment}, {STR("/proc"), tree->processes},
-        {STR("/tmp"), run_tree->tmp},
+        {STR("/env"), tree->environment}, {STR("/net"), tree->network},
+        {STR("/proc"), tree->processes},  {STR("/tmp"), run_tree->tmp},
     };
     enum err err = ERR_OK;
     for (size_t i = 0; !err && i < ARRAY_LENGTH(ours); i++) {
@@ -773,6 +773,10 @@ enum err tree_set_cloud(struct tree *tree, struct runs *runs, struct file *cloud
     return err;
 }
 
+void tree_set_net(struct tree *tree, struct file *net) {
+    tree->network = file_ref(net);
+}
+
 static bool is_forgotten(const struct plan *plan, int64_t app_id) {
     return app_id == TREE_OUTDATED ? is_outdated(plan)
                                    : app_id == TREE_ALL || plan->key.app_id == app_id;
@@ -809,6 +813,7 @@ void tree_free(struct tree *tree) {
     file_unref(tree->cloud);
     file_unref(tree->devices);
     file_unref(tree->environment);
+    file_unref(tree->network);
     file_unref(tree->processes);
     pthread_mutex_destroy(&tree->lock);
     free(tree);

@@ -5,7 +5,7 @@
  *            root=ro: both, read-only; root=VOLUME: that volume over the layers, made when first
  *            used, for a time (ttl=) or for good
  *   /tmp     in memory, the run's own
- *   /dev /env /proc /cloud    shared by all runs: what they show depends on who asks
+ *   /dev /env /net /proc /cloud    shared by all runs: what they show depends on who asks
  *   and the volumes that the app's configuration mounts
  *
  * Whole namespaces are used again: that of a run that has ended goes to the next one of the same
@@ -32,6 +32,9 @@ struct run_hooks tree_hooks(struct tree *tree);
 /* What /cloud, /env, /dev and /proc show, once: before the first run. `cloud` may be NULL; a
  * reference is taken. `runs` is borrowed. NOMEM: no run can start. */
 enum err tree_set_cloud(struct tree *tree, struct runs *runs, struct file *cloud);
+/* What /net shows, once: before the first run. A reference is taken. Without it there is no /net.
+ */
+void tree_set_net(struct tree *tree, struct file *net);
 /* Lets go of the namespaces that wait for their next run: of an app that was removed, of all, or of
  * those that have a volume that was removed. */
 enum { TREE_ALL = 0, TREE_OUTDATED = -1 };

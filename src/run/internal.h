@@ -177,7 +177,8 @@ struct run {
     struct app_version version;
     struct buf call;
     struct buf root_mode;
-    char **tags; /* one allocation, or NULL */
+    struct buf net; /* run_net */
+    char **tags;    /* one allocation, or NULL */
     size_t tag_count;
     struct run_limits limits;
     uint64_t keep_ns, parent_id, ttl_ns;

@@ -97,6 +97,7 @@ static void run_release(struct run *run) {
     buf_done(&run->errstr);
     buf_done(&run->call);
     buf_done(&run->root_mode);
+    buf_done(&run->net);
     free(run->tags);
     file_unref(run->files);
     pipe_unref(run->input);
@@ -164,6 +165,10 @@ const struct app_version *run_version(const struct run *run) {
 const struct run_limits *run_limits(const struct run *run) {
     return &run->limits;
 }
+struct str run_net(const struct run *run) {
+    return buf_str(&run->net);
+}
+
 struct str run_root_mode(const struct run *run) {
     return run->root_mode.length ? buf_str(&run->root_mode) : STR("keep");
 }

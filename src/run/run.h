@@ -61,7 +61,9 @@ struct run_request {
     bool environment_is_unique; /* no variable is there twice: it need not be looked for */
     struct str call;            /* exported function to call; length 0: _start */
     struct app_limits limits;   /* 0 = not given; only tightens */
-    const struct str *tags;     /* "K:V" */
+    const struct str *net;      /* narrows what it may reach: "none", or hosts as the app's net= */
+    size_t net_count;
+    const struct str *tags; /* "K:V" */
     size_t tag_count;
     uint64_t keep_ns; /* after its end; 0 = the default */
     bool detached;    /* no client is bound to it; the wall limit's default is longer */
@@ -241,6 +243,9 @@ void run_failure(struct run *run, struct buf *text);
 void run_errstr(struct run *run, struct buf *text);
 /* What `root` is: the request's, the app's, or "keep". */
 struct str run_root_mode(const struct run *run);
+/* The request's `net`, an entry a line, and behind an empty line those of the runs above it that
+ * are of the same app: each of these lists must allow a host. Empty: not narrowed. */
+struct str run_net(const struct run *run);
 /* The request's `files`, borrowed until the run has begun; or NULL. */
 struct file *run_files(const struct run *run);
 /* The request's `ttl_ns`. */

@@ -36,6 +36,10 @@ static enum err add_tag(struct run_parameters *parameters, struct str value, str
     return add_to(&parameters->tags, value, RUN_TAGS_MAX, "tags", message);
 }
 
+static enum err add_host(struct run_parameters *parameters, struct str value, struct buf *message) {
+    return add_to(&parameters->net, value, APP_NET_MAX, "hosts in net", message);
+}
+
 static enum err set_call(struct run_parameters *parameters, struct str value, struct buf *message) {
     (void)message;
     parameters->request.call = value;
@@ -124,6 +128,7 @@ static const struct row {
     {"arg", add_argument, true, 0, 0, NULL},
     {"env", add_variable, true, 0, 0, NULL},
     {"tag", add_tag, true, 0, 0, NULL},
+    {"net", add_host, true, 0, 0, NULL},
     {"call", set_call, false, 0, 0, NULL},
     {"root", set_root, false, 0, 0, NULL},
     {"stderr", set_stderr, false, 0, 0, NULL},
@@ -187,11 +192,14 @@ void run_parameters_request(const struct run_parameters *parameters,
     ret_request->environment_count = parameters->environment.count;
     ret_request->tags = parameters->tags.texts;
     ret_request->tag_count = parameters->tags.count;
+    ret_request->net = parameters->net.texts;
+    ret_request->net_count = parameters->net.count;
 }
 
 void run_parameters_done(struct run_parameters *parameters) {
     free(parameters->arguments.texts);
     free(parameters->environment.texts);
     free(parameters->tags.texts);
+    free(parameters->net.texts);
     *parameters = (struct run_parameters){0};
 }

@@ -11,7 +11,7 @@ struct run_parameters {
     struct run_parameters_list {
         struct str *texts; /* owned */
         size_t count, capacity;
-    } arguments, environment, tags;
+    } arguments, environment, tags, net;
     uint32_t seen; /* of those that count once: bits by row */
 };
 

@@ -192,6 +192,24 @@ static struct run_loop *choose_loop(struct runs *runs, const struct loop *loop) 
     return best && fewest + 2 <= own_count ? best : own;
 }
 
+static enum err add_net(struct run *run, const struct run_request *request, struct buf *message) {
+    if (request->net_count > APP_NET_MAX) {
+        return buf_fail(message, ERR_2BIG, "more than %d hosts in net=", APP_NET_MAX);
+    }
+    enum err err = ERR_OK;
+    for (size_t i = 0; !err && i < request->net_count; i++) {
+        struct str host = request->net[i];
+        bool is_word = str_equal_text(host, "none") || str_equal_text(host, "public");
+        if (is_word ? request->net_count > 1 : !app_config_is_host(host)) {
+            return buf_fail(message, ERR_INVAL,
+                            "net= is none, public, or hosts: HOST, *.DOMAIN, an address, or "
+                            "[ADDRESS], each with an optional :PORT");
+        }
+        err = buf_printf(&run->net, STR_FORMAT "\n", STR_ARGS(host));
+    }
+    return err;
+}
+
 static enum err set_root(struct run *run, const struct run_request *request, struct buf *message) {
     struct str root = request->root.length > 0 ? request->root
                       : run->app->root         ? str_of(run->app->root)
@@ -249,6 +267,9 @@ static enum err fill(struct run *run, const struct run_request *request, struct 
     if (!err) {
         err = add_tags(run, request, message);
     }
+    if (!err) {
+        err = add_net(run, request, message);
+    }
     if (!err && request->stdin_open) {
         err = pipe_new(RUN_STDIN_BYTES, &run->input);
     }
@@ -271,6 +292,16 @@ static enum err join_parent(struct run *run, struct run *parent, struct buf *mes
     }
     run->parent_id = parent->id;
     run->depth = (uint8_t)(parent->depth + 1);
+    if (parent->net.length > 0 && parent->app->id == run->app->id) {
+        /* Or a run whose network was taken away would start another of itself. */
+        enum err err = run->net.length > 0 ? buf_append_byte(&run->net, '\n') : ERR_OK;
+        if (!err) {
+            err = buf_append_str(&run->net, buf_str(&parent->net));
+        }
+        if (err) {
+            return err;
+        }
+    }
     return run->detached ? ERR_OK : run_join_budget(run, parent, message);
 }
 
