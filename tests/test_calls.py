@@ -349,6 +349,33 @@ def test_a_poll_that_times_out(apps, guests):
         "-1 Resource temporarily unavailable", "poll: 0", "-1 Resource temporarily unavailable"]
 
 
+def test_a_guest_that_waits_for_an_answer_stops_nobody(make_server, guests, eventually):
+    client = make_server("--threads", "1").client
+    client.create("caller", guests.c("caller"))
+    client.create("worker", guests.c("worker"))
+    waiting = [client.open("POST", "/run?name=caller&arg=ask&arg=worker&arg=wait%0A")
+               for _ in range(5)]
+    eventually(lambda: len(living(client)) == 10)
+    assert client.run("caller", "ask", "worker", "hello").text == "[HELLO].\n"
+    for connection, stream in waiting:
+        connection.close()
+        stream.close()
+    eventually(lambda: living(client) == [])
+
+
+def test_a_call_does_not_wait_for_a_place_for_ever(make_server, guests, eventually):
+    client = make_server("--queue-wait", "200ms").client
+    client.create("caller", guests.c("caller"))
+    client.create("worker", guests.c("worker"), max_runs=1)
+    occupant = client.run("worker", "wait", detach="").text.strip()
+    text = client.run("caller", "ask", "worker", "hello\n").text
+    assert "read: Resource busy: 'worker' could not be run: all places were taken" in text
+    assert client.post("/apps/worker/call", "hello\n").status == 429
+    client.delete(f"/proc/{occupant}")
+    eventually(lambda: living(client) == [])
+    assert client.run("caller", "ask", "worker", "hello\n").text == "[HELLO\n].\n"
+
+
 # ---- in other languages ----
 
 

@@ -129,6 +129,9 @@ static enum err explain(struct op *op, struct run *run) {
         return buf_fail(op->message, err, "'%s' failed with exit status %d%s", status.app,
                         status.exit_status, buf_text(&detail));
     }
+    if (status.reason == RUN_REASON_FAILED) {
+        return buf_fail(op->message, err, "'%s' could not be run%s", status.app, buf_text(&detail));
+    }
     return buf_fail(op->message, err, "'%s' failed (%s)%s", status.app,
                     run_reason_text(status.reason), buf_text(&detail));
 }
