@@ -41,6 +41,7 @@ struct server {
     struct tree *tree;
     struct net *net;
     struct file *net_root;
+    struct alarms *alarms;
     /* stopping; all on the first loop */
     struct loop_timer stop_timer;
     uint64_t answers_deadline_ns;
@@ -222,7 +223,16 @@ static enum err start_runs(struct server *server, struct buf *message) {
     if (err) {
         return buf_fail(message, err, "runs can't be prepared: %s", err_text(err));
     }
-    struct dev_root_options root = {.catalog = server->api.catalog,
+    const struct alarms_options alarms = {.runs = server->api.runs,
+                                          .catalog = server->api.catalog,
+                                          .logs = server->api.logs,
+                                          .loop = server->loops[0]};
+    err = alarms_new(&alarms, &server->alarms, message);
+    if (err) {
+        return err;
+    }
+    struct dev_root_options root = {.alarms = server->alarms,
+                                    .catalog = server->api.catalog,
                                     .runs = server->api.runs,
                                     .logs = server->api.logs,
                                     .tree = server->tree};
@@ -387,6 +397,7 @@ static void stop_requested(void *argument) {
         return;
     }
     server->stopping = true;
+    alarms_quiesce(server->alarms);
     log_info("stopping: no new runs; those that run get %llu s (a second signal ends them now)",
              (unsigned long long)(server->options.grace_ns / NS_PER_S));
     atomic_store(&server->api.shutting_down, true);
@@ -480,6 +491,7 @@ static void finish(struct server *server) {
     for (size_t i = 0; i < server->http_count; i++) {
         http_server_free(STEAL(server->http[i]));
     }
+    alarms_stop(server->alarms);
     await_works(server);
     ns_unref(server->api.tree);
     file_unref(server->api.root);
@@ -494,6 +506,7 @@ static void finish(struct server *server) {
     for (size_t i = 0; i < server->thread_count; i++) {
         loop_free(server->loops[i]);
     }
+    alarms_free(server->alarms);
 }
 
 static void print_place(const char *what, const struct place *place) {

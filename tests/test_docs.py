@@ -70,6 +70,7 @@ PREPARED = {
         *["curl -s -X POST 'http://127.0.0.1:8080/run?name=hello'"] * 16,
         *["curl -s -X POST 'http://127.0.0.1:8080/run?name=hello&detach&stdin=open'"] * 2,
     ],
+    "docs/tree/alarm.md": [CREATE_FIRST.format("first_app")],
     "docs/deploy.md": [CREATE_FIRST.format("first_app"),
                        "curl -s -X PUT -d 1 http://127.0.0.1:8080/apps/first_app/files/notes"],
     # A run that has the number 7 and waits for input.

@@ -23,7 +23,7 @@ const struct route routes[] = {
     {"DELETE", "/apps/*/secrets/*", &secret_remove_handler, ROLE_CONTROL,
      "DELETE /apps/NAME/secrets/KEY", "remove a secret"},
     {"GET", "/apps*", &tree_get_handler, ROLE_CONTROL,
-     "GET /apps[/NAME[/...]]", "the apps; one app; its files, env, args, config, module, versions, secrets, log"},
+     "GET /apps[/NAME[/...]]", "the apps; one app; its files, alarms, env, args, config, module, versions, secrets, log"},
     {"PUT", "/apps*", &tree_put_handler, ROLE_CONTROL,
      "PUT /apps/NAME/...", "write a file whole; PUT .../files/?unpack takes a tar"},
     {"POST", "/apps/*/call", &ask_handler, ROLE_CONTROL,

@@ -37,6 +37,7 @@ const struct command commands[] = {
     ROW(cp, "[-r] SOURCE... TARGET", "copy files to, from and between apps"),
     ROW(mv, "APP:/OLD APP:/NEW", "rename a file or directory of an app"),
     ROW(rm, "[-r] APP:/FILE...|APP...", "remove files of an app, or an app"),
+    ROW(alarm, "NAME [ALARM] [--set LINE] [--rm]", "have an app run by itself at certain times"),
     ROW(health, "", "whether the server answers"),
 };
 const size_t command_count = ARRAY_LENGTH(commands);

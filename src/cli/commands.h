@@ -10,7 +10,8 @@
 #define COMMANDS(X)                                                                                \
     X(call)                                                                                        \
     X(create) X(run) X(apps) X(show) X(open) X(versions) X(rollback) X(ps) X(top) X(log) X(trace)   \
-    X(kill) X(pause) X(resume) X(env) X(secret) X(ls) X(cat) X(cp) X(mv) X(rm) X(health)
+    X(kill) X(pause) X(resume) X(env) X(secret) X(ls) X(cat) X(cp) X(mv) X(rm) X(alarm)   \
+    X(health)
 /* clang-format on */
 
 #define COMMAND_DECLARE(name)                                                                      \

@@ -10,6 +10,7 @@ static const struct dev app_dev, environment_dev;
 /* ---- what an app's directory holds ---- */
 
 static const struct apps_row app_rows[] = {
+    {"alarm", &apps_alarms_dev, NULL, FILE_DIRECTORY, 0, false},
     {"args", &apps_text_dev, apps_text_args, FILE_REGULAR, FILE_SEEKABLE, false},
     {"call", &apps_call_dev, NULL, FILE_CHARACTER_DEVICE, FILE_REWINDABLE, true},
     {"config", &apps_text_dev, apps_text_config, FILE_REGULAR, FILE_SEEKABLE, false},
@@ -42,7 +43,8 @@ static enum err may_read(const struct who *who, const struct app *app, const str
     if (who->may_control || row->for_all) {
         return ERR_OK;
     }
-    bool is_kept_from_volume = !row->dev && who->has_own_root; /* `files` */
+    bool is_of_volume = !row->dev || row->dev == &apps_alarms_dev; /* `files`, `alarm` */
+    bool is_kept_from_volume = is_of_volume && who->has_own_root;
     return who->app_id == app->id && !is_kept_from_volume ? ERR_OK : ERR_ACCES;
 }
 
@@ -80,6 +82,7 @@ void apps_release(struct file *file) {
     struct apps_file *node = apps_file_of(file);
     app_versions_free(node->version, 1);
     free(node->key);
+    buf_done(&node->shown);
     app_unref(node->app);
     file_unref(&node->apps->file);
     free(node);
@@ -194,6 +197,12 @@ static enum err walk_app(struct op *op, struct apps *apps, struct app *app, cons
         if (err == ERR_PENDING) {
             return err;
         }
+    } else if (row->dev == &apps_alarms_dev && count > 1) {
+        err = apps_alarm_find(op, apps, app, names[1], ret_file);
+        if (err == ERR_PENDING) {
+            return err;
+        }
+        walked = 1;
     } else if (row->dev == &environment_dev && count > 1) {
         struct str value;
         err = apps_find_variable(app, names[1], &value)
@@ -474,7 +483,7 @@ static const struct dev root_dev = {
 };
 
 enum err dev_apps_new(struct catalog *catalog, struct applog_set *logs, struct runs *runs,
-                      struct file **ret_root) {
+                      struct alarms *alarms, struct file **ret_root) {
     struct apps *apps = calloc(1, sizeof(*apps));
     if (!apps) {
         return ERR_NOMEM;
@@ -488,6 +497,7 @@ enum err dev_apps_new(struct catalog *catalog, struct applog_set *logs, struct r
     apps->catalog = catalog;
     apps->logs = logs;
     apps->runs = runs;
+    apps->alarms = alarms;
     *ret_root = &apps->file;
     return ERR_OK;
 }

@@ -12,11 +12,13 @@
 #pragma once
 
 #include "ns/dev.h"
+#include "run/alarms.h"
 #include "run/run.h"
 #include "store/applog.h"
 #include "store/catalog.h"
 
 /* A reference for the caller. What is handed in is borrowed: it outlives every file. `logs` may be
- * NULL: then logs are empty; `runs` too: it is told of apps that are removed. */
+ * NULL: then logs are empty; `runs` too: it is told of apps that are removed; and `alarms`: then
+ * none can be set. */
 MUST_USE enum err dev_apps_new(struct catalog *catalog, struct applog_set *logs, struct runs *runs,
-                               struct file **ret_root);
+                               struct alarms *alarms, struct file **ret_root);

@@ -1,7 +1,8 @@
 /* What the files of /apps share: apps.c has the root and finds what lies below an app, apps_text.c
  * the texts, apps_setting.c what can be written, apps_data.c the module and the log, apps_files.c
- * the app's files, apps_call.c and apps_start.c runs of it, apps_versions.c its versions,
- * apps_secrets.c names of secrets, apps_remove.c the end of an app. Layer: ns, store; private. */
+ * the app's files, apps_alarm.c its alarms, apps_call.c and apps_start.c runs of it,
+ * apps_versions.c its versions, apps_secrets.c names of secrets, apps_remove.c the end of an app.
+ * Layer: ns, store; private. */
 #pragma once
 
 #include "dev/apps.h"
@@ -27,6 +28,7 @@ struct apps {
     struct catalog *catalog;
     struct applog_set *logs; /* may be NULL */
     struct runs *runs;       /* may be NULL */
+    struct alarms *alarms;   /* may be NULL */
     pthread_mutex_t mutex;   /* guards `unions` */
     struct apps_union unions[APPS_UNIONS_MAX];
     size_t union_count;
@@ -50,7 +52,9 @@ struct apps_file {
     struct app *app;   /* a reference */
     const struct apps_row *row;
     struct app_version *version; /* below versions/N; owned */
-    char *key;                   /* of env/KEY; owned */
+    char *key;                   /* of env/KEY and alarm/NAME; owned */
+    struct buf shown;            /* alarm/NAME: what it showed when it was walked to */
+    uint64_t shown_ns;           /* and when it was set: realtime */
 };
 
 /* Files that are being opened, a layer after the other. The caller's; zero at first, ends by
@@ -116,6 +120,9 @@ typedef enum err apps_change(const struct apps_file *file, const void *argument,
                              const json_t *config, json_t **ret_config, struct buf *message);
 MUST_USE enum err apps_apply(struct op *op, const struct apps_file *file, apps_change *change,
                              const void *argument);
+/* A setting that is open for writing, on behalf of op->who: applied by sync and flush. */
+MUST_USE enum err apps_setting_open(struct op *op, struct file *file, unsigned open_flags,
+                                    struct file **ret_file);
 /* For apps_apply: takes the variable of the file (`argument` is its name) away. */
 enum err apps_remove_variable(const struct apps_file *file, const void *argument,
                               const json_t *config, json_t **ret_config, struct buf *message);
@@ -130,6 +137,16 @@ extern const struct dev apps_secrets_dev;
 /* Polled. One of them, or NOENT. */
 MUST_USE enum err apps_secret_walk(struct op *op, struct apps *apps, const struct app *app,
                                    struct str name, struct file **ret_file);
+
+/* apps_alarm.c */
+extern const struct dev apps_alarms_dev, apps_alarm_dev;
+/* Polled. Sets the alarm that the file is to what was written to it. */
+MUST_USE enum err apps_alarm_apply(struct op *op, const struct apps_file *file, struct str text);
+/* The same for a guest that did not close the file. */
+void apps_alarm_apply_later(const struct who *who, const struct apps_file *file, struct str text);
+/* Polled. The alarm of this name, or NOENT. */
+MUST_USE enum err apps_alarm_find(struct op *op, struct apps *apps, struct app *app,
+                                  struct str name, struct file **ret_file);
 
 /* apps_data.c */
 extern const struct dev apps_module_dev, apps_log_dev;

@@ -196,8 +196,10 @@ static apps_change *change_of(const struct apps_file *file) {
 struct setting {
     struct file file;
     struct apps_file *node; /* a reference */
+    struct who who;         /* who has opened it */
     struct buf text;
-    bool is_dirty; /* it was written, and is not applied */
+    bool is_dirty;   /* it was written, and is not applied */
+    bool has_failed; /* that it could not be applied was told */
 };
 
 static struct setting *setting_of(struct file *file) {
@@ -254,6 +256,7 @@ static enum err setting_write(struct op *op, struct file *file, const void *data
         memcpy(setting->text.data + offset, data, length);
     }
     setting->is_dirty = true;
+    setting->has_failed = false;
     *ret_written = length;
     return ERR_OK;
 }
@@ -279,17 +282,34 @@ static enum err setting_stat(struct op *op, struct file *file, struct file_stat 
     return ERR_OK;
 }
 
+static bool is_alarm(const struct setting *setting) {
+    return setting->node->row->dev == &apps_alarm_dev;
+}
+
 static enum err setting_sync(struct op *op, struct file *file) {
     struct setting *setting = setting_of(file);
     if (!setting->is_dirty) {
         return op_finish(op, ERR_OK);
     }
     struct str text = buf_str(&setting->text);
-    enum err err = apps_apply(op, setting->node, change_of(setting->node), &text);
-    if (!err) {
-        setting->is_dirty = false;
+    enum err err = is_alarm(setting)
+                       ? apps_alarm_apply(op, setting->node, text)
+                       : apps_apply(op, setting->node, change_of(setting->node), &text);
+    if (err != ERR_PENDING) {
+        setting->is_dirty = err != ERR_OK;
+        setting->has_failed = err != ERR_OK;
     }
     return err;
+}
+
+/* A guest that ends by itself need not have closed its files: C's exit flushes, and leaves that to
+ * us. */
+static void setting_closed(struct file *file, unsigned open_flags) {
+    (void)open_flags;
+    const struct setting *setting = setting_of(file);
+    if (is_alarm(setting) && setting->is_dirty && !setting->has_failed && setting->who.run_id) {
+        apps_alarm_apply_later(&setting->who, setting->node, buf_str(&setting->text));
+    }
 }
 
 static void setting_release(struct file *file) {
@@ -306,10 +326,13 @@ static const struct dev setting_dev = {
     .set_size = setting_set_size,
     .stat = setting_stat,
     .sync = setting_sync,
+    .flush = setting_sync,
+    .closed = setting_closed,
     .release = setting_release,
 };
 
-static enum err open_setting(struct file *file, unsigned open_flags, struct file **ret_file) {
+enum err apps_setting_open(struct op *op, struct file *file, unsigned open_flags,
+                           struct file **ret_file) {
     struct setting *setting = calloc(1, sizeof(*setting));
     if (!setting) {
         return ERR_NOMEM;
@@ -317,6 +340,7 @@ static enum err open_setting(struct file *file, unsigned open_flags, struct file
     file_init(&setting->file, &setting_dev, file->device, file->inode, file->type, file->traits);
     file_ref(file);
     setting->node = apps_file_of(file);
+    setting->who = *op->who;
     setting->is_dirty = open_flags & OPEN_TRUNCATE;
     enum err err =
         setting->is_dirty ? ERR_OK : setting->node->row->text(setting->node, &setting->text);
@@ -334,7 +358,7 @@ static enum err text_open(struct op *op, struct file *file, unsigned open_flags,
                           struct file **ret_file) {
     struct apps_file *node = apps_file_of(file);
     if (open_flags & OPEN_WRITE) {
-        return op->who->may_control ? open_setting(file, open_flags, ret_file) : ERR_ACCES;
+        return op->who->may_control ? apps_setting_open(op, file, open_flags, ret_file) : ERR_ACCES;
     }
     struct buf text = {0};
     enum err err = node->row->text(node, &text);

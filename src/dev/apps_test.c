@@ -168,7 +168,7 @@ static void test_what_an_app_holds(void **state) {
     assert_string_equal(names_of(&who, ""), "apps proc vol ");
     assert_string_equal(names_of(&who, "apps"), "first other ");
     assert_string_equal(names_of(&who, "apps/first"),
-                        "args call config env files info log module secrets start versions ");
+                        "alarm args call config env files info log module secrets start versions ");
     assert_text(&who, "apps/first/args", "a\nb c\n");
     assert_text(&who, "apps/first/env/K", "V");
     assert_text(&who, "apps/first/module", "version two");

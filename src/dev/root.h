@@ -5,6 +5,7 @@
  * Thread: any loop's. Layer: ns, store, run. */
 #pragma once
 
+#include "run/alarms.h"
 #include "run/run.h"
 
 struct tree;
@@ -13,7 +14,8 @@ struct dev_root_options {
     struct catalog *catalog;
     struct runs *runs;
     struct applog_set *logs;
-    struct tree *tree; /* told of volumes that are removed; may be NULL */
+    struct alarms *alarms; /* NULL: none can be set */
+    struct tree *tree;     /* told of volumes that are removed; may be NULL */
 };
 /* A reference for the caller. NOMEM. */
 MUST_USE enum err dev_root_new(const struct dev_root_options *options, struct file **ret_root);

@@ -236,6 +236,10 @@ enum err file_sync(struct op *op, struct file *file) {
     return file->dev->sync ? file->dev->sync(op, file) : ERR_OK;
 }
 
+enum err file_flush(struct op *op, struct file *file) {
+    return file->dev->flush ? file->dev->flush(op, file) : ERR_OK;
+}
+
 enum err file_poll(struct op *op, struct file *file, unsigned wanted, unsigned *ret_ready,
                    uint64_t *ret_bytes) {
     if (!file->dev->poll) {

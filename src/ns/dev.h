@@ -148,6 +148,11 @@ struct dev {
      * transaction: ends the question. Default: OK at once. */
     enum err (*sync)(struct op *op, struct file *file);
 
+    /* Who has written to it is about to close it and wants to know whether all is well: applies
+     * what was gathered so far. Polled. A guest that ends does not wait for this: then only
+     * `closed` comes. Default: OK at once. */
+    enum err (*flush)(struct op *op, struct file *file);
+
     /* What could be done without waiting, of `wanted` (POLL_…); `*ret_bytes` can be read. If
      * nothing can, ERR_PENDING and the op is woken when it changes; op->nonblocking: OK with
      * nothing ready. Default: everything wanted is ready. */
@@ -200,6 +205,7 @@ MUST_USE enum err file_set_size(struct op *op, struct file *file, uint64_t size_
 MUST_USE enum err file_set_times(struct op *op, struct file *file, uint64_t accessed_ns,
                                  uint64_t modified_ns, unsigned set_times_flags);
 MUST_USE enum err file_sync(struct op *op, struct file *file);
+MUST_USE enum err file_flush(struct op *op, struct file *file);
 MUST_USE enum err file_poll(struct op *op, struct file *file, unsigned wanted, unsigned *ret_ready,
                             uint64_t *ret_bytes);
 MUST_USE enum err file_accept(struct op *op, struct file *listener, struct file **ret_connection);

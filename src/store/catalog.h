@@ -188,6 +188,15 @@ MUST_USE enum err catalog_delete_volume(struct op *op, struct catalog *catalog, 
 void catalog_each_volume_name(struct catalog *catalog,
                               void (*each)(void *argument, const char *name), void *argument);
 
+/* Polled. Notes, on disk when it returns, that the app may have alarms in its volume. NOENT: it was
+ * removed. */
+MUST_USE enum err catalog_note_alarms(struct op *op, struct catalog *catalog, int64_t app_id);
+/* Calls `each` for every app that was noted, in the order of ids; it must not call the catalog.
+ * Blocking (short). */
+MUST_USE enum err catalog_each_with_alarms(struct catalog *catalog,
+                                           enum err (*each)(void *argument, int64_t app_id),
+                                           void *argument);
+
 /* Paths, appended to `ret_path`. */
 MUST_USE enum err catalog_module_path(struct catalog *catalog, const uint8_t sha256[SHA256_SIZE],
                                       struct buf *ret_path);

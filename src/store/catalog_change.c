@@ -515,6 +515,7 @@ static enum err change_remove(struct change_work *work) {
                                "i", old->id);
     err = err ? err : catalog_db_run(db, "DELETE FROM version WHERE app = ?", "i", old->id);
     err = err ? err : catalog_db_run(db, "DELETE FROM secret WHERE app = ?", "i", old->id);
+    err = err ? err : catalog_db_run(db, "DELETE FROM alarm WHERE id = ?", "i", old->id);
     err = err ? err : catalog_db_run(db, "DELETE FROM app WHERE id = ?", "i", old->id);
     err = err ? err : catalog_db_run(db, "DELETE FROM volume WHERE id = ?", "i", old->volume_id);
     return err ? err : catalog_delete_unused_layers(db);

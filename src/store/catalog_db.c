@@ -61,6 +61,8 @@ static const char *const upgrades[] = {
     /* When a shared volume goes that was made with ttl=: at `ends_ns` (realtime) or later. */
     "CREATE TABLE session (id INTEGER PRIMARY KEY REFERENCES volume, ttl_ns INTEGER NOT NULL,"
     " ends_ns INTEGER NOT NULL, seal BLOB) STRICT;",
+    /* Apps that may have alarms, which are in their volumes. */
+    "CREATE TABLE alarm (id INTEGER PRIMARY KEY REFERENCES app, seal BLOB) STRICT;",
 };
 enum { SCHEMA_VERSION = 1 + ARRAY_LENGTH(upgrades) };
 

@@ -7,6 +7,7 @@
  *   catalog_change.c   changes of apps
  *   catalog_doomed.c   what was removed and may still be in use
  *   catalog_query.c    versions, hashes of compiled code
+ *   catalog_alarm.c    which apps have alarms
  *   catalog_secret.c   secrets (secret.h)
  *   catalog_volume.c   open volumes
  *   catalog_shared.c   shared volumes: their names, and those that go when their time is over

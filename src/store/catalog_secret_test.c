@@ -256,7 +256,8 @@ static void test_upgrade(void **state) {
     struct catalog *catalog = open_catalog();
     upload_ok(catalog, "a", "one", "layer");
     catalog_free(catalog);
-    alter("DROP TABLE secret; DROP TABLE layer; DROP TABLE origin; DROP TABLE session;"
+    alter("DROP TABLE secret; DROP TABLE layer; DROP TABLE origin; DROP TABLE session; DROP TABLE "
+          "alarm;"
           "PRAGMA user_version = 1");
     for (int i = 0; i < 2; i++) {
         catalog = open_catalog();

@@ -27,6 +27,7 @@ static enum err make_root(struct volume *volume) {
 
 static void volume_destroy(struct volume *volume) {
     volume_cache_done(volume);
+    volume_alarms_free(volume);
     volume_database_close(volume);
     op_queue_done(&volume->idle);
     op_queue_done(&volume->synced);

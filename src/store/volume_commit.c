@@ -101,6 +101,9 @@ static enum err write_all(struct volume *volume) {
                             : err;
     }
     if (err == ERR_OK) {
+        err = volume_alarms_write(volume);
+    }
+    if (err == ERR_OK) {
         sqlite3_stmt *statement = volume_statement(volume, STATEMENT_VOLUME_PUT);
         volume_bind(statement, 1, volume->next_number);
         volume_bind(statement, 2, atomic_load(&volume->used_bytes));
@@ -150,6 +153,7 @@ static void settle(struct volume *volume, bool durable) {
             volume_inode_settle(volume, inode);
         }
     }
+    volume_alarms_settle(volume);
     volume->has_tables = true;
     volume->created = false;
     volume->commits++;

@@ -227,6 +227,29 @@ enum err volume_database_make_tables(struct volume *volume) {
     return err == ERR_OK ? execute(volume, sql) : err;
 }
 
+enum err volume_database_make_alarm_table(struct volume *volume) {
+    return execute(volume, VOLUME_ALARM_TABLE);
+}
+
+static enum err fail_table(const struct volume *volume, const char *name, struct buf *message) {
+    return buf_fail(message, ERR_IO, "%s is damaged: its table %s is not as it should be",
+                    volume->path, name);
+}
+
+static enum err check_table(struct volume *volume, sqlite3_stmt *statement, const char *name,
+                            const char *expected, bool *ret_is_there, struct buf *message) {
+    (void)sqlite3_bind_text(statement, 1, name, -1, SQLITE_STATIC);
+    bool row = false;
+    enum err err = volume_step(volume, statement, &row);
+    const char *sql = row ? (const char *)sqlite3_column_text(statement, 0) : NULL;
+    if (err == ERR_OK && row && (!sql || strcmp(sql, expected) != 0)) {
+        err = fail_table(volume, name, message);
+    }
+    volume_reset(statement);
+    *ret_is_there = row;
+    return err;
+}
+
 /* Our tables must be exactly what we would make: statements rely on it. */
 static enum err check_tables(struct volume *volume, struct buf *message) {
     sqlite3_stmt *statement = NULL;
@@ -234,15 +257,15 @@ static enum err check_tables(struct volume *volume, struct buf *message) {
         volume->database, "SELECT sql FROM sqlite_schema WHERE name = ?1", -1, &statement, NULL);
     enum err err = error_of(volume, result);
     for (size_t i = 0; err == ERR_OK && i < ARRAY_LENGTH(schema); i++) {
-        (void)sqlite3_bind_text(statement, 1, schema[i].name, -1, SQLITE_STATIC);
-        bool row = false;
-        err = volume_step(volume, statement, &row);
-        const char *sql = row ? (const char *)sqlite3_column_text(statement, 0) : NULL;
-        if (err == ERR_OK && (!sql || strcmp(sql, schema[i].sql) != 0)) {
-            err = buf_fail(message, ERR_IO, "%s is damaged: its table %s is not as it should be",
-                           volume->path, schema[i].name);
+        bool is_there;
+        err = check_table(volume, statement, schema[i].name, schema[i].sql, &is_there, message);
+        if (err == ERR_OK && !is_there) {
+            err = fail_table(volume, schema[i].name, message);
         }
-        volume_reset(statement);
+    }
+    if (err == ERR_OK) {
+        err = check_table(volume, statement, "zasm_alarm", VOLUME_ALARM_TABLE,
+                          &volume->has_alarm_table, message);
     }
     (void)sqlite3_finalize(statement);
     return err;
@@ -357,6 +380,7 @@ static void close_connection(struct volume *volume) {
     (void)sqlite3_close(volume->database);
     volume->database = NULL;
     volume->has_tables = false;
+    volume->has_alarm_table = false;
 }
 
 enum err volume_database_open(struct volume *volume, bool create, struct buf *message) {

@@ -149,6 +149,9 @@ struct volume {
     size_t chunk_bytes; /* memory of all chunks */
     size_t dirty_bytes; /* memory of what is dirty, roughly */
 
+    struct volume_alarms *alarms; /* volume_alarm.c's; NULL: not read yet */
+    bool has_alarm_table;
+
     struct op_queue idle;   /* who waits for `busy` to end or for room */
     struct list waiters;    /* struct volume_waiter: who waits for a commit */
     struct op_queue synced; /* the same, to be woken */
@@ -237,6 +240,8 @@ static inline uint64_t volume_column(sqlite3_stmt *statement, int index) {
 MUST_USE enum err volume_database_set_durable(struct volume *volume, bool durable);
 /* Creates the tables, in the transaction that is open. */
 MUST_USE enum err volume_database_make_tables(struct volume *volume);
+/* The table of alarms, which is only there if there ever were some. */
+MUST_USE enum err volume_database_make_alarm_table(struct volume *volume);
 /* Moves the write-ahead log into the database. A failure leaves it: the next opening reads it. */
 enum err volume_database_checkpoint(struct volume *volume, bool closing);
 static inline uint64_t volume_chunk_key(uint64_t data, uint64_t index) {
@@ -259,6 +264,12 @@ struct volume_waiter {
 MUST_USE enum err volume_commit(struct volume *volume, bool durable);
 /* A turn of a worker: commit, garbage, checkpoint. True: there is more to do at once. */
 bool volume_work(struct volume *volume);
+
+/* volume_alarm.c. Owner. Writes the alarms that are dirty, in the transaction that is open. */
+MUST_USE enum err volume_alarms_write(struct volume *volume);
+/* They are written. With the mutex held. */
+void volume_alarms_settle(struct volume *volume);
+void volume_alarms_free(struct volume *volume);
 
 /* volume_pool.c: the threads that commit. */
 /* Has the volume worked on soon, or when its deadline comes. Thread: any. */

@@ -10,6 +10,7 @@
  *   zasm_chunk    one row a chunk of a file's content that is no hole: the key is the data's number
  *                 times 2^26 plus the chunk's index; the content is at most one chunk, what is
  *                 missing at its end is zero; no chunk lies beyond the file's size
+ *   zasm_alarm    one row an alarm (store/alarm.h); made when the first one is set
  *   zasm_garbage  numbers of data whose chunks nobody needs any more and that are removed piece by
  *                 piece, so that removing a large file takes no time
  *
@@ -49,6 +50,10 @@
       "CREATE TABLE zasm_chunk (key INTEGER PRIMARY KEY, content BLOB NOT NULL)")                  \
     X("zasm_garbage",                                                                              \
       "CREATE TABLE zasm_garbage (data INTEGER PRIMARY KEY)")
+#define VOLUME_ALARM_TABLE                                                                         \
+    "CREATE TABLE zasm_alarm (name BLOB PRIMARY KEY, line BLOB NOT NULL, input BLOB NOT NULL, "    \
+    "set_ns INTEGER NOT NULL, next_ns INTEGER NOT NULL, attempts INTEGER NOT NULL, "               \
+    "results BLOB NOT NULL) WITHOUT ROWID"
 /* clang-format on */
 
 /* The statements, prepared when first used and kept as long as the connection.
@@ -83,6 +88,11 @@
                   "ORDER BY key DESC LIMIT ?3")                                                    \
     X(CHUNK_REAP, "DELETE FROM zasm_chunk WHERE key IN (SELECT key FROM zasm_chunk "               \
                   "WHERE key BETWEEN ?1 AND ?2 LIMIT ?3)")                                         \
+    X(ALARM_LIST, "SELECT name, line, input, set_ns, next_ns, attempts, results "                  \
+                  "FROM zasm_alarm ORDER BY name")                                                 \
+    X(ALARM_PUT, "REPLACE INTO zasm_alarm (name, line, input, set_ns, next_ns, attempts, "         \
+                 "results) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")                                   \
+    X(ALARM_DELETE, "DELETE FROM zasm_alarm WHERE name = ?1")                                      \
     X(GARBAGE_PUT, "INSERT OR IGNORE INTO zasm_garbage (data) VALUES (?1)")                        \
     X(GARBAGE_GET, "SELECT data FROM zasm_garbage LIMIT 1")                                        \
     X(GARBAGE_DELETE, "DELETE FROM zasm_garbage WHERE data = ?1")

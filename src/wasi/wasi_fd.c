@@ -34,9 +34,19 @@ enum err wasi_fd_allocate(struct wasi *wasi, const uint64_t *arguments) {
     return ERR_NOTSUP;
 }
 
-/* fd_close(fd). Polled though it never waits: devices let go of files on the loop's stack. */
+/* fd_close(fd). Waits only for devices that apply what was written when it is closed. Then a
+ * failure is that of the call; the descriptor is closed in any case, as POSIX has it. */
 enum err wasi_fd_close(struct wasi *wasi, const uint64_t *arguments) {
-    return fdtab_close(&wasi->descriptors, argument_u32(arguments, 0));
+    struct fd *fd;
+    enum err err = wasi_get_fd(wasi, argument_u32(arguments, 0), &fd);
+    if (!err && (fd->open_flags & OPEN_WRITE)) {
+        err = file_flush(&wasi->op, fd->place.file);
+        if (err == ERR_PENDING) {
+            return err;
+        }
+    }
+    enum err closed = fdtab_close(&wasi->descriptors, argument_u32(arguments, 0));
+    return err ? err : closed;
 }
 
 /* fd_renumber(from, to) */

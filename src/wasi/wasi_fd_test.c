@@ -202,6 +202,28 @@ static void test_close(void **state) {
     assert_int_equal(must_open(f, "file", OFLAG_CREAT, 0, 0), FD_STDIN);
 }
 
+/* A device that applies what was written when it is closed. */
+static void test_close_flushes(void **state) {
+    struct fixture *f = *state;
+    OK(f, fd_close, FD_STDIN);
+    assert_int_equal(f->in->flushes, 0); /* it was not open for writing */
+    f->out->flush_waits = true;
+    const uint64_t arguments[] = {FD_STDOUT};
+    assert_int_equal(fixture_begin(f, function_named("fd_close"), arguments), ERR_PENDING);
+    assert_int_equal(fixture_go_on(f), ERR_PENDING);
+    assert_int_equal(f->out->closes, 0);
+    f->out->flush_waits = false;
+    op_queue_wake_all(&f->out->queue);
+    assert_int_equal(fixture_go_on(f), ERR_OK);
+    assert_int_equal(f->out->flushes, 1);
+    assert_int_equal(f->out->closes, 1);
+    /* A failure is told, and it is closed all the same. */
+    f->err->flush_error = ERR_NOSPC;
+    EXPECT(ERR_NOSPC, f, fd_close, FD_STDERR);
+    assert_int_equal(f->err->closes, 1);
+    EXPECT(ERR_BADF, f, fd_close, FD_STDERR);
+}
+
 static void test_table_is_full(void **state) {
     struct fixture *f = *state;
     uint32_t opened = 4;
@@ -310,6 +332,7 @@ int main(void) {
         FIXTURE_TEST(test_seek_in_transactions),
         FIXTURE_TEST(test_renumber),
         FIXTURE_TEST(test_close),
+        FIXTURE_TEST(test_close_flushes),
         FIXTURE_TEST(test_table_is_full),
         FIXTURE_TEST(test_filestat),
         FIXTURE_TEST(test_set_size),

@@ -20,7 +20,9 @@ struct test_file {
     size_t room;            /* bytes that can be written before writes wait */
     enum err next_error;    /* of the next read or write, once */
     unsigned reads, writes; /* calls that moved something or ended */
-    unsigned syncs, closes;
+    unsigned syncs, flushes, closes;
+    bool flush_waits;
+    enum err flush_error;
     unsigned shutdown_flags;
     uint64_t unread_bytes;
     bool has_connection; /* accept gives one */
@@ -113,6 +115,14 @@ static inline enum err test_file_sync(struct op *op, struct file *file) {
     return ERR_OK;
 }
 
+static inline enum err test_file_flush(struct op *op, struct file *file) {
+    struct test_file *test_file = test_file_of(file);
+    if (test_file->flush_waits)
+        return test_file_wait(op, test_file);
+    test_file->flushes++;
+    return op_finish(op, test_file->flush_error);
+}
+
 static inline enum err test_file_unread(struct op *op, struct file *file, uint64_t distance_bytes) {
     (void)op;
     if (distance_bytes > 100)
@@ -150,6 +160,7 @@ static const struct dev test_file_dev = {
     .write = test_file_write,
     .poll = test_file_poll,
     .sync = test_file_sync,
+    .flush = test_file_flush,
     .unread = test_file_unread,
     .closed = test_file_closed,
     .release = test_file_release,
