@@ -44,6 +44,10 @@ bool unpack_looks_like_archive(struct str beginning);
 struct pack;
 /* A tar of a directory's content, names relative to it. */
 MUST_USE enum err pack_new(struct file *directory, struct pack **ret_pack);
+/* Before reading: only what `is_wanted` says, by its path relative to the directory; what is below
+ * a directory that it does not want is not looked at. */
+void pack_select(struct pack *pack, bool (*is_wanted)(const void *argument, struct str path),
+                 const void *argument);
 /* Polled. Up to `size` bytes; OK with 0 at the end. */
 MUST_USE enum err pack_read(struct op *op, struct pack *pack, void *data, size_t size,
                             size_t *ret_read);

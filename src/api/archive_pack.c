@@ -56,6 +56,8 @@ struct pack {
     uint64_t offset;  /* in the file */
     bool is_given_up; /* what is still written is refused */
     struct map links;
+    bool (*is_wanted)(const void *argument, struct str path); /* NULL: everything is */
+    const void *wanted_argument;
     uint8_t piece[PIECE_BYTES];
 };
 
@@ -167,7 +169,16 @@ static enum err next_entry(struct op *op, struct pack *pack) {
     }
     struct str name = dir_list_name(&level->list, level->next);
     size_t walked;
-    enum err err = file_walk(op, level->directory, &name, 1, &walked, &pack->file);
+    pack->path.length = level->path_length;
+    enum err err = buf_append_str(&pack->path, name);
+    if (err) {
+        return err;
+    }
+    if (pack->is_wanted && !pack->is_wanted(pack->wanted_argument, buf_str(&pack->path))) {
+        level->next++;
+        return ERR_OK;
+    }
+    err = file_walk(op, level->directory, &name, 1, &walked, &pack->file);
     if (err == ERR_PENDING) {
         return err;
     }
@@ -175,9 +186,8 @@ static enum err next_entry(struct op *op, struct pack *pack) {
     if (err) {
         return err == ERR_NOENT ? ERR_OK : err; /* removed meanwhile, or a whiteout */
     }
-    pack->path.length = level->path_length;
     pack->stage = STAGE_STAT;
-    return buf_append_str(&pack->path, name);
+    return ERR_OK;
 }
 
 static enum err look(struct op *op, struct pack *pack) {
@@ -315,6 +325,12 @@ enum err pack_new(struct file *directory, struct pack **ret_pack) {
     }
     *ret_pack = pack;
     return ERR_OK;
+}
+
+void pack_select(struct pack *pack, bool (*is_wanted)(const void *argument, struct str path),
+                 const void *argument) {
+    pack->is_wanted = is_wanted;
+    pack->wanted_argument = argument;
 }
 
 void pack_free(struct pack *pack) {

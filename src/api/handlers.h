@@ -16,7 +16,8 @@ extern const struct request_handler proc_end_handler;                   /* proc.
 extern const struct request_handler web_handler;                        /* web.c */
 extern const struct request_handler versions_handler, rollback_handler; /* versions.c */
 extern const struct request_handler secrets_list_handler, secret_read_handler, secret_write_handler,
-    secret_remove_handler; /* secrets.c */
+    secret_remove_handler;                           /* secrets.c */
+extern const struct request_handler changed_handler; /* run_changes.c */
 /* tree.c: the tree door, a handler a verb. */
 extern const struct request_handler tree_get_handler, tree_put_handler, tree_delete_handler,
     tree_move_handler;

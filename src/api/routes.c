@@ -42,6 +42,8 @@ const struct route routes[] = {
      "GET /proc/ID/stderr?from=N", "its standard error alone, until it ends"},
     {"GET", "/proc/*/trace", &tree_get_handler, ROLE_CONTROL,
      "GET /proc/ID/trace", "the host calls of a run that was started with trace, as they come"},
+    {"GET", "/proc/*/changed", &changed_handler, ROLE_CONTROL,
+     "GET /proc/ID/changed", "the files that a run has changed, when it has ended; with Accept: application/x-tar the files themselves"},
     {"DELETE", "/proc", &proc_end_handler, ROLE_CONTROL,
      "DELETE /proc?tag=K:V", "end all runs that have the tag"},
     {"GET", "/proc/*/core", &tree_get_handler, ROLE_CONTROL,

@@ -1,6 +1,7 @@
 #include "api/run_answer.h"
 
 #include "api/json_text.h"
+#include "api/run_changes.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -93,12 +94,14 @@ static enum err format_event(struct run_answer *answer, unsigned stream, uint64_
 
 static enum err format_ending(struct run_answer *answer) {
     struct run_status status = run_status(answer->run);
-    return buf_printf(
-        &answer->formatted,
-        "\"id\":%" PRIu64 ",\"exit\":%" PRId32 ",\"reason\":\"%s\",\"cpu_us\":%" PRIu64
-        ",\"wall_us\":%" PRIu64 ",\"peak_bytes\":%" PRIu64 "}\n",
-        status.id, status.exit_status, run_reason_text(status.reason), status.cpu_ns / NS_PER_US,
-        status.wall_ns / NS_PER_US, status.memory_peak_bytes);
+    enum err err =
+        buf_printf(&answer->formatted,
+                   "\"id\":%" PRIu64 ",\"exit\":%" PRId32 ",\"reason\":\"%s\",\"cpu_us\":%" PRIu64
+                   ",\"wall_us\":%" PRIu64 ",\"peak_bytes\":%" PRIu64 ",",
+                   status.id, status.exit_status, run_reason_text(status.reason),
+                   status.cpu_ns / NS_PER_US, status.wall_ns / NS_PER_US, status.memory_peak_bytes);
+    err = err ? err : run_changes_json(answer->run, &answer->formatted);
+    return err ? err : buf_append_str(&answer->formatted, STR("}\n"));
 }
 
 /* The next piece of output of `streams` as an event or a part of a JSON string, into `formatted`.

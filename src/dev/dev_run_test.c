@@ -257,8 +257,9 @@ static void test_proc(void **state) {
     assert_null(find(fixture.who, proc, path, &err));
 
     /* What is there. */
-    assert_string_equal(list(run_who(run), proc, "self"),
-                        "status args env usage stdin stdout stderr log wait ctl root errstr ");
+    assert_string_equal(
+        list(run_who(run), proc, "self"),
+        "status args env usage changed stdin stdout stderr log wait ctl root errstr ");
     assert_string_equal(read_all(run_who(run), proc, "self/args"), "proc\none\ntwo\n");
     assert_string_equal(read_all(run_who(run), proc, "self/env"), "COLOUR=blue\n");
     const char *status = read_all(run_who(run), proc, "self/status");
@@ -356,7 +357,10 @@ static void test_root(void **state) {
     end(child);
     snprintf(path, sizeof(path), "%llu/root/data/x", (unsigned long long)run_id(run));
     end(run);
-    assert_null(read_all(fixture.who, proc, path)); /* it is the app's now */
+    /* It is in the app's volume, as whoever may control it still sees here. */
+    assert_string_equal(read_all(fixture.who, proc, path), "kept");
+    const struct who stranger = {.run_id = 1000, .app_id = fixture.who->app_id, .owner_id = 1};
+    assert_null(read_all(&stranger, proc, path));
 }
 
 /* What each mode of root shows, and what the next run finds. */

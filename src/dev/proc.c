@@ -44,6 +44,8 @@ static const struct row {
     {"args", &snapshot_dev, text_args, 0, FILE_REGULAR, FILE_SEEKABLE | FILE_READ_ONLY},
     {"env", &snapshot_dev, text_env, 0, FILE_REGULAR, FILE_SEEKABLE | FILE_READ_ONLY},
     {"usage", &snapshot_dev, dev_proc_usage_text, 0, FILE_REGULAR, FILE_SEEKABLE | FILE_READ_ONLY},
+    {"changed", &snapshot_dev, dev_proc_changed_text, 0, FILE_REGULAR,
+     FILE_SEEKABLE | FILE_READ_ONLY},
     {"stdin", &input_dev, NULL, 0, FILE_CHARACTER_DEVICE, 0},
     {"stdout", &stream_dev, NULL, RUN_STDOUT, FILE_CHARACTER_DEVICE, FILE_READ_ONLY},
     {"stderr", &stream_dev, NULL, RUN_STDERR, FILE_CHARACTER_DEVICE, FILE_READ_ONLY},
@@ -355,41 +357,67 @@ static const struct dev control_dev = {
 
 /* ---- a run's directory ---- */
 
-/* The files of the run at its `/`. Those of another app's run are none of a guest's business, even
- * if it started that run. */
-static enum err find_root(const struct who *who, struct run *run, struct file **ret_root) {
-    if (!who->may_control && who->app_id != run_who(run)->app_id) {
-        return ERR_NOENT;
+/* Whether `who` may look at the files of the run at its `/`. Those of another app's run are none of
+ * a guest's business, even if it started that run. */
+static bool may_see_root(const struct who *who, const struct run *run) {
+    return who->may_control || who->app_id == run_who(run)->app_id;
+}
+
+/* A walk into the root of a run that has ended and given its tree back: that is opened first. */
+struct root_walk {
+    struct op child;
+    struct file *root; /* a reference, once it is open */
+};
+
+static void drop_root_walk(struct op *op) {
+    struct root_walk *walk = op->state;
+    op_done(&walk->child);
+    file_unref(walk->root);
+    free(walk);
+}
+
+/* In `root`, or that itself where `count` is 0 or nothing is found. */
+static enum err walk_below(struct op *op, struct file *root, const struct str *names, size_t count,
+                           size_t *ret_walked, struct file **ret_file) {
+    size_t walked = 0;
+    struct file *found = NULL;
+    enum err err = count > 0 ? file_walk(op, root, names, count, &walked, &found) : ERR_NOENT;
+    if (err && err != ERR_NOENT) {
+        return err;
     }
-    return run_root(run, ret_root);
+    *ret_walked = 1 + (err ? 0 : walked);
+    *ret_file = err ? file_ref(root) : found;
+    return ERR_OK;
 }
 
 /* On into the run's own tree: another device, so what is found there is counted on top. */
 static enum err walk_root(struct op *op, struct run *run, const struct str *names, size_t count,
                           size_t *ret_walked, struct file **ret_file) {
-    struct file *found;
-    enum err err = find_root(op->who, run, &found);
-    if (err) {
+    struct file *root = NULL;
+    struct root_walk *walk = op->state && op->drop_state == drop_root_walk ? op->state : NULL;
+    enum err err = !may_see_root(op->who, run) ? ERR_NOENT : walk ? ERR_OK : run_root(run, &root);
+    if (!err && !walk) {
+        err = walk_below(op, root, names, count, ret_walked, ret_file);
+        file_unref(root);
+        return err;
+    }
+    /* Who was told that it shall not get at a volume gets at it by no run either. */
+    if (!walk && (err != ERR_NOENT || !op->who->may_control)) {
         return op_finish(op, err);
     }
-    size_t walked = 0;
-    if (count > 0) {
-        struct file *below;
-        err = file_walk(op, found, names, count, &walked, &below);
-        if (err == ERR_NOENT) {
-            walked = 0;
-            err = ERR_OK;
-        } else if (!err) {
-            file_unref(found);
-            found = below;
-        } else {
-            file_unref(found);
-            return err;
+    if (!walk) {
+        walk = calloc(1, sizeof(*walk));
+        if (!walk) {
+            return ERR_NOMEM;
         }
+        op_init_child(&walk->child, op);
+        op_set_state(op, walk, drop_root_walk);
     }
-    *ret_walked = 1 + walked;
-    *ret_file = found;
-    return ERR_OK;
+    err = walk->root ? ERR_OK : run_open_root(&walk->child, run, &walk->root);
+    if (!err) {
+        err = walk_below(&walk->child, walk->root, names, count, ret_walked, ret_file);
+    }
+    return err == ERR_PENDING ? err : op_finish(op, err);
 }
 
 /* What looks into a program is for its owner, not for programs, and there only if it was asked for.
@@ -437,11 +465,12 @@ static enum err directory_readdir(struct op *op, struct file *directory,
             continue;
         }
         if (!rows[i].dev) {
-            struct file *found;
-            if (find_root(op->who, run, &found) != ERR_OK) {
+            struct file *found = NULL;
+            if (!may_see_root(op->who, run) ||
+                (run_root(run, &found) != ERR_OK && !op->who->may_control)) {
                 continue;
             }
-            inode = found->inode;
+            inode = found ? found->inode : inode;
             file_unref(found);
         }
         err = dir_list_add(ret_list, str_of(rows[i].name), inode, rows[i].type);

@@ -16,6 +16,9 @@ MUST_USE enum err dev_proc_new(struct runs *runs, struct file **ret_root);
 /* What /proc/ID/status and usage hold, appended: lines "key: value". */
 MUST_USE enum err dev_proc_status_text(struct run *run, struct buf *text);
 MUST_USE enum err dev_proc_usage_text(struct run *run, struct buf *text);
+/* What it has changed, appended: lines "changed /PATH" and "removed /PATH"; "more" if there is more
+ * than is known. */
+MUST_USE enum err dev_proc_changed_text(struct run *run, struct buf *text);
 /* The same as an object, for the caller to decref; NULL without memory. */
 json_t *dev_proc_status_json(struct run *run);
 /* One line that says how a run ended: "exit 0\n", "cpu 137\n". What /proc/ID/wait gives. */

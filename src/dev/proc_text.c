@@ -198,6 +198,19 @@ json_t *dev_proc_status_json(struct run *run) {
     return object;
 }
 
+enum err dev_proc_changed_text(struct run *run, struct buf *text) {
+    const struct changes *changes = run_changes(run);
+    enum err err = ERR_OK;
+    for (size_t i = 0; !err && i < changes_count(changes); i++) {
+        unsigned flags;
+        struct str path = changes_path(changes, i, &flags);
+        err = buf_printf(text, "%s " STR_FORMAT "%s\n",
+                         flags & CHANGE_REMOVED ? "removed" : "changed", STR_ARGS(path),
+                         flags & CHANGE_DIRECTORY ? "/" : "");
+    }
+    return !err && changes_has_more(changes) ? buf_append_str(text, STR("more\n")) : err;
+}
+
 enum err dev_proc_end_text(struct run *run, struct buf *text) {
     struct run_status status = run_status(run);
     return buf_printf(text, "%s %d\n", run_reason_text(status.reason), status.exit_status);

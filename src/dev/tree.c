@@ -160,6 +160,11 @@ static struct plan *find_plan(struct tree *tree, const struct plan_key *key) {
     return node ? CONTAINER_OF(node, struct plan, node) : NULL;
 }
 
+/* Whether it is a word, and not the name of a volume. */
+static bool is_mode(const char *root) {
+    return strcmp(root, "keep") == 0 || strcmp(root, "fresh") == 0 || strcmp(root, "ro") == 0;
+}
+
 /* Whether the files that a run was given are its topmost layer, and not written to a volume. */
 static bool has_layer_of_files(const struct run *run) {
     struct str mode = run_root_mode(run);
@@ -571,7 +576,8 @@ static enum err placing_step(struct op *op, struct ns **ret_ns, void **ret_tree,
 
 /* ---- the hooks ---- */
 
-/* A plan that is there (a reference) and, if one is idle, a tree of it. */
+/* A plan that is there (a reference) and, if one is idle, a tree of it (unless `ret_tree` is NULL).
+ */
 static struct plan *take_plan(struct tree *tree, const struct plan_key *key, const struct run *run,
                               struct run_tree **ret_tree) {
     struct plan *expired = NULL;
@@ -585,7 +591,8 @@ static struct plan *take_plan(struct tree *tree, const struct plan_key *key, con
         plan->references++;
         touch(tree, plan, now_ns);
         const struct run_limits *limits = run_limits(run);
-        if (plan->idle && !has_layer_of_files(run) && plan->idle->tmp_bytes == limits->tmp_bytes &&
+        if (ret_tree && plan->idle && !has_layer_of_files(run) &&
+            plan->idle->tmp_bytes == limits->tmp_bytes &&
             plan->idle->top_bytes == top_bytes_max(limits)) {
             *ret_tree = plan->idle;
             plan->idle = plan->idle->next;
@@ -725,6 +732,57 @@ static struct file *tree_root(void *context, void *of_run) {
     return file_ref(((struct run_tree *)of_run)->root);
 }
 
+/* The one of a plan: for a run of root=fresh what lies below its memory. */
+static enum err root_of_plan(const struct plan *plan, struct file **ret_root) {
+    if (plan->root) {
+        *ret_root = file_ref(plan->root);
+        return ERR_OK;
+    }
+    return union_new(plan->layers, plan->layer_count, false, ret_root);
+}
+
+static enum err open_root(void *context, struct op *op, struct run *run, struct file **ret_root) {
+    struct tree *tree = context;
+    struct plan *plan = NULL;
+    enum err err = ERR_OK;
+    if (!op->state) {
+        struct plan_key key;
+        err = make_key(run, &key, NULL);
+        struct volume_session session;
+        bool is_volume = !err && !is_mode(key.mode);
+        if (is_volume) { /* it is not made anew only to be looked at */
+            err = catalog_volume_session(tree->catalog, str_of(key.mode), &session);
+        }
+        if (!err) {
+            plan = take_plan(tree, &key, run, NULL);
+            err = plan ? ERR_OK : build_begin(tree, op, run, &key);
+        }
+        if (err) {
+            return op_finish(op, err);
+        }
+    }
+    if (!plan) {
+        struct build *build = op->state;
+        err = build_step(build, run, NULL);
+        if (err == ERR_PENDING) {
+            return err;
+        }
+        plan = err ? NULL : STEAL(build->plan);
+        err = op_finish(op, err);
+        if (err) {
+            return err;
+        }
+        err = publish(tree, plan);
+        if (err) {
+            plan_free(plan);
+            return err;
+        }
+    }
+    err = root_of_plan(plan, ret_root);
+    drop_plan(tree, plan);
+    return err;
+}
+
 static void tree_done(void *context, void *of_run) {
     give_back(context, of_run);
 }
@@ -740,6 +798,7 @@ struct run_hooks tree_hooks(struct tree *tree) {
                               .tree_is_kept = tree_is_kept,
                               .tree_bytes = tree_bytes,
                               .tree_root = tree_root,
+                              .open_root = open_root,
                               .tree_done = tree_done,
                               .forget_app = forget_app};
 }

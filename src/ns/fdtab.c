@@ -11,6 +11,7 @@ static void fd_release(struct fd *fd) {
     }
     file_closed(fd->place.file, fd->open_flags);
     ns_place_done(&fd->place);
+    free(fd->path);
     *fd = (struct fd){0};
 }
 

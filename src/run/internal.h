@@ -227,6 +227,8 @@ struct run {
     enum err start_error;
     int32_t exit_status;
 
+    struct changes *changes; /* set before it has ended, constant then; NULL: none */
+
     /* Its loop's: */
     enum run_phase phase;
     enum run_queue queue;

@@ -100,6 +100,7 @@ static void run_release(struct run *run) {
     buf_done(&run->net);
     free(run->tags);
     file_unref(run->files);
+    changes_free(run->changes);
     pipe_unref(run->input);
     applog_unref(run->log);
     run_trace_free(run->trace);
@@ -174,6 +175,9 @@ struct str run_root_mode(const struct run *run) {
 }
 uint64_t run_ttl_ns(const struct run *run) {
     return run->ttl_ns;
+}
+const struct changes *run_changes(struct run *run) {
+    return atomic_load(&run->state) == RUN_ENDED ? run->changes : NULL;
 }
 struct file *run_files(const struct run *run) {
     return run->files;
@@ -255,6 +259,17 @@ enum err run_root(struct run *run, struct file **ret_root) {
     }
     pthread_mutex_unlock(&run->lock);
     return err;
+}
+
+enum err run_open_root(struct op *op, struct run *run, struct file **ret_root) {
+    const struct run_hooks *hooks = &run->runs->hooks;
+    if (!op->state && run_root(run, ret_root) == ERR_OK) {
+        return ERR_OK;
+    }
+    if (atomic_load(&run->state) != RUN_ENDED || !hooks->open_root) {
+        return op_finish(op, ERR_NOENT);
+    }
+    return hooks->open_root(hooks->context, op, run, ret_root);
 }
 
 enum err run_wait(struct op *op, struct run *run) {

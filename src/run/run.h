@@ -130,6 +130,9 @@ struct run_hooks {
     uint64_t (*tree_bytes)(void *context, void *tree);
     /* What `/` shows, a reference. Any thread. */
     struct file *(*tree_root)(void *context, void *tree);
+    /* The same for a run that has ended and whose tree was given back: what it would see now. A
+     * reference. Polled; any thread. NOENT: its volume is gone. */
+    enum err (*open_root)(void *context, struct op *op, struct run *run, struct file **ret_root);
     /* Any thread. */
     void (*tree_done)(void *context, void *tree);
     /* The app was removed: lets go of what is kept for its next run. May be NULL. Blocking; any
@@ -241,6 +244,9 @@ void run_failure(struct run *run, struct buf *text);
 /* What a device has said about the guest's last host call that failed with more than an errno,
  * appended; nothing if none has. */
 void run_errstr(struct run *run, struct buf *text);
+/* What it has changed of the files at its `/`, when it has ended; NULL: nothing, or it has not. In
+ * the order of their paths. Borrowed. */
+const struct changes *run_changes(struct run *run);
 /* What `root` is: the request's, the app's, or "keep". */
 struct str run_root_mode(const struct run *run);
 /* The request's `net`, an entry a line, and behind an empty line those of the runs above it that
@@ -256,6 +262,9 @@ const struct app_version *run_version(const struct run *run);
 /* What `/` shows in it, a reference. NOENT before its tree is made, and when it has ended and its
  * tree has nothing of its own (it saw the app's volume). */
 MUST_USE enum err run_root(struct run *run, struct file **ret_root);
+/* The same, and of an ended run without a tree of its own what it would see now. Polled. NOENT: it
+ * has none yet, or its volume is gone. */
+MUST_USE enum err run_open_root(struct op *op, struct run *run, struct file **ret_root);
 /* Ends it; nothing if it has ended. It may have ended by itself meanwhile: run_status tells. */
 void run_kill(struct run *run, enum run_reason reason);
 /* Stops its guest at the next point where that is possible; its wall clock stands still, what was

@@ -221,6 +221,8 @@ void run_finish(struct run *run, enum run_reason reason, int32_t exit_status, en
     }
     if (run->guest) {
         run_note_usage(run);
+        run->changes = STEAL(run->guest->wasi.changes);
+        changes_sort(run->changes);
         sandbox_free(STEAL(run->sandbox));
         free_guest(run->home, STEAL(run->guest));
         run_charge(run);

@@ -92,7 +92,7 @@ static size_t evict(struct runs *runs, uint64_t now_ns, struct run **ret_evicted
 static uint64_t bytes_of(const struct run *run) {
     const struct run_hooks *hooks = &run->runs->hooks;
     uint64_t bytes = run->output.size - run->output.base_position + run->arguments.bytes.length +
-                     run->environment.bytes.length;
+                     run->environment.bytes.length + changes_bytes(run->changes);
     if (run->trace) {
         bytes += run->trace->record.size;
     }

@@ -63,6 +63,7 @@ void wasi_done(struct wasi *wasi) {
     call_end(wasi);
     fdtab_done(&wasi->descriptors);
     op_done(&wasi->op);
+    changes_free(STEAL(wasi->changes));
     ns_unref(wasi->ns);
     wasi->ns = NULL;
 }

@@ -20,6 +20,7 @@
  * Thread: the run's loop. Layer: ns. */
 #pragma once
 
+#include "ns/changes.h"
 #include "ns/fdtab.h"
 
 struct guest {
@@ -76,10 +77,12 @@ struct wasi {
     struct op op; /* of the call under way; its wake is the run's */
     struct wasi_limits limits;
     uint64_t (*cpu_time_ns)(
-        struct wasi *wasi); /* the guest's own CPU time, for its clocks; may be NULL */
-    void *owner;            /* the run */
-    int32_t exit_status;    /* set by proc_exit */
-    uint64_t calls;         /* calls of all kinds so far */
+        struct wasi *wasi);  /* the guest's own CPU time, for its clocks; may be NULL */
+    void *owner;             /* the run */
+    int32_t exit_status;     /* set by proc_exit */
+    struct changes *changes; /* of the files below `/`, not of what is mounted there; NULL: none.
+                                wasi_done frees it */
+    uint64_t calls;          /* calls of all kinds so far */
     uint64_t bytes_read, bytes_written;
     struct wasi_trace *trace; /* borrowed; set by the owner if calls are to be traced, else NULL */
 

@@ -83,6 +83,22 @@ MUST_USE enum err wasi_path_walk_parent(struct wasi *wasi, struct wasi_path *pat
 /* Back to all zero. */
 void wasi_path_done(struct wasi_path *path);
 
+/* Notes what a call has done (wasi_changes.c): the name is the path at `address` from the directory
+ * `descriptor`, what it is in is on the device of `file` (what is mounted below `/` is not noted).
+ * The path is taken as it is written, without following links. */
+struct wasi_path_argument {
+    uint32_t descriptor, address, length;
+};
+void wasi_note_made(struct wasi *wasi, const struct file *file,
+                    const struct wasi_path_argument *path, unsigned change_flags);
+void wasi_note_removed(struct wasi *wasi, const struct file *file,
+                       const struct wasi_path_argument *path);
+void wasi_note_renamed(struct wasi *wasi, const struct file *file,
+                       const struct wasi_path_argument *from, const struct wasi_path_argument *to,
+                       unsigned change_flags);
+/* The same path as text for fd.path: malloc'ed, or NULL. */
+char *wasi_directory_path(struct wasi *wasi, const struct wasi_path_argument *path);
+
 /* The 46 functions. */
 #define WASI_FUNCTION(name) enum err wasi_##name(struct wasi *wasi, const uint64_t *arguments)
 WASI_FUNCTION(args_get);

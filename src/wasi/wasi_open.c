@@ -147,6 +147,10 @@ static enum err open_found(struct wasi *wasi, struct open_state *state,
         if (err)
             return err;
     }
+    const struct wasi_path_argument argument = {request->descriptor, request->path_address,
+                                                request->path_length};
+    if (state->is_created || (open_flags & OPEN_WRITE && file->type == FILE_REGULAR))
+        wasi_note_made(wasi, file, &argument, state->is_created ? CHANGE_IS_NEW : 0);
     open_flags &= ~(unsigned)OPEN_TRUNCATE;
     uint32_t number;
     err = wasi_add_fd(wasi, place, open_flags, request->rights, request->inheriting_rights,
@@ -156,6 +160,8 @@ static enum err open_found(struct wasi *wasi, struct open_state *state,
         ns_place_done(&place);
         return err;
     }
+    if (file->type == FILE_DIRECTORY)
+        fdtab_get(&wasi->descriptors, number)->path = wasi_directory_path(wasi, &argument);
     return guest_write_u32(wasi->guest, request->result_address, number);
 }
 

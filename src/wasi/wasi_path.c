@@ -100,6 +100,24 @@ static enum err check_new_name(struct wasi *wasi, struct path_state *state,
     return state->child.file->type == FILE_DIRECTORY ? ERR_EXIST : ERR_NOTDIR;
 }
 
+/* The descriptor, address and length of a path among the call's arguments. */
+static struct wasi_path_argument argument_at(const struct wasi *wasi, size_t index) {
+    const uint64_t *arguments = &wasi->pending_arguments[index];
+    return (struct wasi_path_argument){argument_u32(arguments, 0), argument_u32(arguments, 1),
+                                       argument_u32(arguments, 2)};
+}
+
+static void note_made(struct wasi *wasi, const struct wasi_path *path, size_t index,
+                      unsigned change_flags) {
+    const struct wasi_path_argument argument = argument_at(wasi, index);
+    wasi_note_made(wasi, path->found.place.file, &argument, change_flags);
+}
+
+static void note_removed(struct wasi *wasi, const struct path_state *state) {
+    const struct wasi_path_argument argument = argument_at(wasi, 0);
+    wasi_note_removed(wasi, state->from.found.place.file, &argument);
+}
+
 /* path_create_directory(fd, path, path_len) */
 enum err wasi_path_create_directory(struct wasi *wasi, const uint64_t *arguments) {
     bool begins;
@@ -114,8 +132,10 @@ enum err wasi_path_create_directory(struct wasi *wasi, const uint64_t *arguments
     struct file *directory;
     err = file_create(&wasi->op, state->from.found.place.file, state->from.found.name,
                       FILE_DIRECTORY, &directory);
-    if (!err)
+    if (!err) {
         file_unref(directory);
+        note_made(wasi, &state->from, 0, CHANGE_IS_NEW | CHANGE_DIRECTORY);
+    }
     return err;
 }
 
@@ -196,7 +216,11 @@ enum err wasi_path_link(struct wasi *wasi, const uint64_t *arguments) {
     if (file->type == FILE_DIRECTORY)
         return ERR_PERM;
     err = check_devices(file, directory);
-    return err ? err : file_link(&wasi->op, file, directory, state->to.found.name);
+    if (!err)
+        err = file_link(&wasi->op, file, directory, state->to.found.name);
+    if (!err)
+        note_made(wasi, &state->to, 4, CHANGE_IS_NEW);
+    return err;
 }
 
 /* path_readlink(fd, path, path_len, buf, buf_len, bufused) */
@@ -234,7 +258,10 @@ enum err wasi_path_remove_directory(struct wasi *wasi, const uint64_t *arguments
         return err;
     if (found->is_mount_point)
         return ERR_BUSY;
-    return file_remove(&wasi->op, found->place.file, found->name, true);
+    err = file_remove(&wasi->op, found->place.file, found->name, true);
+    if (!err)
+        note_removed(wasi, state);
+    return err;
 }
 
 /* path_unlink_file(fd, path, path_len) */
@@ -255,7 +282,10 @@ enum err wasi_path_unlink_file(struct wasi *wasi, const uint64_t *arguments) {
             return err;
         return state->child.file->type == FILE_DIRECTORY ? ERR_ISDIR : ERR_NOTDIR;
     }
-    return file_remove(&wasi->op, found->place.file, found->name, false);
+    err = file_remove(&wasi->op, found->place.file, found->name, false);
+    if (!err)
+        note_removed(wasi, state);
+    return err;
 }
 
 /* path_rename(fd, old_path, old_path_len, new_fd, new_path, new_path_len) */
@@ -274,17 +304,22 @@ enum err wasi_path_rename(struct wasi *wasi, const uint64_t *arguments) {
         return err;
     if (from->is_mount_point || to->is_mount_point)
         return ERR_BUSY;
-    if (from->directory_wanted || to->directory_wanted) {
-        err = find_child(wasi, state, &state->from);
-        if (err)
-            return err;
-        if (state->child.file->type != FILE_DIRECTORY)
-            return ERR_NOTDIR;
-    }
-    err = check_devices(from->place.file, to->place.file);
+    err = find_child(wasi, state, &state->from);
     if (err)
         return err;
-    return file_rename(&wasi->op, from->place.file, from->name, to->place.file, to->name);
+    bool is_directory = state->child.file->type == FILE_DIRECTORY;
+    if ((from->directory_wanted || to->directory_wanted) && !is_directory)
+        return ERR_NOTDIR;
+    err = check_devices(from->place.file, to->place.file);
+    if (!err)
+        err = file_rename(&wasi->op, from->place.file, from->name, to->place.file, to->name);
+    if (!err) {
+        const struct wasi_path_argument old_path = argument_at(wasi, 0),
+                                        new_path = argument_at(wasi, 3);
+        wasi_note_renamed(wasi, to->place.file, &old_path, &new_path,
+                          is_directory ? CHANGE_DIRECTORY : 0);
+    }
+    return err;
 }
 
 /* What a symbolic link may point to: what a walk could follow. */
@@ -325,6 +360,9 @@ enum err wasi_path_symlink(struct wasi *wasi, const uint64_t *arguments) {
         err = check_new_name(wasi, state, &state->from, false);
     if (err)
         return err;
-    return file_symlink(&wasi->op, state->from.found.place.file, state->from.found.name,
-                        buf_str(&state->target));
+    err = file_symlink(&wasi->op, state->from.found.place.file, state->from.found.name,
+                       buf_str(&state->target));
+    if (!err)
+        note_made(wasi, &state->from, 2, CHANGE_IS_NEW);
+    return err;
 }
