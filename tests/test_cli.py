@@ -1,6 +1,7 @@
 """The command line: every command against the real server, its streams, its exit statuses."""
 
 import io
+import json
 import os
 import pathlib
 import pty
@@ -374,6 +375,56 @@ def test_run_options_and_arguments(cli):
 ])
 def test_run_tells_its_options_from_the_programs(cli, arguments, passed):
     assert cli("run", *arguments).stdout.decode().splitlines() == ["probe", *passed]
+
+
+def test_run_with_files(cli, server, guests, tmp_path):
+    server.client.create("files", guests.c("files"))
+    (tmp_path / "a").write_bytes(b"\r\n--x" * 1000)
+    (tmp_path / "b").write_text("two")
+    both = ["--file", "/in/a=a", "--file=/in/b=b"]
+    assert cli("run", "files", *both, "--root", "fresh", "get /in/a", "get /in/b",
+               cwd=tmp_path).stdout == b"\r\n--x" * 1000 + b"two"
+    # Together with standard input of each kind.
+    for data in (b"short", b"long" * 20000):
+        (tmp_path / "input").write_bytes(data)
+        with open(tmp_path / "input") as stdin:
+            assert cli("run", "files", *both, "cat", cwd=tmp_path, stdin=stdin).stdout == data
+        assert cli("run", "files", *both, "cat", cwd=tmp_path, stdin=data).stdout == data
+    run = cli("run", "--detach", "--root", "ro", "files", *both, "cat", cwd=tmp_path,
+              stdin=b"in").stdout.decode().strip()
+    assert server.client.get(f"/proc/{run}/stdout").text == "in"
+    # With a session they stay.
+    cli("run", "files", "--root", "cli-session", "--ttl", "1h", "--file", "/kept=b", cwd=tmp_path)
+    assert server.client.get("/vol/cli-session/files/kept").text == "two"
+    assert "PATH begins with a slash" in cli.fails("run", "files", "--file", "x=y")
+    assert "PATH begins with a slash" in cli.fails("run", "files", "--file", "/x")
+    assert "missing can't be read" in cli.fails("run", "files", "--file", "/x=missing")
+    assert "is no regular file" in cli.fails("run", "files", "--file", "/x=.", cwd=tmp_path)
+    assert "directory of the system" in cli.fails("run", "files", "--file", "/proc/x=b", status=126,
+                                                  cwd=tmp_path)
+
+
+def test_run_json(cli, server, guests, tmp_path):
+    server.client.create("files", guests.c("files"))
+    got = json.loads(cli("run", "--json", "--root=fresh", "files", "put /x 1", "cat",
+                         stdin=b"in").stdout)
+    assert (got["stdout"], got["exit"], got["changed"]) == ("in", 0, ["/x"])
+    (tmp_path / "b").write_text("two")
+    got = json.loads(cli("run", "--json", "--root=fresh", "files", "--file", "/b=b", "get /b", "cat",
+                         "get /none", stdin=b"in", cwd=tmp_path).stdout)
+    assert (got["stdout"], got["exit"]) == ("twoin", 1)
+    cli.fails("run", "--json", "nobody", status=126)
+    cli.fails("run", "--json", "--detach", "files", status=2)
+
+
+def test_kill_by_tag(cli):
+    for job in ("a", "a", "b"):
+        cli("run", "--detach", "--tag", f"kill:{job}", "--tag", "kill-all:1", "probe", "spin")
+    assert cli("kill", "--tag", "kill:a").stdout == b"2 ended\n"
+    assert cli("kill", "--tag", "kill:b", "--tag", "kill-all:1").stdout == b"1 ended\n"
+    cli.fails("kill", status=2)
+    cli.fails("kill", "--tag", "kill:a", "7", status=2)
+
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["probe", "-h"], ["--env", "A=1", "probe", "--help"]])

@@ -9,6 +9,8 @@ static int take_option(struct arguments *arguments, const struct argument_option
             return command_misused(arguments->command, "%s is given twice", shown);
         }
         *option->text = value;
+    } else if (option->values) {
+        option->values->list[option->values->count++] = value;
     } else {
         text_add_parameter(arguments->target, option->parameter, value);
     }

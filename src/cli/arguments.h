@@ -8,13 +8,21 @@
 #include "cli/command.h"
 #include "cli/text.h"
 
+/* The values of an option that may be repeated, in order; `list` has room for all arguments and is
+ * the caller's to free. */
+struct argument_values {
+    const char **list; /* of borrowed text */
+    size_t count;
+};
+
 struct argument_option {
     const char *name; /* without its dashes */
     char letter;      /* 0: none */
     /* One of these: */
-    bool *flag;            /* set to true */
-    const char **text;     /* gets the value; given twice it is an error */
-    const char *parameter; /* added with the value to the request target `target` */
+    bool *flag;                     /* set to true */
+    const char **text;              /* gets the value; given twice it is an error */
+    const char *parameter;          /* added with the value to the request target `target` */
+    struct argument_values *values; /* gets one more value */
 };
 
 struct arguments {

@@ -182,9 +182,37 @@ static void add_headers(struct client_transfer *transfer) {
     if (transfer->client->authorization.length > 0) {
         add_header(transfer, buf_text(&transfer->client->authorization));
     }
-    if (request->data || request->read) {
+    if (!request->file_count && (request->data || request->read)) {
         add_header(transfer, "Content-Type: application/octet-stream");
     }
+}
+
+static curl_mimepart *add_part(curl_mime *form, struct str field) {
+    cleanup_buf struct buf name = {0};
+    cli_check(buf_append_str(&name, field));
+    curl_mimepart *part = curl_mime_addpart(form);
+    cli_check(part && curl_mime_name(part, buf_text(&name)) == CURLE_OK ? ERR_OK : ERR_NOMEM);
+    return part;
+}
+
+static void set_form(struct client_transfer *transfer) {
+    const struct client_request *request = transfer->request;
+    curl_mime *form = curl_mime_init(transfer->curl);
+    cli_check(form ? ERR_OK : ERR_NOMEM);
+    transfer->form = form;
+    for (size_t i = 0; i < request->file_count; i++) {
+        const struct client_file *file = &request->files[i];
+        /* One that can't be read makes the transfer fail. */
+        CURLcode code = curl_mime_filedata(add_part(form, file->field), file->path);
+        (void)code;
+    }
+    if (request->data && request->length > 0) {
+        cli_check(curl_mime_data(add_part(form, STR("stdin")), request->data, request->length) ==
+                          CURLE_OK
+                      ? ERR_OK
+                      : ERR_NOMEM);
+    }
+    curl_easy_setopt(transfer->curl, CURLOPT_MIMEPOST, form);
 }
 
 static void set_body(struct client_transfer *transfer) {
@@ -194,7 +222,9 @@ static void set_body(struct client_transfer *transfer) {
         curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
         return;
     }
-    if (request->data || request->read) {
+    if (request->file_count > 0) {
+        set_form(transfer);
+    } else if (request->data || request->read) {
         curl_easy_setopt(curl, CURLOPT_UPLOAD, 1L);
         curl_easy_setopt(curl, CURLOPT_READFUNCTION, on_read);
         curl_easy_setopt(curl, CURLOPT_READDATA, transfer);
@@ -326,6 +356,8 @@ void client_transfer_done(struct client_transfer *transfer) {
     if (!transfer->curl) {
         return;
     }
+    curl_easy_setopt(transfer->curl, CURLOPT_MIMEPOST, NULL);
+    curl_mime_free(STEAL(transfer->form));
     if (!transfer->client->curl) {
         transfer->client->curl = transfer->curl;
     } else {

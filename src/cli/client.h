@@ -24,6 +24,12 @@ struct client_response {
 bool client_response_is_directory(const struct client_response *response);
 
 /* Reading and writing return what is not SIZE_MAX to go on; SIZE_MAX after saying why not. */
+/* A file that is sent in a form (multipart/form-data). */
+struct client_file {
+    struct str field; /* the field's name */
+    const char *path; /* of a file here */
+};
+
 struct client_request {
     const char *method;
     const char *target;      /* path and query, encoded */
@@ -35,6 +41,10 @@ struct client_request {
     uint64_t length; /* or CLIENT_LENGTH_UNKNOWN */
     size_t (*read)(void *context, char *data, size_t size);
     void *read_context;
+    /* If there are any, the body is a form of these; `data`, of at most `length` bytes, is its
+     * field `stdin`. */
+    const struct client_file *files;
+    size_t file_count;
     const char *progress; /* "uploading x": shown at a terminal while the body goes out */
 
     /* The answer's content, if the status is 2xx: to `write`, or appended to `gather` (16 MiB at
@@ -75,6 +85,7 @@ struct client_transfer {
     struct client *client;
     CURL *curl; /* owned */
     struct curl_slist *headers;
+    curl_mime *form;
     struct client_response response;
     struct buf failure; /* the content of an answer that is an error */
     uint64_t sent;      /* of `data` */

@@ -26,7 +26,7 @@ const struct command commands[] = {
     ROW(top, "[--once] [-n N]", "the programs that run, those that compute most first"),
     ROW(log, "[-f] NAME|ID", "what an app's runs, or one run, wrote"),
     ROW(trace, "ID", "the host calls of a run"),
-    ROW(kill, "ID...", "end runs"),
+    ROW(kill, "ID... | --tag K:V", "end runs"),
     ROW(pause, "ID...", "stop runs where they are"),
     ROW(resume, "ID...", "let paused runs go on"),
     ROW(env, "NAME [KEY[=VALUE]...] [--unset KEY]", "read and set an app's environment"),

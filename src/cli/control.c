@@ -44,19 +44,24 @@ static bool control_run(struct client *client, const char *id, const char *verb,
     return done;
 }
 
+int control_runs(const struct arguments *arguments, const char *verb, bool needs_running) {
+    struct client *client = client_new(arguments->server);
+    int status = client ? 0 : 1;
+    for (size_t i = 0; client && i < arguments->count; i++) {
+        if (!control_run(client, arguments->list[i], verb, needs_running)) {
+            status = 1;
+        }
+    }
+    client_free(client);
+    return status;
+}
+
 int control_main(const struct command *command, const char *verb, bool needs_running, int argc,
                  char **argv) {
     struct arguments arguments = {.command = command, .count_min = 1, .count_max = SIZE_MAX};
     int status = arguments_parse(&arguments, argc, argv);
     if (!status) {
-        struct client *client = client_new(arguments.server);
-        status = client ? 0 : 1;
-        for (size_t i = 0; client && i < arguments.count; i++) {
-            if (!control_run(client, arguments.list[i], verb, needs_running)) {
-                status = 1;
-            }
-        }
-        client_free(client);
+        status = control_runs(&arguments, verb, needs_running);
     }
     arguments_done(&arguments);
     return status;

@@ -28,6 +28,8 @@ const char create_help[] =
     "  --memory SIZE  --cpu TIME  --wall TIME  --output SIZE  --disk SIZE  --files N\n"
     "  --tmp SIZE  --open-files N  --max-runs N  --queue N  --instances N\n"
     "                       limits (docs/limits.md)\n"
+    "  --root keep|fresh|ro|VOLUME  --ttl TIME\n"
+    "                       where its runs' files go; how long a volume outlives its last use\n"
     "  --web off|private|public  --serve cgi|listen\n"
     "                       its web door\n"
     "  --new                refuse if there is an app of this name already\n\n"
@@ -265,6 +267,8 @@ int create_main(int argc, char **argv) {
         {.name = "max-runs", .parameter = "max_runs"},
         {.name = "queue", .parameter = "queue"},
         {.name = "instances", .parameter = "instances"},
+        {.name = "root", .parameter = "root"},
+        {.name = "ttl", .parameter = "ttl"},
         {.name = "web", .parameter = "web"},
         {.name = "serve", .parameter = "serve"},
         {.name = "new", .flag = &is_new},

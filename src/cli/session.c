@@ -279,8 +279,11 @@ static bool start_dialogue(struct session *session, struct buf *target) {
     cli_check(buf_append_str(target, session->options->target));
     text_add_parameter(target, "detach", NULL);
     text_add_parameter(target, "stdin", "open");
-    struct client_request request = {
-        .method = "POST", .target = buf_text(target), .gather = &ignored};
+    struct client_request request = {.method = "POST",
+                                     .target = buf_text(target),
+                                     .files = session->options->files,
+                                     .file_count = session->options->file_count,
+                                     .gather = &ignored};
     struct client_response response;
     if (!client_perform(session->client, &request, &response)) {
         session->is_refused = response.status >= 400;
@@ -314,6 +317,8 @@ static bool begin(struct session *session, struct buf *target) {
         }
     } else {
         cli_check(buf_append_str(target, session->options->target));
+        session->request.files = session->options->files;
+        session->request.file_count = session->options->file_count;
         session->request.data = kind == INPUT_SHORT ? session->piece : NULL;
         session->request.length = length;
     }

@@ -11,8 +11,10 @@
 #include "cli/client.h"
 
 struct session_options {
-    const char *app;   /* for messages */
-    bool trace;        /* the run records its host calls: they are printed when it has ended */
+    const char *app; /* for messages */
+    bool trace;      /* the run records its host calls: they are printed when it has ended */
+    const struct client_file *files; /* for the run, borrowed */
+    size_t file_count;
     struct str target; /* "/run?name=..." with all options; borrowed */
 };
 /* The exit status of a run that the server refused to start. */
