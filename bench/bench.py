@@ -104,6 +104,15 @@ def serve():
     harness.stop(process)
 
 
+def fresh():
+    """The same with root=fresh against root=keep: a tree of its own against the app's."""
+    with Server(ARGUMENTS.build, "--threads", "1", core=SERVER_CORE) as server:
+        server.create("hello")
+        runs = [(server.process, f"{server.url}/run?name=hello&root={root}", True)
+                for root in ("fresh", "keep")]
+        show_rates("run of a C hello, root=fresh", in_turn(2, *runs), "root=keep", "aim 0.90", 0.9)
+
+
 def waiting():
     """Resident memory of 10,000 guests that wait in fd_read at the same time."""
     count = 10000
@@ -247,7 +256,7 @@ def fair():
              f"({min(beside):.1f} to {max(beside):.1f}) aim 25 ms", p99 <= 25)
 
 
-FIGURES = {"hello": hello, "serve": serve, "waiting": waiting, "files": files,
+FIGURES = {"hello": hello, "serve": serve, "fresh": fresh, "waiting": waiting, "files": files,
            "calls": host_calls, "ready": ready, "fair": fair, "call": call}
 
 

@@ -48,7 +48,8 @@ def test_changed(files, root):
     listed = files.get(f"/proc/{run}/changed", headers={"Accept": "application/json"}).json()
     assert listed == {"changed": ["/new/", "/new/a", "/x"]}
     # All of it can be fetched, alone and as tars: what changed, and the whole view.
-    assert files.get(f"/proc/{run}/root/new/a").text == "2"
+    got = files.get(f"/proc/{run}/root/new/a")
+    assert got.text == "2" and got.headers["content-type"] == "application/octet-stream"
     tar = files.get(f"/proc/{run}/changed", headers={"Accept": "application/x-tar"})
     assert tar.headers["content-type"] == "application/x-tar"
     assert names(tar.body) == {"new": None, "new/a": b"2", "x": b"1"}

@@ -45,7 +45,8 @@ static enum http_pull_result pull_pack(void *argument, void *buffer, size_t size
 
 static const char *type_of(struct str path) {
     struct str name = str_base_name(path);
-    if (memmem(path.data, path.length, "/files/", 7)) {
+    bool is_of_run = str_starts(path, STR("proc/")) && memmem(path.data, path.length, "/root/", 6);
+    if (is_of_run || memmem(path.data, path.length, "/files/", 7)) {
         return tree_content_type(name);
     }
     bool is_wasm = str_equal_text(name, "module") || str_equal_text(name, "core");
