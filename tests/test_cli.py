@@ -15,14 +15,9 @@ import threading
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-<<<<<<< HEAD
 COMMANDS = ["create", "run", "call", "apps", "show", "open", "ps", "log", "kill", "pause", "resume",
-            "env", "ls", "cat", "cp", "mv", "rm", "secret", "versions", "rollback", "health"]
-=======
-COMMANDS = ["create", "run", "apps", "show", "open", "ps", "log", "kill", "pause", "resume", "env",
-            "ls", "cat", "cp", "mv", "rm", "secret", "versions", "rollback", "alarm",
+            "env", "ls", "cat", "cp", "mv", "rm", "secret", "versions", "rollback", "alarm",
             "health"]
->>>>>>> a13650e (Run apps by themselves when their alarms come)
 TIMEOUT = 120
 
 

@@ -62,4 +62,7 @@ only curl/multi.h net
 words=$(git grep -nE "/root/[.]|(^|[^A-Za-z0-9_}>)/.\"'-])/(root|work|home/[a-z]+)/|[\"'](/work|/home/[a-z]+)/" \
     -- . ':!tools/check.sh' | head -n 5)
 [[ -z $words ]] || say "paths of a machine: $words"
+# What a merge has left.
+conflicts=$(git grep -lE '^(<<<<<<<|>>>>>>>) ' -- . | head -n 5)
+[[ -z $conflicts ]] || say "not merged to its end: $conflicts"
 exit $bad
