@@ -9,6 +9,7 @@ themselves are those of this machine at this moment. docs/performance.md says ho
 
 import argparse
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -213,6 +214,53 @@ def call():
              f"({min(times):.1f} to {max(times):.1f}) aim 40 us", middle <= 40)
 
 
+def curl(*arguments):
+    """The seconds that curl takes on the server's core, and its processor time."""
+    before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    subprocess.run(["taskset", "-c", SERVER_CORE, "curl", "-s", "-o", "/dev/null",
+                    *map(str, arguments)], check=True, timeout=120)
+    seconds, after = time.monotonic() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return seconds, (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
+
+
+def network():
+    """/net/http by a C program against curl, to the same nginx on the other core: a small page,
+    and 1 GB in each direction (what is sent goes to a sink)."""
+    with Server(ARGUMENTS.build, "--threads", "1", "--allow-private", "127.0.0.1",
+                core=SERVER_CORE) as server:
+        server.create("fetch")
+        process, url = harness.nginx(harness.LOAD_CORE)
+        place = url.removeprefix("http://").rstrip("/")
+        sink = f"http://127.0.0.1:{harness.Sink().port}/"
+
+        def ours(*arguments):
+            query = "".join(f"&arg={argument}" for argument in arguments)
+            before = harness.cpu_seconds(server.process)
+            taken = float(server.request("POST", f"/run?name=fetch{query}"))
+            count = arguments[2] if arguments[0] == "get" else 1
+            return taken / 1e9 * count, harness.cpu_seconds(server.process) - before
+
+        def compare(what, divisor, unit, pairs):
+            for i, line in enumerate([what, "  its processor time"]):
+                times = [(a[i], b[i]) for a, b in pairs]
+                own, other = medians(times)
+                ratio, low, high = ratio_of([(b, a) for a, b in times])
+                show(line, f"{own / divisor:,.1f} {unit}", f"curl {other / divisor:,.1f} {unit}",
+                     f"{ratio:.2f}", f"({low:.2f} to {high:.2f})")
+
+        small, down, up = [], [], []
+        for _ in range(ARGUMENTS.rounds):
+            small.append((ours("get", f"/net/http/{place}", 2000), curl(f"{url}?[1-2000]")))
+        for _ in range(max(ARGUMENTS.rounds - 2, 1)):
+            down.append((ours("down", f"/net/http/{place}/large"), curl(f"{url}large")))
+            up.append((ours("up", sink, harness.LARGE_BYTES),
+                       curl("-T", harness.large_file(), "-H", "Expect:", sink)))
+        harness.stop(process)
+        compare("GET of a small page by /net/http", 2000 * 1e-6, "us", small)
+        compare("1 GiB read by /net/http", 1e-3, "ms", down)
+        compare("1 GiB sent by /net/request", 1e-3, "ms", up)
+
+
 def ready():
     """From the start of the process to the line `listening` and to the first answer."""
     count = 1000
@@ -257,7 +305,8 @@ def fair():
 
 
 FIGURES = {"hello": hello, "serve": serve, "fresh": fresh, "waiting": waiting, "files": files,
-           "calls": host_calls, "ready": ready, "fair": fair, "call": call}
+           "calls": host_calls, "ready": ready, "fair": fair, "call": call,
+           "network": network}
 
 
 def main():

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -130,6 +131,42 @@ class Server:
         return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024
 
 
+LARGE_BYTES = 1 << 30
+
+
+def large_file():
+    """Of LARGE_BYTES, without taking that much disk."""
+    path = scratch() / "large"
+    if not path.exists():
+        with open(path, "wb") as file:
+            file.truncate(LARGE_BYTES)
+    return path
+
+
+class Sink:
+    """Takes LARGE_BYTES of a request's body as fast as it comes, and answers."""
+
+    def __init__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        os.sched_setaffinity(0, {int(LOAD_CORE)})
+        piece = bytearray(1 << 20)
+        while True:
+            connection, _ = self.listener.accept()
+            with connection:
+                head = b""
+                while b"\r\n\r\n" not in head:
+                    head += connection.recv(65536)
+                left = LARGE_BYTES - len(head.partition(b"\r\n\r\n")[2])
+                while left > 0:
+                    left -= connection.recv_into(piece)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n"
+                                   b"Connection: close\r\n\r\ndone")
+
+
 def nginx(core):
     """nginx with one worker that answers as constantly as it can. Returns the process and a URL."""
     directory, port = scratch() / "nginx", free_port()
@@ -147,6 +184,7 @@ http {{
     keepalive_requests 1000000000;
     server {{
         listen 127.0.0.1:{port};
+        location /large {{ alias {large_file()}; sendfile on; }}
         location / {{ default_type text/plain; return 200 "Hello, world!\\n"; }}
     }}
 }}

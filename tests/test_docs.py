@@ -248,7 +248,8 @@ def test_page(name, build, guests, make_server, tmp_path):
     ("docs/first-c.md", "first.c"), ("docs/first-go.md", "first.go"),
     ("docs/first-rust.md", "first.rs"), ("docs/web.md", "guestbook.c"),
     ("docs/first-python.md", "first.py"), ("docs/calls.md", "upper.c"),
-    ("docs/calls.md", "count.c"), ("docs/calls.md", "report.c")])
+    ("docs/calls.md", "count.c"), ("docs/calls.md", "report.c"),
+    ("docs/net.md", "fetch.go"), ("docs/net.md", "net_http.py"), ("docs/net.md", "webhook.py")])
 def test_examples_are_those_of_the_pages(page, example):
     files = {step[1]: step[2] for step in Page(page).steps if step[0] == "file"}
     assert files[example] == (ROOT / "examples" / example).read_text()

@@ -589,6 +589,72 @@ def test_polling_over_all_of_them(net, peer, tls_peer, streams, authority):
     assert sorted(text.splitlines()) == ["0: 11", "1: 13", "2: 5", "3: 7", "4: 80"]
 
 
+# ---- languages --------------------------------------------------------------------------------
+
+
+def test_go_dials(client, guests, streams, authority):
+    client.create("dial", guests.go("dial"))
+    secure = streams(echo, authority.context("DNS:localhost"))
+    for path in (f"tcp/127.0.0.1:{streams(echo).port}", f"tls/localhost:{secure.port}"):
+        response = client.run("dial", f"/net/{path}")
+        assert (response.text, response.trailers["run-exit"]) == ("200001 5\n", "0")
+
+
+def test_go_fetches_many_at_once(client, guests, peer, tls_peer):
+    """The first one is answered when all the others have been: one goroutine waits, not all."""
+    client.create("fetch", guests.go("fetch"))
+    urls = [f"http://{peer.host}/wait", f"http://{peer.host}/a",
+            f"https://localhost:{tls_peer.port}/bytes/100000", "http://10.0.0.1/"]
+    connection, stream = client.open(
+        "POST", "/run", query=[("name", "fetch")] + [("arg", url) for url in urls])
+    assert peer.reached.acquire(timeout=60)
+    seen = b""
+    while seen.count(b"200 OK") < 2 or b"private address" not in seen:
+        line = stream.readline()
+        assert line, seen
+        seen += line
+    assert b"/wait" not in seen
+    peer.gate.release()
+    seen += stream.read()
+    connection.close()
+    text = seen.decode()
+    assert f"http://{peer.host}/wait: 200 OK: 8 bytes" in text
+    assert f"https://localhost:{tls_peer.port}/bytes/100000: 200 OK: 100000 bytes" in text
+    assert 'Get "http://10.0.0.1/": 10.0.0.1 is a private address' in text
+
+
+WITH_OPEN = """
+import sys
+with open(sys.argv[1], "r+") as file:
+    file.write("from python")
+    file.flush()
+    print(file.read().splitlines()[0])
+try:
+    open(sys.argv[2]).read()
+except FileNotFoundError:
+    print("not found")
+"""
+
+
+def test_python_opens_and_python_posts(client, guests, peer, tls_peer):
+    client.create("netpython", guests.python())
+    run = client.run("netpython", "-c", WITH_OPEN, f"/net/http/{peer.host}/echo",
+                     f"/net/http/{peer.host}/status/404")
+    assert run.text == "POST /echo 11 from python\nnot found\n"
+    for name in ("net_http.py", "webhook.py"):
+        assert client.put(f"/apps/netpython/files/{name}",
+                          (guests.examples / name).read_bytes()).status in (201, 204)
+    response = client.put("/apps/netpython/secrets/WEBHOOK", b"t0ken", query=[("host", "localhost")])
+    assert response.status < 300
+    url = f"https://localhost:{tls_peer.port}/echo"
+    lines = client.run("netpython", "/webhook.py", url, "it happened").text.splitlines()
+    assert lines[0] == '200 POST /echo 23 {"text": "it happened"}'
+    assert "Authorization: Bearer t0ken" in lines  # the server echoes it
+    assert "Content-Type: application/json" in lines
+    run = client.run("netpython", "/webhook.py", f"https://{tls_peer.host}/echo", "x")
+    assert run.trailers["run-exit"] == "1" and "is not bound to" in run.text
+
+
 # ---- limits and ends ---------------------------------------------------------------------------
 
 

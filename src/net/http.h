@@ -15,7 +15,7 @@
 struct net_http;
 
 enum {
-    NET_HTTP_BUFFER = 64 * 1024,   /* bytes of a body that wait, in each direction */
+    NET_HTTP_BUFFER = 256 * 1024,  /* bytes of a body that wait, in each direction */
     NET_HTTP_HEAD_MAX = 64 * 1024, /* of a response's head */
 };
 /* As body_bytes. */

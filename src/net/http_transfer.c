@@ -7,7 +7,7 @@
 
 enum {
     CONNECT_TIMEOUT_MS = 30 * 1000,
-    PIECE_BYTES = 32 * 1024, /* that libcurl reads and sends at once */
+    PIECE_BYTES = 64 * 1024, /* that libcurl reads and sends at once */
 };
 
 /* ---- what libcurl calls ---- */

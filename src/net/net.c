@@ -29,40 +29,60 @@ struct net_loop *net_loop_of(struct net *net, const struct loop *loop) {
 
 /* ---- how much an app may ---- */
 
-enum err net_enter(struct net *net, int64_t app_id, struct buf *message) {
-    enum err err = ERR_OK;
-    pthread_mutex_lock(&net->lock);
+static struct use *find_use(struct net *net, int64_t app_id) {
     struct map_node *node = map_find(&net->uses, MAP_KEY(app_id));
-    struct use *use = node ? CONTAINER_OF(node, struct use, node) : NULL;
+    return node ? CONTAINER_OF(node, struct use, node) : NULL;
+}
+
+static enum err add_use(struct net *net, int64_t app_id, struct use **ret_use) {
+    struct use *use = calloc(1, sizeof *use);
     if (!use) {
-        use = calloc(1, sizeof *use);
-        if (use) {
-            use->app_id = app_id;
-            err = map_insert(&net->uses, &use->node, MAP_KEY(use->app_id));
-        }
-        if (!use || err) {
-            pthread_mutex_unlock(&net->lock);
-            free(use);
-            return ERR_NOMEM;
-        }
+        return ERR_NOMEM;
     }
-    if (use->count >= net->options.connections_per_app) {
-        err = buf_fail(message, ERR_BUSY,
-                       "the app has %llu connections to the network already; close some "
-                       "(--net-connections)",
-                       (unsigned long long)use->count);
-    } else {
+    use->app_id = app_id;
+    enum err err = map_insert(&net->uses, &use->node, MAP_KEY(use->app_id));
+    if (err) {
+        free(use);
+        return err;
+    }
+    *ret_use = use;
+    return ERR_OK;
+}
+
+/* With the lock. */
+static enum err enter(struct net *net, int64_t app_id, struct buf *message) {
+    struct use *use = find_use(net, app_id);
+    if (net->use_count >= net->options.connections_max) {
+        return buf_fail(message, ERR_BUSY,
+                        "all apps together have %llu connections to the network; try again later",
+                        (unsigned long long)net->use_count);
+    }
+    if (use && use->count >= net->options.connections_per_app) {
+        return buf_fail(message, ERR_BUSY,
+                        "the app has %llu connections to the network already; close some "
+                        "(--net-connections)",
+                        (unsigned long long)use->count);
+    }
+    enum err err = use ? ERR_OK : add_use(net, app_id, &use);
+    if (!err) {
         use->count++;
+        net->use_count++;
     }
+    return err;
+}
+
+enum err net_enter(struct net *net, int64_t app_id, struct buf *message) {
+    pthread_mutex_lock(&net->lock);
+    enum err err = enter(net, app_id, message);
     pthread_mutex_unlock(&net->lock);
     return err;
 }
 
 void net_leave(struct net *net, int64_t app_id) {
     pthread_mutex_lock(&net->lock);
-    struct map_node *node = map_find(&net->uses, MAP_KEY(app_id));
-    INVARIANT(node);
-    struct use *use = CONTAINER_OF(node, struct use, node);
+    struct use *use = find_use(net, app_id);
+    INVARIANT(use);
+    net->use_count--;
     if (--use->count == 0) {
         map_remove(&net->uses, &use->node);
         free(use);

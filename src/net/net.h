@@ -18,6 +18,7 @@ struct net_options {
     size_t allow_private_count;
     const char *ca_file;           /* NULL or "": the machine's authorities; borrowed for good */
     uint64_t connections_per_app;  /* exchanges and streams that an app may have open */
+    uint64_t connections_max;      /* of all apps */
     uint64_t timeout_ns;           /* how long to wait for a peer to connect, to answer, to go on */
     uint64_t bytes_max;            /* of one http body, in each direction */
     net_resolve_function *resolve; /* NULL: the machine's */

@@ -38,6 +38,7 @@ struct net {
     size_t loop_count;
     pthread_mutex_t lock; /* guards the following */
     struct map uses;      /* how many exchanges and streams an app has, struct use by id */
+    uint64_t use_count;   /* of all */
 };
 
 struct net_loop *net_loop_of(struct net *net, const struct loop *loop);

@@ -123,6 +123,7 @@ static int set_up(void **state) {
     struct net_options options = {.allow_private = rules,
                                   .allow_private_count = 1,
                                   .connections_per_app = 4,
+                                  .connections_max = 6,
                                   .timeout_ns = 30 * NS_PER_S,
                                   .bytes_max = MIB,
                                   .resolve = flip};
@@ -291,6 +292,12 @@ static void an_app_has_a_limit(void **state) {
     }
     assert_int_equal(net_http_start(net, loop, &party, &request, &more, &message), ERR_BUSY);
     assert_int_equal(net_http_start(net, loop, &other, &request, &more, &message), ERR_OK);
+    struct net_party third = {.app_id = 3};
+    struct net_http *last, *beyond;
+    assert_int_equal(net_http_start(net, loop, &third, &request, &last, NULL), ERR_OK);
+    assert_int_equal(net_http_start(net, loop, &third, &request, &beyond, &message), ERR_BUSY);
+    assert_non_null(strstr(buf_text(&message), "all apps together"));
+    net_http_free(last);
     net_http_free(more);
     net_http_free(open[0]);
     assert_int_equal(net_http_start(net, loop, &party, &request, &open[0], &message), ERR_OK);
