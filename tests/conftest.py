@@ -27,6 +27,8 @@ def pytest_addoption(parser):
     parser.addoption("--serve-option", action="append", default=[],
                      help="an option for every server, such as --runs=100; tests may override it")
     parser.addoption("--kills", type=int, default=100, help="cycles of the kill -9 test")
+    parser.addoption("--scripts", type=int, default=1000,
+                     help="Python programs of the test of sandboxes under load")
 
 
 def pytest_configure(config):
