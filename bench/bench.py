@@ -85,6 +85,17 @@ def hello():
         harness.stop(process)
 
 
+def web():
+    """GET of a page that the same program prints (serve=cgi), a fresh sandbox each."""
+    with Server(ARGUMENTS.build, "--threads", "1", core=SERVER_CORE) as server:
+        server.create("hello", "web=public")
+        page = (server.process, f"{server.url}/web/hello/", False)
+        process, url = harness.nginx(SERVER_CORE)
+        show_rates("web page of a C hello, one core", in_turn(2, page, (process, url, False)),
+                   "nginx", "at least 0.50, aim 0.65", 0.5)
+        harness.stop(process)
+
+
 def serve():
     """The same against `wasmtime serve` with a component that answers the same."""
     command = harness.wasmtime()
@@ -304,7 +315,7 @@ def fair():
              f"({min(beside):.1f} to {max(beside):.1f}) aim 25 ms", p99 <= 25)
 
 
-FIGURES = {"hello": hello, "serve": serve, "fresh": fresh, "waiting": waiting, "files": files,
+FIGURES = {"hello": hello, "web": web, "serve": serve, "fresh": fresh, "waiting": waiting, "files": files,
            "calls": host_calls, "ready": ready, "fair": fair, "call": call,
            "network": network}
 

@@ -133,6 +133,12 @@ def test_app_may_have_variables(app, module):
     assert seen["KEY"] == "1" and seen["REQUEST_METHOD"] == "GET" and seen["HTTP_PROXY"] == "own"
 
 
+def test_trace_goes_on(app):
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    seen = environment(web(app, "/env", headers={"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}))
+    assert seen["TRACEPARENT"].split("-")[1] == trace
+
+
 def test_response_is_no_terminal(app):
     assert web(app, "/tty").text == "0\n"
 

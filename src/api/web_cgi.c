@@ -243,8 +243,10 @@ static void start_run(struct web *web, uint64_t length) {
         web_fail(web, 503, "the server is out of memory");
         return;
     }
+    request_join_trace(request);
     struct run_request run = {
         .app = web->app,
+        .traceparent = request->who.traceparent,
         .environment = environment.variables,
         .environment_count = environment.count,
         .environment_is_unique = true,
@@ -253,6 +255,7 @@ static void start_run(struct web *web, uint64_t length) {
     };
     enum err err = run_start(request->api->runs, request->loop, &run, &cgi->run, &request->message);
     buf_done(&environment.text);
+    web->run_id = cgi->run ? run_id(cgi->run) : 0;
     if (err == ERR_AGAIN) {
         web_fail(web, 503, "this page has too many visitors; try again later");
     } else if (err) {
@@ -386,6 +389,8 @@ static void spooled(struct request *request, enum err err) {
 void web_cgi_start(struct web *web) {
     struct cgi *cgi = &web->cgi;
     uint64_t length = 0;
+    cgi->body_waits = web->body_waits;
+    web->body_waits = false;
     cgi->is_spooled = web->has_body && !http_content_length(web->request->exchange, &length);
     if (!cgi->is_spooled) {
         start_run(web, length);
