@@ -198,6 +198,15 @@ enum err wasi_add_stream(struct wasi *wasi, struct file *file, unsigned open_fla
                        &number);
 }
 
+enum err wasi_add_listener(struct wasi *wasi, struct file *file) {
+    uint32_t number;
+    enum err err = wasi_add_fd(wasi, (struct ns_place){.file = file}, OPEN_READ | OPEN_WRITE,
+                               FD_RIGHTS_ALL, 0, 0, &number);
+    if (!err)
+        fdtab_get(&wasi->descriptors, number)->is_undecided = true;
+    return err;
+}
+
 enum err wasi_add_preopen(struct wasi *wasi) {
     struct ns_place root = ns_root(wasi->ns);
     uint32_t number;

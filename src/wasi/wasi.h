@@ -108,6 +108,10 @@ void wasi_done(struct wasi *wasi);
 /* Adds an open file at the next number (0, 1, 2 for the standard streams, 4 for a listener). Takes
  * over the caller's reference on success. NFILE, NOMEM. */
 MUST_USE enum err wasi_add_stream(struct wasi *wasi, struct file *file, unsigned open_flags);
+/* The same for a listening socket. Who asks for its flags learns that it is non-blocking, as Go
+ * needs it to be and never makes it; for who does not ask (Rust's TcpListener, accept in C) it
+ * blocks. */
+MUST_USE enum err wasi_add_listener(struct wasi *wasi, struct file *file);
 /* Adds the namespace's root as the preopened directory "/". */
 MUST_USE enum err wasi_add_preopen(struct wasi *wasi);
 

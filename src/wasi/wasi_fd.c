@@ -73,6 +73,9 @@ enum err wasi_fd_fdstat_get(struct wasi *wasi, const uint64_t *arguments) {
     enum err err = wasi_get_fd(wasi, argument_u32(arguments, 0), &fd);
     if (err)
         return err;
+    if (fd->is_undecided)
+        fd->flags |= FD_FLAG_NONBLOCK;
+    fd->is_undecided = false;
     uint8_t bytes[FDSTAT_SIZE] = {0};
     bytes[FDSTAT_FILETYPE] = fd->place.file->type;
     layout_put_u16(bytes + FDSTAT_FLAGS, fd->flags);
@@ -91,6 +94,7 @@ enum err wasi_fd_fdstat_set_flags(struct wasi *wasi, const uint64_t *arguments) 
     if (flags & ~(uint32_t)FDFLAGS_ALL)
         return ERR_INVAL;
     fd->flags = (uint16_t)flags;
+    fd->is_undecided = false;
     return ERR_OK;
 }
 

@@ -39,6 +39,32 @@ static void test_accept(void **state) {
     EXPECT(ERR_BADF, f, sock_accept, 9999, 0, AT_RESULT);
 }
 
+/* Go asks for the flags of the listening socket that it was given, and needs it to be non-blocking;
+ * Rust and C do not ask, and wait in accept. */
+static void test_listener_is_what_is_expected(void **state) {
+    struct fixture *f = *state;
+    for (int sets_flags = 0; sets_flags < 2; sets_flags++) {
+        struct test_file *listener = test_file_new(&test_socket_dev, FILE_SOCKET_STREAM, 0);
+        uint32_t fd = f->wasi.descriptors.count;
+        assert_int_equal(wasi_add_listener(&f->wasi, &listener->file), ERR_OK);
+        uint64_t arguments[] = {fd, 0, AT_RESULT};
+        assert_int_equal(fixture_begin(f, function_named("sock_accept"), arguments), ERR_PENDING);
+        listener->has_connection = true;
+        test_file_wake(listener);
+        assert_int_equal(fixture_go_on(f), ERR_OK);
+        listener->has_connection = false;
+        if (sets_flags) {
+            OK(f, fd_fdstat_set_flags, fd, 0); /* its word counts */
+        }
+        OK(f, fd_fdstat_get, fd, AT_STRUCT);
+        assert_int_equal(layout_get_u16(f->memory + AT_STRUCT + FDSTAT_FLAGS),
+                         sets_flags ? 0 : FD_FLAG_NONBLOCK);
+        if (!sets_flags) {
+            EXPECT(ERR_AGAIN, f, sock_accept, fd, 0, AT_RESULT);
+        }
+    }
+}
+
 static void test_receive_and_send(void **state) {
     struct fixture *f = *state;
     struct test_file *socket;
@@ -99,9 +125,8 @@ static void test_shutdown(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        FIXTURE_TEST(test_accept),
-        FIXTURE_TEST(test_receive_and_send),
-        FIXTURE_TEST(test_wait_for_all),
+        FIXTURE_TEST(test_accept),           FIXTURE_TEST(test_listener_is_what_is_expected),
+        FIXTURE_TEST(test_receive_and_send), FIXTURE_TEST(test_wait_for_all),
         FIXTURE_TEST(test_shutdown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
