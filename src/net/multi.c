@@ -68,6 +68,12 @@ static void on_timer(struct loop_timer *timer) {
     collect(multi);
 }
 
+void net_multi_kick(struct net_multi *multi) {
+    int running;
+    curl_multi_socket_action(multi->curl, CURL_SOCKET_TIMEOUT, 0, &running);
+    collect(multi);
+}
+
 /* libcurl wants the timer at another time. */
 static int set_timer(CURLM *curl, long timeout_ms, void *argument) {
     (void)curl;

@@ -39,5 +39,8 @@ MUST_USE enum err net_easy_new(void (*done)(struct net_easy *easy, CURLcode resu
 void net_easy_free(struct net_easy *easy);
 /* Sets CURLOPT_CLOSESOCKETFUNCTION and CURLOPT_PRIVATE. `done` is called later, never from here. */
 MUST_USE enum err net_multi_add(struct net_multi *multi, struct net_easy *easy);
+/* Does now what could be done in the next turn: a transfer that was just added connects. `done` of
+ * any transfer may be called from here. */
+void net_multi_kick(struct net_multi *multi);
 /* Gives it up: closes its connection; `done` is not called. */
 void net_multi_remove(struct net_easy *easy);
