@@ -179,6 +179,9 @@ static void print_app_options(void) {
         case APP_CONFIG_ROOT:
             printf("`keep`, `fresh`, `ro`, or a volume's name");
             break;
+        case APP_CONFIG_RANGE:
+            printf("`N` or `MIN..MAX`, %" PRIu64 " to %" PRIu64, key->min, key->max);
+            break;
         case APP_CONFIG_ARGUMENTS:
             printf("text; may be repeated");
             break;

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "dev/net.h"
 #include "dev/root.h"
+#include "dev/service.h"
 #include "dev/tree.h"
 #include "serve_options.h"
 
@@ -32,6 +33,7 @@ struct server {
     } control, web; /* web.host is empty without --web */
     size_t thread_count;
     struct loop *loops[THREADS_MAX];
+    struct web_wire wires[THREADS_MAX];
     /* One a loop for the control door; then, with --web, one a loop for the web door. */
     struct http_server *http[2 * THREADS_MAX];
     size_t http_count;
@@ -223,6 +225,10 @@ static enum err start_runs(struct server *server, struct buf *message) {
     if (err) {
         return buf_fail(message, err, "runs can't be prepared: %s", err_text(err));
     }
+    err = services_new(server->api.catalog, server->api.runs, &server->api.services);
+    if (err) {
+        return buf_fail(message, err, "services can't be prepared: %s", err_text(err));
+    }
     const struct alarms_options alarms = {.runs = server->api.runs,
                                           .catalog = server->api.catalog,
                                           .logs = server->api.logs,
@@ -234,6 +240,7 @@ static enum err start_runs(struct server *server, struct buf *message) {
     struct dev_root_options root = {.alarms = server->alarms,
                                     .catalog = server->api.catalog,
                                     .runs = server->api.runs,
+                                    .services = server->api.services,
                                     .logs = server->api.logs,
                                     .tree = server->tree};
     err = dev_root_new(&root, &server->api.root);
@@ -343,6 +350,7 @@ static enum err start_http(struct server *server, struct buf *message) {
     server->api.limits = (struct api_limits){.upload_bytes_max = options->upload_bytes,
                                              .module_bytes_max = options->module_bytes};
     server->api.loops = server->loops;
+    server->api.wires = server->wires;
     server->api.servers = server->http;
     server->api.loop_count = server->thread_count;
     server->api.started_ns = clock_monotonic_ns();
@@ -408,6 +416,7 @@ static void stop_requested(void *argument) {
     log_info("stopping: no new runs; those that run get %llu s (a second signal ends them now)",
              (unsigned long long)(server->options.grace_ns / NS_PER_S));
     atomic_store(&server->api.shutting_down, true);
+    services_stop(server->api.services);
     atomic_store(&server->api.ready, false);
     for (size_t i = 0; i < server->http_count; i++) {
         struct quiesce *quiesce = &server->quiesces[i];
@@ -502,6 +511,10 @@ static void finish(struct server *server) {
     await_works(server);
     ns_unref(server->api.tree);
     file_unref(server->api.root);
+    for (size_t i = 0; i < server->thread_count; i++) {
+        web_wire_done(&server->wires[i]);
+    }
+    services_free(server->api.services);
     runs_free(server->api.runs);
     tree_free(server->tree);
     file_unref(server->net_root);

@@ -97,7 +97,9 @@ static void fail_with(struct request *request, int status, const char *name, con
         (void)ignored;
     }
     if (status == 503 || status == 429) {
-        enum err ignored = http_add_header(request->exchange, "Retry-After", "1");
+        char seconds[16];
+        snprintf(seconds, sizeof seconds, "%u", MAX(request->retry_after_s, 1u));
+        enum err ignored = http_add_header(request->exchange, "Retry-After", seconds);
         (void)ignored;
     }
     if (request->accept == ACCEPT_JSON || request->accept == ACCEPT_NDJSON) {

@@ -51,6 +51,8 @@ struct api {
     size_t loop_count;
     struct http_server *const *servers; /* one a loop and door; read by /metrics */
     size_t server_count;
+    struct services *services;
+    struct web_wire *wires; /* one a loop, made by it when first needed */
 };
 
 /* What the client wants to read, by its Accept header (RFC 9110 section 12.5.1). */
@@ -60,6 +62,16 @@ enum request_accept {
     ACCEPT_NDJSON,
     ACCEPT_TAR,
 };
+
+/* What a loop needs to speak HTTP with programs that are kept (web_listen.c). All zero at first. */
+struct net_multi;
+struct web_wire {
+    struct net_multi *multi;
+    int listener;
+    char name[32]; /* of the listener */
+};
+/* No request of the loop is under way. */
+void web_wire_done(struct web_wire *wire);
 
 struct request;
 
@@ -106,9 +118,10 @@ struct request {
     struct traceparent
         traceparent; /* who.traceparent points here, once request_join_trace was called */
     enum request_accept accept;
-    struct op op;       /* of the handler's operation under way; for nobody else */
-    void *state;        /* the handler's */
-    struct buf message; /* for the text of an error */
+    unsigned retry_after_s; /* what a 503 says; 0 = a second */
+    struct op op;           /* of the handler's operation under way; for nobody else */
+    void *state;            /* the handler's */
+    struct buf message;     /* for the text of an error */
     bool responded;
     bool refused;        /* was answered before a handler had it */
     bool is_web_only;    /* it came to the listener of the web door */

@@ -66,7 +66,7 @@ static void take_length(struct cgi_response *response, struct str value) {
 
 /* Those that belong to the connection (RFC 9110 section 7.6.1, RFC 9112), or to us, and the
  * extensions of CGI that are meant for servers (RFC 3875 section 6.3.5). */
-static bool is_kept_back(struct str name) {
+bool cgi_is_kept_back(struct str name) {
     static const char *const names[] = {
         "Connection",
         "Keep-Alive",
@@ -116,7 +116,7 @@ static bool interpret(struct cgi_response *response, struct str name, struct str
         take_length(response, value);
         return false;
     }
-    return value.length > 0 && !is_kept_back(name);
+    return value.length > 0 && !cgi_is_kept_back(name);
 }
 
 /* A line is complete; the value ends before `end`. */

@@ -67,6 +67,8 @@ const char *cgi_response_location(const struct cgi_response *response);
  * end. Of a document. */
 bool cgi_response_field(const struct cgi_response *response, size_t *index, const char **ret_name,
                         const char **ret_value);
+/* Whether a field of an answer concerns the connection, or is the server's own. */
+bool cgi_is_kept_back(struct str name);
 /* What of the body is there already. Of a document or text. */
 struct str cgi_response_body(const struct cgi_response *response);
 void cgi_response_done(struct cgi_response *response);

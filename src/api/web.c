@@ -26,10 +26,11 @@ enum err web_add_headers(struct web *web) {
 }
 
 void web_fail(struct web *web, int status, const char *sentence) {
-    const struct run *run = web->cgi.run;
-    web->stage = WEB_DONE;
-    if (run) {
-        request_fail_status(web->request, status, "%s (run %" PRIu64 ")", sentence, run_id(run));
+    if (web->stage != WEB_LISTEN) { /* which has a transfer under way */
+        web->stage = WEB_DONE;
+    }
+    if (web->run_id) {
+        request_fail_status(web->request, status, "%s (run %" PRIu64 ")", sentence, web->run_id);
     } else {
         request_fail_status(web->request, status, "%s", sentence);
     }
@@ -43,8 +44,7 @@ void web_log(struct web *web, const char *format, ...) {
     va_end(arguments);
     struct applog *log = NULL;
     if (!err && applog_get(web->request->api->logs, web->app->id, &log) == ERR_OK) {
-        applog_append(log, clock_realtime_ns(), web->cgi.run ? run_id(web->cgi.run) : 0, "sys",
-                      buf_str(&line));
+        applog_append(log, clock_realtime_ns(), web->run_id, "sys", buf_str(&line));
         applog_unref(log);
     }
 }
@@ -153,8 +153,13 @@ static bool is_get(const struct web *web) {
 
 static void start_program(struct web *web) {
     web_static_done(web);
-    web->stage = WEB_CGI;
-    web_cgi_start(web);
+    if (web->app->limits.serve == APP_SERVE_LISTEN) {
+        web->stage = WEB_LISTEN;
+        web_listen_start(web);
+    } else {
+        web->stage = WEB_CGI;
+        web_cgi_start(web);
+    }
 }
 
 static void step_static(struct web *web) {
@@ -206,6 +211,7 @@ bool web_redirect(struct web *web, const char *location) {
     web_cgi_done(web); /* with `location`, which was its own */
     op_abandon(&web->request->op);
     web->redirects++;
+    web->run_id = 0;
     buf_done(&web->redirected);
     buf_done(&web->redirected_raw);
     web->redirected = path;
@@ -258,10 +264,12 @@ static size_t body(struct request *request, const uint8_t *data, size_t length) 
     struct web *web = request->state;
     switch (web->stage) {
     case WEB_STATIC:
-        web->cgi.body_waits = true;
+        web->body_waits = true;
         return 0;
     case WEB_CGI:
         return web_cgi_body(web, data, length);
+    case WEB_LISTEN:
+        return web_listen_body(web, data, length);
     case WEB_DONE:
         break;
     }
@@ -276,6 +284,8 @@ static void body_end(struct request *request) {
     web->body_ended = true;
     if (web->stage == WEB_CGI) {
         web_cgi_body_end(web);
+    } else if (web->stage == WEB_LISTEN) {
+        web_listen_body_end(web);
     }
 }
 
@@ -285,6 +295,8 @@ static void step(struct request *request) {
         step_static(web);
     } else if (web->stage == WEB_CGI) {
         web_cgi_step(web);
+    } else if (web->stage == WEB_LISTEN) {
+        web_listen_step(web);
     }
 }
 
@@ -295,6 +307,7 @@ static void end(struct request *request, bool completed) {
         return;
     }
     web_cgi_done(web);
+    web_listen_done(web);
     web_static_done(web);
     app_unref(web->app);
     buf_done(&web->redirected);

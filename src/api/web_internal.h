@@ -4,6 +4,7 @@
  *   web.c              which app, whether the client may, what answers
  *   web_static.c       files below /www
  *   web_cgi.c          a program, started for this request (serve=cgi)
+ *   web_listen.c       a program that is kept (serve=listen)
  *   cgi_environment.c  what it is told of the request
  *   cgi_response.c     what it answers
  *
@@ -15,6 +16,7 @@
 #include "api/file_answer.h"
 #include "api/tree.h"
 #include "api/upload.h"
+#include "net/multi.h"
 
 /* Of a program that redirects locally to a page that does the same. */
 #define WEB_REDIRECTS_MAX 5
@@ -62,6 +64,32 @@ struct cgi {
     size_t feeding_taken; /* of it */
 };
 
+/* --- web_listen.c --- */
+
+struct web_fifo {
+    struct buf buf;
+    size_t at; /* what is before was taken */
+};
+
+struct web_listen {
+    struct web *web;
+    struct instance *instance; /* a reference, until the transfer is over */
+    struct net_easy easy;
+    struct curl_slist *lines;
+    struct loop_timer timer; /* for the answer's head */
+    struct web_fifo body, answer;
+    struct buf fields; /* of the answer: name NUL value NUL */
+    size_t head_bytes;
+    int status;
+    uint64_t length; /* of the body, if has_length */
+    bool has_length, is_chunked, head_done;
+    bool send_paused, recv_paused; /* libcurl waits for us */
+    bool body_waits;               /* a piece of the request's body found no room */
+    bool waiting;                  /* the pull waits */
+    bool is_over;                  /* the transfer, with this result: */
+    CURLcode result;
+};
+
 /* --- one request --- */
 
 struct web {
@@ -76,9 +104,12 @@ struct web {
     unsigned redirects;
     bool has_body;   /* of which the program gets to know */
     bool body_ended; /* all of the request has come */
-    enum { WEB_STATIC, WEB_CGI, WEB_DONE } stage;
+    bool body_waits; /* a piece of the body came before anybody wanted it */
+    uint64_t run_id; /* the run that answers; 0 = none yet */
+    enum { WEB_STATIC, WEB_CGI, WEB_LISTEN, WEB_DONE } stage;
     struct web_static pages;
     struct cgi cgi;
+    struct web_listen *listen; /* owned */
 };
 
 /* The headers that every answer of the door has. */
@@ -102,6 +133,12 @@ size_t web_cgi_body(struct web *web, const uint8_t *data, size_t length);
 void web_cgi_body_end(struct web *web);
 void web_cgi_step(struct web *web);
 void web_cgi_done(struct web *web);
+
+void web_listen_start(struct web *web);
+size_t web_listen_body(struct web *web, const uint8_t *data, size_t length);
+void web_listen_body_end(struct web *web);
+void web_listen_step(struct web *web);
+void web_listen_done(struct web *web);
 
 /* --- cgi_environment.c --- */
 

@@ -17,6 +17,8 @@ static const struct apps_row app_rows[] = {
     {"env", &environment_dev, NULL, FILE_DIRECTORY, 0, false},
     {"files", NULL, NULL, FILE_DIRECTORY, 0, false},
     {"info", &apps_text_dev, apps_text_info, FILE_REGULAR, FILE_SEEKABLE | FILE_READ_ONLY, true},
+    {"instances", &apps_text_dev, apps_text_instances, FILE_REGULAR, FILE_SEEKABLE | FILE_READ_ONLY,
+     false},
     {"log", &apps_log_dev, NULL, FILE_REGULAR, FILE_SEEKABLE | FILE_READ_ONLY, false},
     {"module", &apps_module_dev, NULL, FILE_REGULAR, FILE_SEEKABLE | FILE_READ_ONLY, false},
     {"secrets", &apps_secrets_dev, NULL, FILE_DIRECTORY, 0, false},
@@ -483,7 +485,7 @@ static const struct dev root_dev = {
 };
 
 enum err dev_apps_new(struct catalog *catalog, struct applog_set *logs, struct runs *runs,
-                      struct alarms *alarms, struct file **ret_root) {
+                      struct alarms *alarms, struct services *services, struct file **ret_root) {
     struct apps *apps = calloc(1, sizeof(*apps));
     if (!apps) {
         return ERR_NOMEM;
@@ -498,6 +500,7 @@ enum err dev_apps_new(struct catalog *catalog, struct applog_set *logs, struct r
     apps->logs = logs;
     apps->runs = runs;
     apps->alarms = alarms;
+    apps->services = services;
     *ret_root = &apps->file;
     return ERR_OK;
 }

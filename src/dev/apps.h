@@ -11,6 +11,7 @@
  * Thread: any loop's. Layer: ns, store, run. */
 #pragma once
 
+#include "dev/service.h"
 #include "ns/dev.h"
 #include "run/alarms.h"
 #include "run/run.h"
@@ -19,6 +20,7 @@
 
 /* A reference for the caller. What is handed in is borrowed: it outlives every file. `logs` may be
  * NULL: then logs are empty; `runs` too: it is told of apps that are removed; and `alarms`: then
- * none can be set. */
+ * none can be set; and `services`. */
 MUST_USE enum err dev_apps_new(struct catalog *catalog, struct applog_set *logs, struct runs *runs,
-                               struct alarms *alarms, struct file **ret_root);
+                               struct alarms *alarms, struct services *services,
+                               struct file **ret_root);

@@ -26,10 +26,11 @@ struct apps_union {
 struct apps {
     struct file file;
     struct catalog *catalog;
-    struct applog_set *logs; /* may be NULL */
-    struct runs *runs;       /* may be NULL */
-    struct alarms *alarms;   /* may be NULL */
-    pthread_mutex_t mutex;   /* guards `unions` */
+    struct applog_set *logs;   /* may be NULL */
+    struct runs *runs;         /* may be NULL */
+    struct alarms *alarms;     /* may be NULL */
+    struct services *services; /* may be NULL */
+    pthread_mutex_t mutex;     /* guards `unions` */
     struct apps_union unions[APPS_UNIONS_MAX];
     size_t union_count;
 };
@@ -107,6 +108,7 @@ MUST_USE enum err apps_walk_versions(struct apps_walk *walk, struct apps *apps,
 enum err apps_text_args(const struct apps_file *file, struct buf *text);
 enum err apps_text_config(const struct apps_file *file, struct buf *text);
 enum err apps_text_info(const struct apps_file *file, struct buf *text);
+enum err apps_text_instances(const struct apps_file *file, struct buf *text);
 enum err apps_text_version_info(const struct apps_file *file, struct buf *text);
 enum err apps_text_variable(const struct apps_file *file, struct buf *text);
 /* The value of a variable of the app; false if it has none of this name. */

@@ -167,8 +167,9 @@ static void test_what_an_app_holds(void **state) {
     make_app("other", "x", NULL);
     assert_string_equal(names_of(&who, ""), "apps proc vol ");
     assert_string_equal(names_of(&who, "apps"), "first other ");
-    assert_string_equal(names_of(&who, "apps/first"),
-                        "alarm args call config env files info log module secrets start versions ");
+    assert_string_equal(
+        names_of(&who, "apps/first"),
+        "alarm args call config env files info instances log module secrets start versions ");
     assert_text(&who, "apps/first/args", "a\nb c\n");
     assert_text(&who, "apps/first/env/K", "V");
     assert_text(&who, "apps/first/module", "version two");

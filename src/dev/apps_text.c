@@ -104,3 +104,8 @@ enum err apps_text_info(const struct apps_file *file, struct buf *text) {
     }
     return err ? err : append_settings(app, text);
 }
+
+enum err apps_text_instances(const struct apps_file *file, struct buf *text) {
+    struct services *services = file->apps->services;
+    return services ? services_show(services, file->app, text) : ERR_OK;
+}

@@ -80,7 +80,7 @@ enum err dev_root_new(const struct dev_root_options *options, struct file **ret_
     root->entries[1].name = "proc";
     root->entries[2].name = "vol";
     enum err err = dev_apps_new(options->catalog, options->logs, options->runs, options->alarms,
-                                &root->entries[0].file);
+                                options->services, &root->entries[0].file);
     if (!err) {
         err = dev_proc_new(options->runs, &root->entries[1].file);
     }

@@ -9,13 +9,15 @@
 #include "run/run.h"
 
 struct tree;
+struct services;
 struct dev_root_options {
     /* All borrowed: they outlive every file of the tree. */
     struct catalog *catalog;
     struct runs *runs;
     struct applog_set *logs;
-    struct alarms *alarms; /* NULL: none can be set */
-    struct tree *tree;     /* told of volumes that are removed; may be NULL */
+    struct alarms *alarms;     /* NULL: none can be set */
+    struct services *services; /* may be NULL */
+    struct tree *tree;         /* told of volumes that are removed; may be NULL */
 };
 /* A reference for the caller. NOMEM. */
 MUST_USE enum err dev_root_new(const struct dev_root_options *options, struct file **ret_root);

@@ -190,6 +190,7 @@ struct run {
     struct budget *charged;         /* a reference: whom it is charged to; NULL: nobody */
     struct file *files;             /* or NULL; until it has ended */
     struct pipe *input;             /* standard input; NULL: it is empty */
+    struct file *listener;          /* of one that is kept; or NULL */
     struct applog *log;
     struct run_trace *trace; /* NULL: not asked for */
 
@@ -217,7 +218,8 @@ struct run {
     /* Guarded by its lock (and `output`, below): */
     bool output_ended; /* its record is complete */
     bool has_reader;   /* a binding one */
-    bool is_unheard;   /* what it writes is dropped: its client has left (is_web) */
+    bool is_unheard;   /* what it writes is not recorded: its client has left (is_web), or there is
+                          none (listener) */
     uint64_t reader_offset;
     void *tree;
     struct run_core *core; /* NULL: none */

@@ -102,6 +102,7 @@ static void run_release(struct run *run) {
     file_unref(run->files);
     changes_free(run->changes);
     pipe_unref(run->input);
+    file_unref(run->listener);
     applog_unref(run->log);
     run_trace_free(run->trace);
     run_core_drop(run);

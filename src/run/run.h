@@ -75,6 +75,11 @@ struct run_request {
      * be taken is charged to the limit), not into the app's log; its standard error goes into the
      * log alone. */
     bool is_web;
+    /* Descriptor 4: of a program that is kept. Neither the time since its start nor what it
+     * computes is limited, and what it prints goes into the app's log alone. Borrowed; a reference
+     * is taken.
+     */
+    struct file *listener;
     bool stdin_open;    /* else standard input is empty */
     bool is_call;       /* its standard output is an answer, not for the app's log */
     uint64_t parent_id; /* the run that started it, or 0 */

@@ -160,10 +160,11 @@ static struct run_limits merge_limits(const struct runs_options *options,
     const struct run_limits *server = &options->defaults;
     const struct app_limits *asked = &request->limits;
     uint64_t wall_ns = request->detached ? options->detached_wall_ns : server->wall_ns;
+    bool is_kept = request->listener != NULL;
     return (struct run_limits){
         .memory_bytes = merge(server->memory_bytes, app->memory_bytes, asked->memory_bytes),
-        .cpu_ns = merge(server->cpu_ns, app->cpu_ns, asked->cpu_ns),
-        .wall_ns = merge(wall_ns, app->wall_ns, asked->wall_ns),
+        .cpu_ns = is_kept ? UINT64_MAX : merge(server->cpu_ns, app->cpu_ns, asked->cpu_ns),
+        .wall_ns = is_kept ? UINT64_MAX : merge(wall_ns, app->wall_ns, asked->wall_ns),
         .output_bytes = merge(server->output_bytes, app->output_bytes, asked->output_bytes),
         .tmp_bytes = merge(server->tmp_bytes, app->tmp_bytes, asked->tmp_bytes),
         .disk_bytes = merge(server->disk_bytes, app->disk_bytes, asked->disk_bytes),
@@ -323,6 +324,8 @@ enum err run_start(struct runs *runs, struct loop *loop, const struct run_reques
     run->discard_stderr = request->discard_stderr;
     run->is_web = run->output.forgets = request->is_web;
     run->wants_core = request->core;
+    run->listener = request->listener ? file_ref(request->listener) : NULL;
+    run->is_unheard = run->listener != NULL;
     run->created_ns = clock_monotonic_ns();
     run->created_realtime_ns = clock_realtime_ns();
     run->is_call = request->is_call;

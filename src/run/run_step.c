@@ -161,7 +161,14 @@ static enum err make_guest(struct run *run) {
             return err;
         }
     }
-    return wasi_add_preopen(&guest->wasi);
+    err = wasi_add_preopen(&guest->wasi);
+    if (!err && run->listener) {
+        err = wasi_add_listener(&guest->wasi, file_ref(run->listener));
+        if (err) {
+            file_unref(run->listener);
+        }
+    }
+    return err;
 }
 
 static enum err make_sandbox(struct run *run, struct buf *message) {

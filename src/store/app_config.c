@@ -20,7 +20,7 @@ const struct app_config_key app_config_keys[] = {
     {"open_files", NULL, APP_CONFIG_COUNT, 8, 65536, NULL, LIMIT(open_files), "descriptors of a run"},
     {"max_runs", NULL, APP_CONFIG_COUNT, 1, 1000000, NULL, LIMIT(max_runs), "runs of the app at once"},
     {"queue", NULL, APP_CONFIG_COUNT, 1, 1000000, NULL, LIMIT(queue), "runs that wait for others to end"},
-    {"instances", NULL, APP_CONFIG_COUNT, 1, 1000, NULL, -1, "programs that answer its web door at once"},
+    {"instances", NULL, APP_CONFIG_RANGE, 0, 1000, NULL, LIMIT(instances_min), "programs that answer its web door at once (serve=listen)"},
     {"root", NULL, APP_CONFIG_ROOT, 0, 0, "keep fresh ro", -1, "what its runs see at /: the app's volume, memory, both read-only, or a volume by name"},
     {"ttl", NULL, APP_CONFIG_DURATION, NS_PER_MS, 365 * DAY_S * NS_PER_S, NULL, LIMIT(ttl_ns), "how long after its last use a volume that root made goes"},
     {"args", "arg", APP_CONFIG_ARGUMENTS, 0, 0, NULL, -1, "default arguments"},
@@ -254,6 +254,38 @@ static enum err show_number(const struct app_config_key *key, const json_t *valu
     return ERR_OK;
 }
 
+/* N, or "N", or "MIN..MAX": canonical is a number where both are the same. */
+static enum err show_range(const struct app_config_key *key, const json_t *value,
+                           struct app_limits *limits, json_t **ret, struct buf *message) {
+    uint64_t least = 0, most = 0;
+    enum err err = ERR_INVAL;
+    if (json_is_integer(value) && json_integer_value(value) >= 0) {
+        least = most = (uint64_t)json_integer_value(value);
+        err = ERR_OK;
+    } else if (json_is_string(value)) {
+        struct str text = json_str(value);
+        const char *dots = memmem(text.data, text.length, "..", 2);
+        struct str first = {text.data, dots ? (size_t)(dots - text.data) : text.length};
+        err = str_to_u64(first, &least);
+        most = least;
+        if (!err && dots) {
+            err = str_to_u64((struct str){dots + 2, text.length - first.length - 2}, &most);
+        }
+    }
+    if (err || least < key->min || most > key->max || least > most || most == 0) {
+        return buf_fail(message, ERR_INVAL,
+                        "'%s' must be a number such as 1, or \"MIN..MAX\" such as \"1..4\", up to "
+                        "%llu",
+                        key->name, (unsigned long long)key->max);
+    }
+    const uint64_t numbers[] = {least, most};
+    memcpy((char *)limits + key->limit_offset, numbers, sizeof numbers);
+    char text[64];
+    snprintf(text, sizeof text, "%llu..%llu", (unsigned long long)least, (unsigned long long)most);
+    *ret = least == most ? json_integer((json_int_t)least) : json_string(text);
+    return ERR_OK;
+}
+
 static enum err show_arguments(const json_t *value, json_t **ret, struct buf *message) {
     if (!json_is_array(value)) {
         return buf_fail(message, ERR_INVAL,
@@ -425,6 +457,9 @@ static enum err show_value(const struct app_config_key *key, const json_t *value
     case APP_CONFIG_DURATION:
     case APP_CONFIG_COUNT:
         err = show_number(key, value, limits, &shown, message);
+        break;
+    case APP_CONFIG_RANGE:
+        err = show_range(key, value, limits, &shown, message);
         break;
     case APP_CONFIG_ROOT:
         err = show_root(key, value, &shown, message);

@@ -9,7 +9,8 @@
  *   disk, files 1 byte to 1TiB, 1 to 10^9        the quota of its volume: bytes and inodes
  *   tmp         1 byte to 4GiB                   a run's /tmp
  *   open_files  8 to 65,536                      a run's descriptors
- *   max_runs, queue, instances                   runs at once, runs that wait, web instances
+ *   max_runs, queue                              runs at once, runs that wait
+ *   instances   N or "MIN..MAX"                  programs that answer its web door (serve=listen)
  *   root        "keep", "fresh", "ro", or a volume's name    what is at / in a run
  *   ttl         1ms to 365d                      how long a volume that root made outlives its use
  *   args        ["A", "B"]                       default arguments, without argv[0]
@@ -37,6 +38,7 @@ struct app_limits {
     uint64_t open_files, max_runs, queue;
     uint64_t ttl_ns;     /* no limit of a run: of the volume that its root makes */
     uint64_t web, serve; /* enum app_web, enum app_serve */
+    uint64_t instances_min, instances_max; /* of serve=listen; the second 0 = not set */
 };
 /* In the order of the words of the key's choices, from 1. */
 enum app_web { APP_WEB_DEFAULT, APP_WEB_OFF, APP_WEB_PRIVATE, APP_WEB_PUBLIC };
@@ -47,7 +49,8 @@ enum app_config_kind {
     APP_CONFIG_BYTES,    /* min and max in bytes */
     APP_CONFIG_DURATION, /* min and max in nanoseconds */
     APP_CONFIG_COUNT,
-    APP_CONFIG_ROOT, /* one of `choices`, or a volume's name */
+    APP_CONFIG_RANGE, /* "N" or "MIN..MAX": two limits, one behind the other */
+    APP_CONFIG_ROOT,  /* one of `choices`, or a volume's name */
     APP_CONFIG_ARGUMENTS,
     APP_CONFIG_ENVIRONMENT,
     APP_CONFIG_MOUNTS,

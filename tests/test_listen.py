@@ -1,0 +1,414 @@
+"""serve=listen: programs that are kept, and take connections from descriptor 4."""
+
+import re
+import threading
+
+import pytest
+
+from support.client import chunks_of, parse_head, read_response
+
+SECRET = "a secret of the inside"
+
+
+@pytest.fixture(scope="module")
+def go_module(guests):
+    return guests.go("listen")
+
+
+@pytest.fixture(scope="module")
+def c_module(guests):
+    return guests.c("listen")
+
+
+@pytest.fixture(scope="module")
+def app(server, go_module):
+    """The app `go`, public: a server by Go's net/http, unchanged."""
+    server.client.create("go", go_module, web="public", serve="listen")
+    return server.client
+
+
+@pytest.fixture
+def clean(app):
+    for name in ("go", "gone"):
+        app.delete(f"/apps/go/files/{name}")
+    yield
+    app.put("/apps/go/files/go", b"")
+
+
+def web(client, path, body=None, method=None, headers=None, name="go"):
+    method = method or ("GET" if body is None else "POST")
+    return client.request(method, f"/web/{name}{path}", body, headers=headers)
+
+
+def instances(client, name="go"):
+    """run id: the rest of its line; and the facts."""
+    text = client.get(f"/apps/{name}/instances").text
+    facts = dict(re.findall(r"^(starts|failures|last failure): (.*)$", text, re.M))
+    return dict(re.findall(r"^instance: run (\d+), (.*)$", text, re.M)), facts
+
+
+def ok(client, path="/version", name="go", eventually=None):
+    """The answer, once there is one."""
+    return eventually(lambda: (r := web(client, path, name=name)).status == 200 and r)
+
+
+# --- the same program goes on --------------------------------------------------------------------
+
+
+def test_it_is_kept(app):
+    first = int(web(app, "/count").text)
+    assert [int(web(app, "/count").text) for _ in range(5)] == list(range(first + 1, first + 6))
+    running, facts = instances(app)
+    assert len(running) == 1 and facts["failures"] == "0"
+    status = app.get(f"/proc/{list(running)[0]}/status").text
+    assert "app: go\n" in status and "state: waiting" in status
+
+
+def test_what_it_is_told(app, server):
+    lines = web(app, "/some%20page/%C3%A9?x=100%&y", b"12345", headers={
+        "X-One": "1", "X-Empty": "", "Proxy": "evil", "Connection": "close, x-hop", "TE": "x",
+        "X-Forwarded-For": "192.0.2.1"}).text.splitlines()
+    assert lines[0] == (f"POST /some%20page/%C3%A9?x=100%&y host={server.host}:{server.port} "
+                        "length=5 chunked=false remote=true")
+    for line in ("X-One: 1", "X-Empty: ", "X-Forwarded-Prefix: /web/go",
+                 "X-Forwarded-For: 127.0.0.1"):
+        assert line in lines
+    names = [line.split(":")[0] for line in lines[1:]]
+    assert not {"Proxy", "Te", "Connection", "User-Agent", "Expect", "Accept"} & set(names), names
+
+
+def test_at_its_host_name(app, server):
+    host = f"go.localhost:{server.port}"
+    response = app.get("/a/b?c", headers={"Host": host})
+    assert response.text.startswith(f"GET /a/b?c host={host} ")
+    assert "X-Forwarded-Prefix" not in response.text
+    assert "content-security-policy" not in response.headers
+    assert "sandbox" in web(app, "/x").headers["content-security-policy"]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"])
+def test_any_method(app, method):
+    assert web(app, "/x", method=method).text.startswith(f"{method} /x ")
+
+
+@pytest.mark.parametrize("length", [0, 1, 65536, 5 << 20])
+def test_bodies(app, length):
+    response = web(app, "/echo", b"x" * length)
+    assert response.body == b"x" * length and response.headers["x-length"] == str(length)
+
+
+def test_chunked_body(app, server):
+    with app.connect() as connection:
+        connection.sendall(f"POST /web/go/echo HTTP/1.1\r\nHost: {server.host}\r\n"
+                           "Transfer-Encoding: chunked\r\n\r\n"
+                           "5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n".encode())
+        assert read_response(connection.makefile("rb")).text == "hello world"
+
+
+def test_large_answer(app):
+    size = 100 << 20
+    connection, stream = app.open("GET", f"/web/go/flood?{size}")
+    with connection, stream:
+        assert parse_head(stream)[0] == 200
+        assert sum(len(piece) for piece in chunks_of(stream)) == size
+
+
+def test_status_and_head(app):
+    for status in (201, 204, 304, 404, 500):
+        response = web(app, f"/status?{status}")
+        assert response.status == status and response.headers["x-one"] == "1" and not response.body
+    response = web(app, "/echo", method="HEAD")
+    assert response.status == 200 and response.headers["x-length"] == "0"
+    connection, stream = app.open("HEAD", "/web/go/flood?100")
+    with connection, stream:
+        assert parse_head(stream)[0] == 200 and stream.read() == b""
+
+
+def test_answer_without_the_body(app):
+    assert web(app, "/early", b"x" * (8 << 20)).status == 413
+
+
+def test_head_that_is_too_large(app):
+    assert web(app, "/head").status == 502
+    assert web(app, "/x").status == 200
+
+
+def test_events(app, clean):
+    connection, stream = app.open("GET", "/web/go/events")
+    with connection, stream:
+        status, headers = parse_head(stream)
+        assert status == 200 and headers["content-type"] == "text/event-stream"
+        pieces = chunks_of(stream)
+        assert next(pieces) == b"data: first\n\n"
+        assert web(app, "/version").text == "1\n"  # others go on
+        app.put("/apps/go/files/go", b"")
+        assert b"".join(pieces) == b"data: second 1\n\n"
+
+
+def test_client_leaves(app, clean, eventually):
+    """The program learns it; nothing is left."""
+    connection, stream = app.open("GET", "/web/go/events")
+    with connection, stream:
+        assert next(chunks_of(stream) if parse_head(stream) else None) == b"data: first\n\n"
+    eventually(lambda: app.get("/apps/go/files/gone").status == 200)
+    eventually(lambda: ", 0 requests" in str(instances(app)[0]))
+
+
+def test_client_leaves_a_flood(app, clean, eventually):
+    connection, stream = app.open("GET", f"/web/go/flood?{1 << 30}")
+    with connection, stream:
+        parse_head(stream)
+    eventually(lambda: app.get("/apps/go/files/gone").status == 200)
+    eventually(lambda: ", 0 requests" in str(instances(app)[0]))
+
+
+def test_client_leaves_in_its_request(app, eventually):
+    connection = app.connect()
+    connection.sendall(app.head("POST", "/web/go/echo", headers={"Content-Length": "1000"}) + b"x")
+    eventually(lambda: ", 1 requests" in str(instances(app)[0]))
+    connection.close()
+    eventually(lambda: ", 0 requests" in str(instances(app)[0]))
+
+
+def test_half_an_answer_is_cut(app):
+    connection, stream = app.open("GET", "/web/go/half")
+    with connection, stream:
+        assert parse_head(stream)[0] == 200
+        with pytest.raises(ConnectionError):
+            list(chunks_of(stream))
+
+
+def test_many_at_once(app):
+    results = []
+
+    def ask(number):
+        results.append(web(app, "/echo", b"%d" % number * 1000).body == b"%d" % number * 1000)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [True] * 50
+
+
+def test_nothing_is_left(server, app, eventually):
+    web(app, "/x")
+    before = server.descriptors()
+    for _ in range(20):
+        web(app, "/echo", b"x" * 100000)
+        test_half_an_answer_is_cut(app)
+        connection, stream = app.open("GET", "/web/go/flood?100000000")
+        with connection, stream:
+            parse_head(stream)
+    eventually(lambda: ", 0 requests" in str(instances(app)[0]))
+    eventually(lambda: server.descriptors() <= before)
+
+
+# --- when it ends --------------------------------------------------------------------------------
+
+
+def test_it_is_started_again(make_server, c_module, eventually):
+    server = make_server()
+    client = server.client
+    client.create("c", c_module, serve="listen")
+    web(client, "/count", name="c")
+    response = web(client, "/die", name="c")
+    assert response.status == 502 and SECRET not in response.text, response
+    number = re.search(r"\(run (\d+)\)", response.text)[1]
+    eventually(lambda: instances(client, "c")[1]["failures"] == "1")
+    assert f"run {number}: exit 7" in instances(client, "c")[1]["last failure"]
+    assert SECRET in client.get(f"/apps/c/log?run={number}").text
+    assert ok(client, "/count", "c", eventually).text == "1\n"
+    running, facts = instances(client, "c")
+    assert len(running) == 1 and number not in running and facts["starts"] == "2"
+    assert server.stop() == 0
+
+
+def test_one_that_does_not_start(make_server, c_module, eventually):
+    """Strangers learn nothing, and it is not started for every request."""
+    server = make_server()
+    client = server.client
+    client.create("c", c_module, serve="listen", arg="fail")
+    statuses = [web(client, "/x", name="c") for _ in range(50)]
+    assert {response.status for response in statuses} <= {502, 503}
+    assert all(SECRET not in response.text for response in statuses)
+    waits = [response for response in statuses if response.status == 503]
+    assert waits and all(int(response.headers["retry-after"]) >= 1 for response in waits)
+    facts = instances(client, "c")[1]
+    assert 1 <= int(facts["starts"]) < 40 and "exit 3" in facts["last failure"]
+
+
+def test_no_answer_in_time(make_server, c_module):
+    server = make_server("--wall", "1s")
+    server.client.create("c", c_module, serve="listen")
+    response = web(server.client, "/wait", name="c")
+    assert response.status == 504 and "in time" in response.text
+    # It goes on: the limits of a run's whole time are not for what is kept.
+    server.client.put("/apps/c/files/go", b"")
+    assert web(server.client, "/count", name="c").text == "1\n"
+
+
+def test_update_drains_the_old_one(make_server, c_module, eventually):
+    server = make_server()
+    client = server.client
+    client.create("c", c_module, serve="listen", arg="one")
+    connection, stream = client.open("GET", "/web/c/events")
+    with connection, stream:
+        assert parse_head(stream)[0] == 200
+        pieces = chunks_of(stream)
+        next(pieces)
+        old = list(instances(client, "c")[0])[0]
+        client.create("c", c_module, serve="listen", arg="two")
+        assert web(client, "/version", name="c").text == "two\n"
+        running = instances(client, "c")[0]
+        assert len(running) == 2 and "ends" in running[old] and "version 1" in running[old]
+        client.put("/apps/c/files/go", b"")
+        assert b"".join(pieces) == b"data: second one\n\n"
+    eventually(lambda: old not in instances(client, "c")[0])
+    assert len(instances(client, "c")[0]) == 1 and instances(client, "c")[1]["failures"] == "0"
+
+
+def test_removed_app_ends(make_server, c_module, eventually):
+    server = make_server()
+    client = server.client
+    client.create("c", c_module, serve="listen")
+    web(client, "/count", name="c")
+    assert client.delete("/apps/c").status in (200, 204)
+    assert web(client, "/count", name="c").status == 404
+    eventually(lambda: re.search(r"^zasm_runs_running\S* 0$", client.get("/metrics").text, re.M))
+
+
+def test_server_stops_without_waiting_for_it(make_server, c_module):
+    server = make_server("--grace", "1h")
+    server.client.create("c", c_module, serve="listen")
+    web(server.client, "/count", name="c")
+    assert server.stop() == 0
+
+
+# --- how many ------------------------------------------------------------------------------------
+
+
+def test_more_instances_while_connections_wait(make_server, c_module, eventually):
+    server = make_server()
+    client = server.client
+    client.create("c", c_module, serve="listen", instances="1..3")
+    assert '"1..3"' in client.get("/apps/c/config").text
+    web(client, "/count", name="c")
+    connections = []
+    try:
+        # Each is busy with one, and the others wait.
+        while len(instances(client, "c")[0]) < 3:
+            connections.append(client.open("GET", "/web/c/wait"))
+            assert len(connections) < 200
+        for _ in range(40):
+            connections.append(client.open("GET", "/web/c/version"))
+        assert len(instances(client, "c")[0]) == 3
+        client.put("/apps/c/files/go", b"")
+        for connection, stream in connections:
+            assert parse_head(stream)[0] == 200
+    finally:
+        for connection, stream in connections:
+            stream.close()
+            connection.close()
+
+
+def test_least_number_is_started(make_server, c_module):
+    server = make_server()
+    server.client.create("c", c_module, serve="listen", instances="3")
+    assert web(server.client, "/", name="c").text == "hello from C\n"
+    assert len(instances(server.client, "c")[0]) == 3
+
+
+def test_too_many_wait(make_server, c_module, eventually):
+    """A program that never accepts."""
+    server = make_server()
+    client = server.client
+    client.create("c", c_module, serve="listen", queue="2", arg="deaf")
+    waiting = [client.open("GET", "/web/c/") for _ in range(2)]
+    eventually(lambda: "2 connections wait" in str(instances(client, "c")[0]))
+    response = web(client, "/", name="c")
+    assert response.status == 503 and response.headers["retry-after"] == "1"
+    for connection, stream in waiting:
+        stream.close()
+        connection.close()
+
+
+# --- languages -----------------------------------------------------------------------------------
+
+def test_accept_in_c(app, c_module):
+    """It blocks for who does not ask whether it does."""
+    app.create("c", c_module, serve="listen")
+    for _ in range(3):
+        assert web(app, "/x", name="c").text == "hello from C\n"
+    assert instances(app, "c")[1]["failures"] == "0"
+
+
+def test_listener_in_rust(app, guests):
+    app.create("rust", guests.rust("listen"), serve="listen")
+    for _ in range(3):
+        assert web(app, "/y?z", name="rust").text == "hello from Rust: GET /y?z HTTP/1.1\n"
+
+
+def test_chat(app, guests):
+    """The example: who listens hears what others say."""
+    app.create("chat", guests.go("chat"), serve="listen")
+    assert "<h1>Chat" in web(app, "/", name="chat").text
+    connection, stream = app.open("GET", "/web/chat/events")
+    with connection, stream:
+        parse_head(stream)
+        pieces = chunks_of(stream)
+        assert next(pieces) == b": welcome\n\n"
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        assert web(app, "/say", b"text=hello+all", name="chat", headers=form).status == 204
+        assert next(pieces) == b"data: hello all\n\n"
+
+
+def test_files_come_first(app):
+    app.put("/apps/go/files/www/page.html", b"<p>a file")
+    assert web(app, "/page.html").text == "<p>a file"
+    assert web(app, "/page.html", b"x").text.startswith("POST /page.html ")
+
+
+BROKEN_SERVER = r"""
+#include <sys/socket.h>
+#include <unistd.h>
+
+static const char answer[%d] = {%s};
+
+int main(void) {
+    for (;;) {
+        int connection = accept(4, NULL, NULL);
+        if (connection < 0) {
+            return 9;
+        }
+        char request[4096];
+        if (read(connection, request, sizeof request) > 0) {
+            write(connection, answer, sizeof answer);
+        }
+        close(connection);
+    }
+}
+"""
+
+BROKEN = [b"", b"no http\n", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/1.1 99 X\r\n\r\n",
+          b"HTTP/1.1 101 Switching\r\n\r\n", b"HTTP/1.1 200 OK\r\n",
+          b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+          b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
+          b"HTTP/1.1 700 OK\r\nContent-Length: 0\r\n\r\n",
+          b"HTTP/1.1 200 OK\r\nX: \0\r\n\r\n", b"HTTP/1.1 200 OK\r\nX Y: z\r\n\r\n",
+          b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 5000 + b"\r\n"]
+
+
+@pytest.mark.parametrize("answer", BROKEN)
+def test_broken_answers(app, guests, answer):
+    """Never more than a 502 or a cut, and the next request is answered as if nothing had been."""
+    name = f"broken{BROKEN.index(answer)}"
+    source = BROKEN_SERVER % (max(len(answer), 1), ", ".join(map(str, answer)) or "0")
+    app.create(name, guests.c_text(source), serve="listen")
+    for _ in range(2):
+        try:
+            assert web(app, "/", name=name).status == 502
+        except ConnectionError:
+            pass
+    assert web(app, "/version").text == "1\n"
