@@ -315,8 +315,8 @@ def fair():
              f"({min(beside):.1f} to {max(beside):.1f}) aim 25 ms", p99 <= 25)
 
 
-FIGURES = {"hello": hello, "web": web, "serve": serve, "fresh": fresh, "waiting": waiting, "files": files,
-           "calls": host_calls, "ready": ready, "fair": fair, "call": call,
+FIGURES = {"hello": hello, "web": web, "serve": serve, "fresh": fresh, "waiting": waiting,
+           "files": files, "calls": host_calls, "ready": ready, "fair": fair, "call": call,
            "network": network}
 
 
