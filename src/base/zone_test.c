@@ -13,7 +13,8 @@
 
 static void put(struct buf *bytes, uint64_t value, size_t size) {
     while (size-- > 0) {
-        OK(buf_append_byte(bytes, (uint8_t)(value >> size * 8)));
+        uint64_t shifted = size < sizeof value ? value >> size * 8 : 0;
+        OK(buf_append_byte(bytes, (uint8_t)shifted));
     }
 }
 
