@@ -339,6 +339,20 @@ def test_a_guest_may_not_touch_others(client, app, module):
     client.delete("/apps/other")
 
 
+def test_the_example(client, guests, eventually):
+    assert client.post("/create?name=report", guests.c("nightly")).status == 201
+    client.put("/apps/report/files/visits.txt", b"one\ntwo\n")
+    assert client.run_json("report")["stdout"] == "comes: 0 3 * * *\n"
+    assert facts(client, "report", "nightly")[0]["when"] == ["0 3 * * *"]
+    done = client.run_json("report", "every night")
+    assert done["exit"] == 1 and "Invalid argument" in done["stderr"], done
+    assert client.run_json("report", "every 1s")["exit"] == 0
+    line = eventually(lambda: (lambda answer: answer.status == 200 and answer.text)(
+        client.get("/apps/report/files/report.txt")))
+    assert re.fullmatch(r"(\d{4}-\d\d-\d\d visits: 2\n)+", line), line
+    client.delete("/apps/report")
+
+
 # --- the command line -------------------------------------------------------------------------
 
 
