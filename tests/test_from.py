@@ -51,7 +51,7 @@ def test_a_single_file(client, base):
     assert "  from     base version 1\n" in response.text
     assert cat(client, "mine", "/main.py", "/lib/a") == "print(1)\nlibrary a\n"
     assert client.run("mine", "ls /").text.split() == [
-        "cloud", "dev", "env", "lib", "main.py", "proc", "tmp"]
+        "cloud", "dev", "env", "lib", "main.py", "net", "proc", "tmp"]
     info = client.get("/apps/mine/info").text
     assert "from: base@1\n" in info and "files: 1\n" in info and "bytes: 9\n" in info
     assert client.get("/apps/mine/files/lib/b").text == "library b\n"
