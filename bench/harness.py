@@ -4,6 +4,7 @@ import atexit
 import http.client
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -222,6 +223,38 @@ def load(url, seconds, connections=64, post=False, core=LOAD_CORE):
     p99 = float(number) * {"us": 1e-3, "ms": 1, "s": 1e3, "m": 6e4}[unit]
     failed = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
     return rate, p99, int(failed[1]) if failed else 0
+
+
+class Crowd:
+    """Many slow clients of a server at once: see crowd.c."""
+
+    def __init__(self, port, idle, readers, read_path, uploads, upload_path):
+        binary = scratch() / "crowd"
+        if not binary.exists():
+            subprocess.run(["cc", "-O2", "-o", binary, HERE / "crowd.c"], check=True)
+        self.process = spawn([binary, port, idle, readers, read_path, uploads, upload_path],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        if not self.process.stdout.readline().startswith("ready "):
+            raise RuntimeError("so many clients can't be opened here")
+
+    def end(self):
+        """How many the server has closed, and the bytes that were read and sent."""
+        self.process.stdin.close()
+        closed, moved = self.process.stdout.readlines()
+        self.process.wait()
+        return int(closed.split()[1]), *(int(number) for number in moved.split()[1:])
+
+
+def allow_descriptors(count):
+    """For this process and all that it starts. Returns how many there may be, at most `count`."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for number in (max(hard, count), hard):
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (number, number))
+            return min(number, count)
+        except (ValueError, OSError):
+            pass
+    return min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], count)
 
 
 def wasmtime():
