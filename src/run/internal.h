@@ -238,7 +238,7 @@ struct run {
     struct run_share
         *share;      /* of its app on its loop; NULL before it was ready for the first time */
     bool is_calling; /* a host call waits for wasi_call_step */
-    bool is_paused, is_computing;
+    bool is_paused, is_computing, has_computed;
     uint64_t turn_started_ns;                      /* monotonic; of the turn that is under way */
     uint64_t paused_ns;                            /* when it was paused */
     uint64_t wall_deadline_ns;                     /* monotonic; 0 = not set yet */
@@ -269,7 +269,8 @@ struct run_share {
     struct list fresh, ready, computing;     /* of run.link, by enum run_queue */
     struct list prompt_turn, computing_turn; /* in the loop's lists of these names, or `spent` */
     bool ready_is_next;                      /* of fresh and ready runs, which take turns */
-    uint64_t loop_turn, used_ns; /* what its fresh and ready runs used in that turn of the loop */
+    bool computes;                           /* the last of its runs here did */
+    uint64_t round, used_ns; /* what its fresh and ready runs used in that round of the loop */
 };
 
 struct run_loop_times {
@@ -284,12 +285,15 @@ struct run_loop {
     struct map shares;             /* by app_id */
     struct run_share common_share; /* of apps for which there is no memory */
     struct list prompt;            /* shares with fresh or ready runs */
-    struct list spent;             /* the same, but they have had their part of this turn */
+    struct list spent;             /* the same, but they have had their part of this round */
     struct list computing;         /* shares with runs that compute */
-    uint64_t turn_number;
-    atomic_uint computing_count; /* runs whose last turn was a whole slice; any thread reads */
-    uint64_t charged_ns;         /* up to when CPU time has been charged: monotonic clock */
-    uint64_t charged_cpu_ns;     /* the same on the thread's CPU clock, if is_exact */
+    uint64_t round;                /* ends with the turn of a run that computes */
+    uint64_t round_began_ns;       /* monotonic clock */
+    bool round_is_over;            /* the next turn begins one */
+    unsigned quiet_turns;          /* of the loop since a fresh or ready run had its turn */
+    atomic_uint computing_count;   /* runs whose last turn was a whole slice; any thread reads */
+    uint64_t charged_ns;           /* up to when CPU time has been charged: monotonic clock */
+    uint64_t charged_cpu_ns;       /* the same on the thread's CPU clock, if is_exact */
     bool is_exact;
     struct run_loop_times times[RUN_TIME_COUNT];
     struct run_guest *spare_guests; /* by next_spare */
@@ -394,6 +398,8 @@ void run_leave_queue(struct run *run);
 /* It has ended, and has no turns any more. */
 void run_leave_share(struct run *run);
 void run_set_computing(struct run *run, bool is_computing);
+/* Whether the app's last run on this loop computed for longer than a slice. Thread: the loop's. */
+bool run_loop_app_computes(const struct run_loop *home, int64_t app_id);
 
 /* ---- run_times.c ---- */
 

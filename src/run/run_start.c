@@ -172,8 +172,10 @@ static struct run_limits merge_limits(const struct runs_options *options,
     };
 }
 
-/* Its connection's loop, unless another one has clearly fewer runs that compute. */
-static struct run_loop *choose_loop(struct runs *runs, const struct loop *loop) {
+/* Its connection's loop, unless another one has clearly fewer runs that compute, and it will
+ * probably compute, too: the way to another loop and back costs a short one two slices of those
+ * that do. */
+static struct run_loop *choose_loop(struct runs *runs, const struct loop *loop, int64_t app_id) {
     struct run_loop *own = &runs->loops[0];
     struct run_loop *best = NULL;
     unsigned fewest = UINT32_MAX;
@@ -190,7 +192,8 @@ static struct run_loop *choose_loop(struct runs *runs, const struct loop *loop) 
             best = one;
         }
     }
-    return best && fewest + 2 <= own_count ? best : own;
+    bool is_clear = best && fewest + 2 <= own_count;
+    return is_clear && run_loop_app_computes(own, app_id) ? best : own;
 }
 
 static enum err add_net(struct run *run, const struct run_request *request, struct buf *message) {
@@ -312,7 +315,7 @@ enum err run_start(struct runs *runs, struct loop *loop, const struct run_reques
     if (!run) {
         return ERR_NOMEM;
     }
-    run->home = choose_loop(runs, loop);
+    run->home = choose_loop(runs, loop, request->app->id);
     run->app = app_ref(request->app);
     run->version = request->version ? *request->version : request->app->version;
     run->version.unknown_imports = NULL;

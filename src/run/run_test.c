@@ -624,6 +624,35 @@ static void test_fairness(void **state) {
     app_unref(hello);
 }
 
+/* What a prompt run has answered leaves before the others' next slice: unless the machine was slow,
+ * none of them computes in the turn of the loop in which it ends. */
+static void test_answers_before_slices(void **state) {
+    (void)state;
+    struct app *loops = fixture_app(&fixture, "loops", guest_loop, NULL);
+    struct app *hello = fixture_app(&fixture, "hello", guest_hello, NULL);
+    struct run_request request = {.app = loops};
+    struct run *computing = fixture_start(&fixture, &request);
+    FIXTURE_TURN_UNTIL(&fixture, run_status(computing).cpu_ns > 2 * NS_PER_MS);
+    request.app = hello;
+    bool waited = false;
+    for (int i = 0; i < 1000 && !waited; i++) {
+        struct run *run = fixture_start(&fixture, &request);
+        uint64_t before_ns = 0;
+        while (run_status(run).state != RUN_ENDED) {
+            before_ns = run_status(computing).cpu_ns;
+            loop_turn(fixture.loops[0]);
+        }
+        waited = run_status(computing).cpu_ns == before_ns;
+        run_unref(run);
+    }
+    assert_true(waited);
+    run_kill(computing, RUN_REASON_KILLED);
+    fixture_wait(&fixture, computing);
+    run_unref(computing);
+    app_unref(loops);
+    app_unref(hello);
+}
+
 /* Twenty runs of one app, one of another. */
 struct crowd {
     struct app *apps[2];
@@ -783,6 +812,7 @@ int main(int argc, char **argv) {
         TEST(test_keeping),
         TEST(test_tree),
         TEST(test_fairness),
+        TEST(test_answers_before_slices),
         TEST(test_share_of_slices),
         TEST(test_share_of_calls),
         TEST(test_log),

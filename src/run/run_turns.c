@@ -1,19 +1,22 @@
 /* The order of turns on a loop.
  *
  * Each app has a share of the loop, with three queues: fresh runs, runs whose host call can go on,
- * and runs that compute (the last turn was a whole slice). One turn of the loop gives the first two
+ * and runs that compute (the last turn was a whole slice). A turn of the loop gives the first two
  * kinds, which are prompt, theirs: round by app, one run each, until none is left or TURN_BUDGET_NS
- * is over. Then one run that computes gets its slice, which the engine's next tick ends: of the app
- * whose turn that is.
+ * is over. A run that computes gets its slice, which the engine's next tick ends, of the app whose
+ * turn that is, when no prompt run has come for QUIET_TURNS turns of the loop, or SHARE_BUDGET_NS
+ * after the last one's slice: so what prompt runs have answered leaves before it, not after it.
  *
- * So a newcomer waits for a slice or two however many compute; and an app gets what other apps get,
- * not what the number of its runs would make of it. What prompt runs may use in a turn is limited,
- * too, where others wait: SHARE_BUDGET_NS an app, as much as one that computes. */
+ * What is between two slices is a round. A newcomer waits for a slice or two however many compute;
+ * and an app gets what other apps get, not what the number of its runs would make of it: what its
+ * prompt runs may use in a round is limited, too, where others wait: SHARE_BUDGET_NS, as much as
+ * one that computes. */
 #include "run/internal.h"
 
 enum {
     TURN_BUDGET_NS = 4 * 1000 * 1000,
     SHARE_BUDGET_NS = RUN_SLICE_NS,
+    QUIET_TURNS = 2,      /* in one the run's end wakes its connection, in the next that sends */
     IDLE_SHARES_MAX = 64, /* of a loop; more shares than that are kept only while they are used */
 };
 
@@ -57,7 +60,7 @@ static void drop_share(struct run_loop *home, struct run_share *share) {
 /* ---- queues ---- */
 
 static bool is_spent(const struct run_loop *home, const struct run_share *share) {
-    return share->loop_turn == home->turn_number && share->used_ns >= SHARE_BUDGET_NS;
+    return share->round == home->round && share->used_ns >= SHARE_BUDGET_NS;
 }
 
 static void line_up(struct list *line, struct list *turn, bool wants) {
@@ -107,13 +110,22 @@ void run_leave_queue(struct run *run) {
 void run_leave_share(struct run *run) {
     run_leave_queue(run);
     if (run->share) {
+        run->share->computes = run->has_computed;
         drop_share(run->home, STEAL(run->share));
     }
+}
+
+bool run_loop_app_computes(const struct run_loop *home, int64_t app_id) {
+    struct map_node *node = map_find(&home->shares, MAP_KEY(app_id));
+    return node && CONTAINER_OF(node, struct run_share, node)->computes;
 }
 
 void run_set_computing(struct run *run, bool is_computing) {
     if (run->is_computing != is_computing) {
         run->is_computing = is_computing;
+        if (is_computing) {
+            run->has_computed = run->share->computes = true;
+        }
         atomic_fetch_add_explicit(&run->home->computing_count, is_computing ? 1u : -1u,
                                   memory_order_relaxed);
     }
@@ -153,8 +165,8 @@ static void prompt_turn(struct run_loop *home) {
     share->ready_is_next = !takes_ready;
     uint64_t began_ns = home->charged_ns;
     turn_of_first(home, takes_ready ? &share->ready : &share->fresh);
-    if (share->loop_turn != home->turn_number) {
-        share->loop_turn = home->turn_number;
+    if (share->round != home->round) {
+        share->round = home->round;
         share->used_ns = 0;
     }
     share->used_ns = is_alone(home, share) ? 0 : share->used_ns + (home->charged_ns - began_ns);
@@ -170,20 +182,38 @@ static void computing_turn(struct run_loop *home) {
     turn_of_first(home, &share->computing);
 }
 
-static void turn_of_loop(struct loop_task *task) {
-    struct run_loop *home = CONTAINER_OF(task, struct run_loop, task);
-    uint64_t began_ns = home->charged_ns = clock_monotonic_ns();
-    home->turn_number++;
+static void begin_round(struct run_loop *home) {
+    home->round++;
+    home->round_began_ns = home->charged_ns;
     while (!list_is_empty(&home->spent)) {
         struct list *turn = home->spent.next;
         list_remove(turn);
         list_append(&home->prompt, turn);
     }
+}
+
+/* Whether the loop has better things to do than to let a guest compute. */
+static bool slice_can_wait(const struct run_loop *home) {
+    return home->quiet_turns < QUIET_TURNS && list_is_empty(&home->spent) &&
+           home->charged_ns - home->round_began_ns < SHARE_BUDGET_NS;
+}
+
+static void turn_of_loop(struct loop_task *task) {
+    struct run_loop *home = CONTAINER_OF(task, struct run_loop, task);
+    uint64_t began_ns = home->charged_ns = clock_monotonic_ns();
+    if (home->round_is_over) {
+        home->round_is_over = false;
+        begin_round(home);
+    }
+    home->quiet_turns = list_is_empty(&home->prompt) ? home->quiet_turns + 1 : 0;
     while (!list_is_empty(&home->prompt) && home->charged_ns - began_ns < TURN_BUDGET_NS) {
         prompt_turn(home);
     }
-    if (!list_is_empty(&home->computing)) {
+    if (list_is_empty(&home->computing)) {
+        home->round_is_over = true;
+    } else if (!slice_can_wait(home)) {
         computing_turn(home);
+        home->round_is_over = true;
     }
     if (!list_is_empty(&home->prompt) || !list_is_empty(&home->spent) ||
         !list_is_empty(&home->computing)) {
