@@ -359,9 +359,86 @@ def crowd():
              p99 <= 2 * quiet)
 
 
+def python():
+    """Python `-c 'print(1)'`, one after the other: by /run, by `wasmtime run` of the same module
+    compiled in advance, by the Python that runs this, and by docker where its engine answers."""
+    print_one = ["-c", "print(1)"]
+    module = harness.python()
+    others = {}
+    command = harness.wasmtime()
+    if command:
+        compiled = harness.scratch() / "python.cwasm"
+        subprocess.run([command, "compile", "-o", compiled, module], check=True)
+        others["wasmtime run"] = [command, "run", "--allow-precompiled", compiled, *print_one]
+    others["python3"] = [sys.executable, *print_one]
+    docker = ["docker", "run", "--rm", "--network=none", "python:3.12-slim", "python3", *print_one]
+    if harness.answers(["docker", "image", "inspect", "python:3.12-slim"]):
+        others["docker run"] = docker
+    with Server(ARGUMENTS.build, "--threads", "1") as server:
+        server.request("POST", "/create?name=python", module.read_bytes())
+        path = "/run?name=python&root=fresh&arg=-c&arg=print(1)"
+
+        def ours():
+            before = harness.cpu_seconds(server.process)
+            begin = time.monotonic()
+            if server.request("POST", path) != "1\n":
+                raise RuntimeError("Python printed something else")
+            return time.monotonic() - begin, harness.cpu_seconds(server.process) - before
+
+        ours()
+        rounds = {name: [] for name in others}
+        for _ in range(ARGUMENTS.rounds * 4):
+            for name, arguments in others.items():
+                rounds[name].append((ours(), harness.command_seconds(arguments)))
+    what = "Python that prints 1, by /run"
+    aims = {"wasmtime run": ("half its time: aim 2.00", 2)}
+    for name, pairs in rounds.items():
+        aim, least = aims.get(name, ("", None))
+        for i, kind in enumerate([what, "  its processor time"]):
+            if name == "docker run" and i:
+                continue  # another process's
+            times = [(pair[0][i] * 1e3, pair[1][i] * 1e3) for pair in pairs]
+            mine, their = medians(times)
+            ratio, low, high = ratio_of([(b, a) for a, b in times])
+            show(kind, f"{mine:.1f} ms", f"{name} {their:.1f} ms", f"{ratio:.2f}",
+                 f"({low:.2f} to {high:.2f}) {aim}", ratio >= least if least else None)
+    if not command:
+        no_wasmtime(what)
+    if "docker run" not in others:
+        show(what, "", "docker run", "", "not measured: no engine with an image python:3.12-slim")
+
+
+def sandbox():
+    """Pythons a second by 16 clients on two cores, and what they do to a C hello beside them: the
+    99th percentile of a client that asks for one after the other."""
+    with Server(ARGUMENTS.build) as server:
+        server.create("hello")
+        server.request("POST", "/create?name=python", harness.python().read_bytes())
+        hello = f"{server.url}/run?name=hello&root=fresh"
+        python = f"{server.url}/run?name=python&root=fresh&arg=-c&arg=print(1)"
+        harness.load(python, 1, 16, True, None)
+        alone, beside, rates = [], [], []
+        for _ in range(ARGUMENTS.rounds):
+            alone.append(harness.load(hello, 2, 1, True, None)[1])
+            crowd = harness.Load(python, 4, 16)
+            time.sleep(1)  # until all of them are under way
+            beside.append(harness.load(hello, 2, 1, True, None)[1])
+            rate, _, failed = crowd.result()
+            if failed:
+                raise RuntimeError(f"{failed} answers were errors")
+            rates.append(rate)
+        show("Python that prints 1, 16 clients", f"{statistics.median(rates):.1f}/s", "", "",
+             f"({min(rates):.1f} to {max(rates):.1f}) with a hello beside it")
+        ratio, low, high = ratio_of(list(zip(beside, alone)))
+        show("99th percentile of hello beside them", f"{statistics.median(beside):.2f} ms",
+             f"alone {statistics.median(alone):.2f} ms", f"{ratio:.2f}",
+             f"({low:.2f} to {high:.2f}) aim 2.00", ratio <= 2)
+
+
 FIGURES = {"hello": hello, "web": web, "serve": serve, "fresh": fresh, "waiting": waiting,
            "files": files, "calls": host_calls, "ready": ready, "fair": fair, "crowd": crowd,
-           "call": call, "network": network}
+           "call": call, "network": network, "python": python,
+           "sandbox": sandbox}
 
 
 def main():

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -209,20 +210,59 @@ def _post_script():
     return script
 
 
+class Load:
+    """wrk at work; `result` waits for it."""
+
+    def __init__(self, url, seconds, connections=64, post=True, core=None):
+        arguments = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency"]
+        if post:
+            arguments += ["-s", _post_script()]
+        self.seconds = seconds
+        self.process = spawn([*arguments, url], core, stdout=subprocess.PIPE, text=True)
+
+    def result(self):
+        """Requests a second, milliseconds of the 99th percentile, refused answers."""
+        text, _ = self.process.communicate(timeout=self.seconds + 30)
+        if self.process.returncode:
+            raise RuntimeError(f"wrk ended with {self.process.returncode}")
+        rate = float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1])
+        number, unit = re.search(r"99%\s+([\d.]+)(us|ms|s|m)\b", text).groups()
+        p99 = float(number) * {"us": 1e-3, "ms": 1, "s": 1e3, "m": 6e4}[unit]
+        failed = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
+        return rate, p99, int(failed[1]) if failed else 0
+
+
 def load(url, seconds, connections=64, post=False, core=LOAD_CORE):
-    """wrk's figures: requests a second, milliseconds of the 99th percentile, refused answers."""
-    arguments = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency"]
-    if post:
-        arguments += ["-s", _post_script()]
-    if core is not None:
-        arguments = ["taskset", "-c", core, *arguments]
-    text = subprocess.run([str(a) for a in [*arguments, url]], check=True, capture_output=True,
-                          text=True, timeout=seconds + 30).stdout
-    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1])
-    number, unit = re.search(r"99%\s+([\d.]+)(us|ms|s|m)\b", text).groups()
-    p99 = float(number) * {"us": 1e-3, "ms": 1, "s": 1e3, "m": 6e4}[unit]
-    failed = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
-    return rate, p99, int(failed[1]) if failed else 0
+    """The figures of one such load."""
+    return Load(url, seconds, connections, post, core).result()
+
+
+def answers(arguments, seconds=20):
+    """Whether a command can be run and succeeds."""
+    try:
+        return subprocess.run(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                              timeout=seconds).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def command_seconds(arguments):
+    """Runs a command: seconds that passed, and of processor time."""
+    begin, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([str(a) for a in arguments], check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (time.monotonic() - begin,
+            after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def python():
+    """CPython for WASI, as the tests have it."""
+    sys.path.insert(0, str(HERE.parent / "tests"))
+    from support.guests import Guests
+    module = scratch() / "python.wasm"
+    if not module.exists():
+        module.write_bytes(Guests(HERE.parent, scratch()).python())
+    return module
 
 
 class Crowd:
@@ -258,7 +298,7 @@ def allow_descriptors(count):
 
 
 def wasmtime():
-    """The command to compare with, or None where it is not installed (bench/wasmtime.sh)."""
+    """The command to compare with, or None: from bench/wasmtime.sh, or else from the path."""
     text = subprocess.run([HERE / "wasmtime.sh", "--path"], check=True, capture_output=True,
                           text=True).stdout
-    return text.strip() if os.access(text.strip(), os.X_OK) else None
+    return text.strip() if os.access(text.strip(), os.X_OK) else shutil.which("wasmtime")
