@@ -10,6 +10,7 @@ themselves are those of this machine at this moment. docs/performance.md says ho
 import argparse
 import re
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -361,7 +362,7 @@ def crowd():
 
 def python():
     """Python `-c 'print(1)'`, one after the other: by /run, by `wasmtime run` of the same module
-    compiled in advance, by the Python that runs this, and by docker where its engine answers."""
+    compiled in advance, by the machine's own python3, and by docker where its engine answers."""
     print_one = ["-c", "print(1)"]
     module = harness.python()
     others = {}
@@ -370,7 +371,7 @@ def python():
         compiled = harness.scratch() / "python.cwasm"
         subprocess.run([command, "compile", "-o", compiled, module], check=True)
         others["wasmtime run"] = [command, "run", "--allow-precompiled", compiled, *print_one]
-    others["python3"] = [sys.executable, *print_one]
+    others["python3"] = [shutil.which("python3", path="/usr/bin") or sys.executable, *print_one]
     docker = ["docker", "run", "--rm", "--network=none", "python:3.12-slim", "python3", *print_one]
     if harness.answers(["docker", "image", "inspect", "python:3.12-slim"]):
         others["docker run"] = docker
