@@ -76,7 +76,7 @@ static enum err take_field(struct net_http *http, struct str line) {
     struct str value = line;
     struct str name = str_cut(&value, ':');
     value = trim(value);
-    if (!is_token(name) || has_control(value)) {
+    if (!value.data || !is_token(name) || has_control(value)) {
         return ERR_OK; /* left out */
     }
     if (is_named(name, "transfer-encoding")) {
