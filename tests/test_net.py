@@ -1,9 +1,11 @@
 """The network as files: /net/http, /net/request, /net/tcp and their policy."""
 
 import os
+import queue
 import re
 import socket
 import ssl
+import threading
 
 import pytest
 
@@ -349,6 +351,30 @@ def test_connections_are_kept_for_one_app(client, guests, net, peer):
     assert "on a kept connection" in log_of(client)
 
 
+def test_the_trace_goes_on(client, net, peer):
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    headers = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
+
+    def sent():
+        return {name.lower(): value for name, value in peer.requests[-1][2].items()}.get("traceparent")
+
+    net("get", f"/net/http/{peer.host}/x")
+    assert sent() is None
+    seen = set()
+    text = f"GET http://{peer.host}/x HTTP/1.1\r\n\r\n".encode()
+    for _ in range(2):
+        net("get", f"/net/http/{peer.host}/x", headers=headers)
+        seen.add(sent())
+        net("talk", "/net/request", stdin=text, headers=headers)
+        seen.add(sent())
+    assert len(seen) == 4  # a hop each
+    assert all(re.fullmatch(f"00-{trace}-[0-9a-f]{{16}}-01", one) for one in seen)
+    own = "00-11111111111111111111111111111111-2222222222222222-00"
+    net("talk", "/net/request", headers=headers,
+        stdin=f"GET http://{peer.host}/x HTTP/1.1\r\nTraceparent: {own}\r\n\r\n".encode())
+    assert sent() == own  # what the program says itself
+
+
 # ---- secrets -----------------------------------------------------------------------------------
 
 
@@ -549,6 +575,30 @@ def test_streams_go_both_ways_and_end_apart(net, streams, authority, form):
     assert net("shut", f"/net/{form}/127.0.0.1:{port}", stdin=b"") == "0\n"
     assert net("shut", f"/net/{form}/127.0.0.1:{streams(echo, context).port}",
                stdin=b"hello") == "hello"
+
+
+@pytest.mark.parametrize("form", ["tcp", "tls"])
+def test_what_was_written_arrives_after_a_close(net, streams, authority, form):
+    """Also where the peer begins to read when the guest has ended: what waits is sent."""
+    context = authority.context("DNS:localhost") if form == "tls" else None
+    counts, begin = queue.Queue(), threading.Event()
+
+    def count(connection):
+        total = len(connection.recv(1))
+        begin.wait(30)
+        while data := connection.recv(65536):
+            total += len(data)
+        counts.put(total)
+
+    path = f"/net/{form}/localhost:{streams(count, context).port}"
+    for size in (1, 20_000, 100_000):
+        begin.clear()
+        net("pour", path, str(size))
+        begin.set()
+        assert counts.get(timeout=60) == size
+    begin.set()
+    net("pour", path, str(8 << 20))
+    assert counts.get(timeout=60) == 8 << 20
 
 
 def test_a_cut_tls_stream_is_an_error(net, streams, authority):

@@ -5,6 +5,7 @@
 #include "ns/dev.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -14,6 +15,7 @@
 #define CONNECT_NS (30 * NS_PER_S) /* to any of its addresses */
 #define ATTEMPT_NS (4 * NS_PER_S)  /* to one, while there are others */
 #define LINGER_NS (5 * NS_PER_S)   /* what was written gets so long after a close */
+#define LINGER_LOOK_NS (20 * NS_PER_MS)
 
 static void changed(struct net_stream *stream) {
     op_queue_wake_all(&stream->changed);
@@ -149,6 +151,50 @@ static void check_connected(struct net_stream *stream) {
     }
 }
 
+/* ---- after it was closed ----
+ *
+ * A socket that is closed while something unread is in it (the tickets of TLS, say) is reset, and
+ * what the peer has not got yet is lost. So what comes is read away until all has arrived. */
+
+static bool has_arrived(const struct net_stream *stream) {
+    int left = 0;
+    return stream->waiting_at == stream->waiting_length &&
+           (ioctl(stream->descriptor, SIOCOUTQ, &left) != 0 || left == 0);
+}
+
+/* Reads away what is there. False: the peer has closed, or is gone. */
+static bool read_away(struct net_stream *stream) {
+    uint8_t piece[4096];
+    size_t length = 1;
+    enum err err = ERR_OK;
+    for (unsigned i = 0; i < 16 && !err && length > 0; i++) {
+        err = stream_receive(stream, piece, sizeof piece, &length);
+    }
+    return err ? err == ERR_AGAIN : length > 0;
+}
+
+static void linger(struct net_stream *stream) {
+    uint64_t now_ns = loop_now_ns(stream->home->loop);
+    bool is_over = now_ns >= stream->deadline_ns;
+    bool is_there = read_away(stream);
+    enum err err = stream->is_tls ? stream_tls_flush(stream) : ERR_OK;
+    if (!err && !stream->is_shut) {
+        stream->is_shut = true;
+        shutdown(stream->descriptor, SHUT_WR);
+    }
+    /* A peer that has closed its side may read on: the machine sends what it has been given. */
+    is_over |= err ? err != ERR_AGAIN : !is_there || has_arrived(stream);
+    if (is_over) {
+        destroy(stream);
+        return;
+    }
+    if (!err) {
+        stream_watch(stream, LOOP_READABLE);
+    }
+    loop_timer_start(stream->home->loop, &stream->timer,
+                     MIN(now_ns + LINGER_LOOK_NS, stream->deadline_ns));
+}
+
 static void on_events(struct loop_watch *watch, unsigned events, void *argument) {
     struct net_stream *stream = argument;
     stream->interest &= ~events;
@@ -164,13 +210,13 @@ static void on_events(struct loop_watch *watch, unsigned events, void *argument)
         step_handshake(stream);
         break;
     case STREAM_OPEN: {
+        if (stream->is_closed) {
+            linger(stream);
+            return;
+        }
         enum err err = stream->is_tls ? stream_tls_flush(stream) : ERR_OK;
         if (err && err != ERR_AGAIN) {
             stream_fail(stream, err, "%s: %s", stream->host.name, err_text(err));
-        }
-        if (stream->is_closed && err != ERR_AGAIN) {
-            destroy(stream);
-            return;
         }
         changed(stream);
         break;
@@ -181,7 +227,7 @@ static void on_events(struct loop_watch *watch, unsigned events, void *argument)
 static void on_timer(struct loop_timer *timer) {
     struct net_stream *stream = CONTAINER_OF(timer, struct net_stream, timer);
     if (stream->is_closed) {
-        destroy(stream);
+        linger(stream);
     } else if (stream->state == STREAM_CONNECTING && stream->next < stream->addresses.count) {
         close_socket(stream);
         connect_next(stream, ERR_TIMEDOUT);
@@ -310,17 +356,18 @@ void net_stream_close(struct net_stream *stream) {
         return;
     }
     stream->party.note = NULL;
-    if (stream->state == STREAM_OPEN && stream->is_tls) {
-        if (!stream->write_shut) {
-            stream_tls_end(stream);
-        }
-        if (stream->state == STREAM_OPEN && stream_tls_flush(stream) == ERR_AGAIN) {
-            stream->is_closed = true;
-            list_append(&stream->home->lingering, &stream->link);
-            loop_timer_start(stream->home->loop, &stream->timer,
-                             loop_now_ns(stream->home->loop) + LINGER_NS);
-            return;
-        }
+    if (stream->state == STREAM_OPEN && stream->is_tls && !stream->write_shut) {
+        stream_tls_end(stream);
+    }
+    if (stream->state == STREAM_OPEN) {
+        (void)read_away(stream);
+    }
+    if (stream->state == STREAM_OPEN && !has_arrived(stream)) {
+        stream->is_closed = true;
+        stream->deadline_ns = loop_now_ns(stream->home->loop) + LINGER_NS;
+        list_append(&stream->home->lingering, &stream->link);
+        linger(stream);
+        return;
     }
     destroy(stream);
 }

@@ -37,6 +37,7 @@ struct net_stream {
 
     bool write_shut, read_shut;
     bool is_closed; /* by its owner; it lingers */
+    bool is_shut;   /* then: the peer has been told */
     struct list link;
 
     /* TLS; `ssl` NULL: plain. It reads and writes memory, never the socket. */

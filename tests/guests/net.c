@@ -64,6 +64,27 @@ static int drop(const char *path, const char *text) {
     return 0;
 }
 
+static int write_all(int descriptor, const char *data, size_t length);
+
+/* So many bytes, and a close at once. */
+static int pour(const char *path, unsigned long long count) {
+    int descriptor = open(path, O_WRONLY);
+    if (descriptor < 0) {
+        return failed("open");
+    }
+    static char piece[65536];
+    memset(piece, 'p', sizeof piece);
+    while (count > 0) {
+        size_t next = count < sizeof piece ? (size_t)count : sizeof piece;
+        if (write_all(descriptor, piece, next)) {
+            return 1;
+        }
+        count -= next;
+    }
+    close(descriptor);
+    return 0;
+}
+
 static int write_all(int descriptor, const char *data, size_t length) {
     while (length > 0) {
         ssize_t written = write(descriptor, data, length);
@@ -232,6 +253,9 @@ int main(int argc, char **argv) {
     }
     if (strcmp(what, "drop") == 0) {
         return drop(argv[2], argv[3]);
+    }
+    if (strcmp(what, "pour") == 0) {
+        return pour(argv[2], strtoull(argv[3], NULL, 10));
     }
     if (strcmp(what, "talk") == 0) {
         return talk(argv[2], 0);
