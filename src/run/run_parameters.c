@@ -68,24 +68,32 @@ static enum err set_stdin(struct run_parameters *parameters, struct str value,
     return ERR_OK;
 }
 
+/* A word that says enough without a value. One that says no would be taken for yes. */
+static enum err set_flag(bool *flag, const char *name, struct str value, struct buf *message) {
+    static const char *const yes[] = {"", "1", "on", "true", "yes"};
+    for (size_t i = 0; i < ARRAY_LENGTH(yes); i++) {
+        if (str_equal_text(value, yes[i])) {
+            *flag = true;
+            return ERR_OK;
+        }
+    }
+    return buf_fail(message, ERR_INVAL,
+                    "%s='" STR_FORMAT "' is not valid; write %s, or leave it out", name,
+                    STR_ARGS(value), name);
+}
+
 static enum err set_detach(struct run_parameters *parameters, struct str value,
                            struct buf *message) {
-    (void)value, (void)message;
-    parameters->request.detached = true;
-    return ERR_OK;
+    return set_flag(&parameters->request.detached, "detach", value, message);
 }
 
 static enum err set_trace(struct run_parameters *parameters, struct str value,
                           struct buf *message) {
-    (void)value, (void)message;
-    parameters->request.trace = true;
-    return ERR_OK;
+    return set_flag(&parameters->request.trace, "trace", value, message);
 }
 
 static enum err set_core(struct run_parameters *parameters, struct str value, struct buf *message) {
-    (void)value, (void)message;
-    parameters->request.core = true;
-    return ERR_OK;
+    return set_flag(&parameters->request.core, "core", value, message);
 }
 
 static enum err set_keep(struct run_parameters *parameters, struct str value, struct buf *message) {
@@ -173,7 +181,8 @@ enum err run_parameters_add(struct run_parameters *parameters, struct str name, 
             continue;
         }
         if (!row->is_list && parameters->seen & UINT32_C(1) << i) {
-            return ERR_OK;
+            /* Whoever adds to what somebody else has written must not lose against it unseen. */
+            return buf_fail(message, ERR_INVAL, "%s= is given twice", row->name);
         }
         parameters->seen |= UINT32_C(1) << i;
         return row->add ? row->add(parameters, value, message)

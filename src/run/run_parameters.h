@@ -15,8 +15,8 @@ struct run_parameters {
     uint32_t seen; /* of those that count once: bits by row */
 };
 
-/* Of one that may be given once, the first one counts. NOENT, without a message, if there is none
- * of this name; INVAL if it can't have this value; 2BIG: more of them than a run may have. */
+/* NOENT, without a message, if there is none of this name; INVAL if it can't have this value, or
+ * may be given once and was; 2BIG: more of them than a run may have. */
 MUST_USE enum err run_parameters_add(struct run_parameters *parameters, struct str name,
                                      struct str value, struct buf *message);
 /* The request that they make; it borrows from them. `app` and `version` are the caller's. */

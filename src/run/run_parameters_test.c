@@ -18,33 +18,18 @@ static void test_all_of_them(void **state) {
     struct run_parameters parameters = {0};
     struct run_request request;
     static const char *const texts[] = {
-        "arg=one",
-        "arg=",
-        "arg=a=b",
-        "env=K=V",
-        "env=E=",
-        "tag=user:7",
-        "call=add",
-        "root=fresh",
-        "stderr=off",
-        "stdin=open",
-        "detach",
-        "keep=1m",
-        "ttl=1h",
-        "version=3",
-        "memory=1MiB",
-        "cpu=1s",
-        "wall=2s",
-        "output=1KiB",
-        "disk=5",
-        "open_files=9",
-        /* again: the first one counts */
-        "memory=2MiB",
-        "version=4",
+        "arg=one",    "arg=",     "arg=a=b",     "env=K=V",    "env=E=",
+        "tag=user:7", "call=add", "root=fresh",  "stderr=off", "stdin=open",
+        "detach",     "keep=1m",  "ttl=1h",      "version=3",  "memory=1MiB",
+        "cpu=1s",     "wall=2s",  "output=1KiB", "disk=5",     "open_files=9",
     };
     for (size_t i = 0; i < ARRAY_LENGTH(texts); i++) {
         assert_int_equal(add(&parameters, texts[i], NULL), ERR_OK);
     }
+    /* What may be given once is refused when it comes again. */
+    assert_int_equal(add(&parameters, "memory=2MiB", NULL), ERR_INVAL);
+    assert_int_equal(add(&parameters, "version=4", NULL), ERR_INVAL);
+    assert_int_equal(add(&parameters, "detach=0", NULL), ERR_INVAL);
     run_parameters_request(&parameters, &request);
     assert_true(request.has_arguments);
     assert_int_equal(request.argument_count, 3);
