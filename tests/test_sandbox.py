@@ -171,3 +171,102 @@ def test_ids_are_never_used_again(make_server, guests):
         server.start()
     seen.append(int(server.client.run("files").headers["run-id"]))
     assert seen == sorted(set(seen))
+
+
+# ---- what a sandbox may do by other runs ----
+
+ESCAPE = """
+import errno, os, sys
+def start(lines):
+    question = os.open("/cloud/apps/self/start", os.O_RDWR)
+    try:
+        os.write(question, lines.encode())
+        run = os.read(question, 99).decode().strip()
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    finally:
+        os.close(question)
+    open(f"/proc/{run}/wait").read()
+    return open(f"/proc/{run}/stdout").read().strip()
+print(start(sys.argv[1].replace("|", "\\n") + "\\narg=-c\\narg=" + sys.argv[2] + "\\n"))
+"""
+
+
+def escape(py, parameters, script, **options):
+    result = py.run_json("py", "-c", ESCAPE, parameters, script, **options)
+    assert (result["exit"], result["stderr"]) == (0, ""), result
+    return result["stdout"].strip()
+
+
+@pytest.mark.parametrize("root", ["fresh", "ro", "session-own"])
+@pytest.mark.parametrize("wider", ["root=keep", "root=session-other", "root=made-up"])
+def test_a_sandbox_starts_none_with_a_wider_root(py, root, wider):
+    py.run("py", "-c", "open('/secret', 'w').write('s')", root="session-other", ttl="1h")
+    assert escape(py, wider, "print(1)", root=root) == "EACCES"
+    assert py.get("/vol/made-up").status == 404
+
+
+def test_what_a_sandbox_starts_has_its_root(py):
+    write = "open('/left', 'w').write('x'); print('written')"
+    assert escape(py, "tag=a:b", write, root="fresh") == "written"
+    assert escape(py, "root=ro", "print(2)", root="fresh") == "2"
+    assert escape(py, "tag=a:b", write, root="session-mine", ttl="1h") == "written"
+    assert py.get("/vol/session-mine/files/left").text == "x"
+    assert py.get("/apps/py/files/left").status == 404
+    # A run on the app's own volume is the app: it may choose.
+    assert escape(py, "root=session-mine", "print(open('/left').read())") == "x"
+
+
+def test_a_sandbox_calls_its_own_app_in_a_sandbox(py):
+    call = ("f = open('/cloud/apps/self/call', 'r+'); f.write(\"open('/left', 'w').write('x')\");"
+            "f.flush(); print(f.read())")
+    for root in ("fresh", "ro"):
+        py.run("py", "-c", call, root=root)
+        assert py.get("/apps/py/files/left").status == 404
+
+
+def test_a_sandbox_leaves_nothing_detached_behind(py):
+    assert escape(py, "detach", "print(1)", root="fresh") == "EACCES"
+    assert escape(py, "detach", "print(1)") == "1"
+
+
+def test_a_sandbox_does_not_read_what_others_printed(py):
+    assert py.run("py", "-c", "print('of somebody')", root="fresh").text == "of somebody\n"
+    script = "print(sum('of somebody' in l for l in open('/cloud/apps/self/log')))"
+    result = py.run_json("py", "-c", script, root="fresh")
+    assert result["exit"] == 1 and "PermissionError" in result["stderr"], result
+    assert int(py.run("py", "-c", script).text) > 0
+
+
+def test_what_a_run_starts_has_its_tags(py):
+    tags = escape(py, "tag=c:d", "print([l for l in open('/proc/self/status') if 'tag' in l])",
+                  root="fresh", tag="a:b")
+    assert "a:b" in tags and "c:d" in tags
+
+
+def test_a_run_has_so_many_others_under_way(py, guests):
+    py.create("waits", guests.c("probe"))
+    script = """
+import errno, os
+count = 0
+while True:
+    question = os.open("/cloud/apps/waits/start", os.O_RDWR)
+    os.write(question, b"stdin=open\\narg=wait\\n")
+    try:
+        os.read(question, 99)
+    except OSError as error:
+        print(count, errno.errorcode[error.errno])
+        break
+    os.close(question)
+    count += 1
+"""
+    assert py.run("py", "-c", script, root="fresh").text == "64 EBUSY\n"
+
+
+def test_a_parameter_counts_once(files):
+    for query in ("root=keep&root=fresh", "memory=1MiB&memory=2MiB", "detach&detach"):
+        response = files.post(f"/run?name=files&{query}")
+        assert response.status == 400 and "is given twice" in response.text, response
+    for query in ("detach=0", "trace=off", "core=maybe"):
+        response = files.post(f"/run?name=files&{query}")
+        assert response.status == 400 and "is not valid" in response.text, response

@@ -45,9 +45,11 @@ static enum err may_read(const struct who *who, const struct app *app, const str
     if (who->may_control || row->for_all) {
         return ERR_OK;
     }
-    bool is_of_volume = !row->dev || row->dev == &apps_alarms_dev; /* `files`, `alarm` */
-    bool is_kept_from_volume = is_of_volume && who->has_own_root;
-    return who->app_id == app->id && !is_kept_from_volume ? ERR_OK : ERR_ACCES;
+    /* `files`, `alarm`, and the log with what other runs have printed: a run with a root of its own
+     * may be anybody's code. */
+    bool is_of_others = !row->dev || row->dev == &apps_alarms_dev || row->dev == &apps_log_dev;
+    bool is_kept_from = is_of_others && who->has_own_root;
+    return who->app_id == app->id && !is_kept_from ? ERR_OK : ERR_ACCES;
 }
 
 /* ---- nodes ---- */

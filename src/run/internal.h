@@ -188,6 +188,7 @@ struct run {
     bool has_traceparent;           /* it is a hop of a trace */
     struct traceparent traceparent; /* with a parent-id of its own */
     struct budget *charged;         /* a reference: whom it is charged to; NULL: nobody */
+    bool is_counted;                /* among those that live below `charged` */
     struct file *files;             /* or NULL; until it has ended */
     struct pipe *input;             /* standard input; NULL: it is empty */
     struct file *listener;          /* of one that is kept; or NULL */

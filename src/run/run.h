@@ -213,10 +213,13 @@ void runs_forget_app(struct runs *runs, int64_t app_id);
  * (the message says which). 2BIG: arguments, environment or tags over the limits below. INVAL: a
  * NUL in one of them, an environment without '='. NOENT: a library without `call`. With a parent:
  * LOOP if there would be more than RUN_DEPTH_MAX runs above it; NOMEM if the parent has nothing
- * left; DEADLK if it would have to wait for a place that a run above it has. Failures after this
- * show in its status. Thread: `loop`'s. */
+ * left; DEADLK if it would have to wait for a place that a run above it has; BUSY if
+ * RUN_MEMBERS_MAX live below one of those above; and if the parent's root is not its app's volume
+ * (it may be anybody's code) ACCES for a wider root or a detached run. Failures after this show in
+ * its status. Thread: `loop`'s. */
 enum {
     RUN_DEPTH_MAX = 8,
+    RUN_MEMBERS_MAX = 64,
     RUN_ARGUMENTS_MAX = 4096,
     RUN_ENVIRONMENT_MAX = 512,
     RUN_STRINGS_BYTES_MAX = 256 * 1024, /* of each of both */

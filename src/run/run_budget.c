@@ -16,6 +16,7 @@ struct budget {
     struct list members;  /* run.member: those that it has started and that live */
     /* Of all below, those that have ended, too. Written with the lock, read without. */
     atomic_uint_fast64_t cpu_ns, memory_bytes;
+    atomic_uint living; /* of all below, those that have not ended */
 };
 
 static void budget_unref(struct budget *budget) {
@@ -75,10 +76,31 @@ static uint64_t wall_left_ns(const struct run *parent) {
     return left_of(parent->limits.wall_ns, left_of(now_ns, started_ns));
 }
 
+/* Two that start something at the same moment may go over it by one. */
+static bool has_room(const struct budget *budget) {
+    for (; budget; budget = budget->above) {
+        if (atomic_load_explicit(&budget->living, memory_order_relaxed) >= RUN_MEMBERS_MAX) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void count_living(struct budget *budget, unsigned difference) {
+    for (; budget; budget = budget->above) {
+        atomic_fetch_add_explicit(&budget->living, difference, memory_order_relaxed);
+    }
+}
+
 enum err run_join_budget(struct run *run, struct run *parent, struct buf *message) {
     struct budget *budget = get_budget(parent);
     if (!budget) {
         return ERR_NOMEM;
+    }
+    if (!has_room(budget)) {
+        return buf_fail(message, ERR_BUSY,
+                        "a run may have at most %d others under way that it, or they, started",
+                        RUN_MEMBERS_MAX);
     }
     uint64_t cpu_used_ns = atomic_load_explicit(&parent->cpu_ns, memory_order_relaxed) +
                            left_of(clock_monotonic_ns(), parent->turn_started_ns) +
@@ -100,6 +122,8 @@ enum err run_join_budget(struct run *run, struct run *parent, struct buf *messag
     run->limits.memory_bytes = MIN(run->limits.memory_bytes, memory_left);
     run->limits.wall_ns = MIN(run->limits.wall_ns, left_ns);
     run->charged = budget_ref(budget);
+    run->is_counted = true;
+    count_living(budget, 1);
     pthread_mutex_lock(&budget->lock);
     INVARIANT(budget->run == parent); /* it makes this call */
     list_append(&budget->members, &run->member);
@@ -159,6 +183,10 @@ void run_leave_budget(struct run *run) {
         pthread_mutex_lock(&budget->lock);
         list_remove(&run->member);
         pthread_mutex_unlock(&budget->lock);
+        if (run->is_counted) {
+            run->is_counted = false;
+            count_living(budget, -1u);
+        }
     }
 }
 

@@ -112,17 +112,26 @@ static enum err add_trace_variable(struct run *run, struct buf *message) {
     return add_variable(run, str_of(variable), message);
 }
 
+/* The tag number `i` of a run: those of who starts it come first, so that whoever ends all runs of
+ * a tag ends what they have started, too. */
+static struct str tag_at(const struct run_request *request, size_t inherited, size_t i) {
+    return i < inherited ? str_of(request->parent->tags[i]) : request->tags[i - inherited];
+}
+
 /* One allocation: the pointers, then the texts. */
 static enum err add_tags(struct run *run, const struct run_request *request, struct buf *message) {
-    if (request->tag_count == 0) {
+    size_t inherited = request->parent ? request->parent->tag_count : 0;
+    size_t count = inherited + request->tag_count;
+    if (count == 0) {
         return ERR_OK;
     }
-    if (request->tag_count > RUN_TAGS_MAX) {
-        return buf_fail(message, ERR_2BIG, "more than %d tags", RUN_TAGS_MAX);
+    if (count > RUN_TAGS_MAX) {
+        return buf_fail(message, ERR_2BIG, "more than %d tags%s", RUN_TAGS_MAX,
+                        inherited ? ", with those of the run that starts it" : "");
     }
-    size_t bytes = request->tag_count * sizeof(char *);
-    for (size_t i = 0; i < request->tag_count; i++) {
-        struct str tag = request->tags[i];
+    size_t bytes = count * sizeof(char *);
+    for (size_t i = 0; i < count; i++) {
+        struct str tag = tag_at(request, inherited, i);
         const char *colon = tag.length ? memchr(tag.data, ':', tag.length) : NULL;
         if (!colon || colon == tag.data || has_nul(tag) || memchr(tag.data, '\n', tag.length)) {
             return buf_fail(message, ERR_INVAL, "a tag is KEY:VALUE, in one line");
@@ -136,15 +145,15 @@ static enum err add_tags(struct run *run, const struct run_request *request, str
     if (!run->tags) {
         return ERR_NOMEM;
     }
-    char *text = (char *)(run->tags + request->tag_count);
-    for (size_t i = 0; i < request->tag_count; i++) {
-        struct str tag = request->tags[i];
+    char *text = (char *)(run->tags + count);
+    for (size_t i = 0; i < count; i++) {
+        struct str tag = tag_at(request, inherited, i);
         memcpy(text, tag.data, tag.length);
         text[tag.length] = 0;
         run->tags[i] = text;
         text += tag.length + 1;
     }
-    run->tag_count = request->tag_count;
+    run->tag_count = count;
     return ERR_OK;
 }
 
@@ -214,10 +223,37 @@ static enum err add_net(struct run *run, const struct run_request *request, stru
     return err;
 }
 
+/* A run whose `/` is not its app's volume is a sandbox: it may be anybody's code. What it starts
+ * must not get at what it can't reach itself: of its own app only the files that it sees, of other
+ * apps what these show to everybody; and no volume by its name. */
+static enum err confine_root(const struct run *run, const struct run *parent, struct str asked,
+                             struct str *ret_root, struct buf *message) {
+    struct str own = run_root_mode(parent);
+    bool is_narrow = str_equal_text(asked, "fresh") || str_equal_text(asked, "ro");
+    bool is_same_app = parent->app->id == run->app->id;
+    if (asked.length > 0 && !is_narrow && !(is_same_app && str_equal(asked, own))) {
+        return buf_fail(message, ERR_ACCES,
+                        "a run with root=" STR_FORMAT " can start others with root=fresh and "
+                        "root=ro only",
+                        STR_ARGS(own));
+    }
+    *ret_root = asked.length > 0 ? asked
+                : is_same_app    ? own
+                : run->app->root ? str_of(run->app->root)
+                                 : STR("keep");
+    return ERR_OK;
+}
+
 static enum err set_root(struct run *run, const struct run_request *request, struct buf *message) {
     struct str root = request->root.length > 0 ? request->root
                       : run->app->root         ? str_of(run->app->root)
                                                : STR("keep");
+    if (request->parent && request->parent->who.has_own_root) {
+        enum err err = confine_root(run, request->parent, request->root, &root, message);
+        if (err) {
+            return err;
+        }
+    }
     bool is_keep = str_equal_text(root, "keep");
     bool is_volume = !is_keep && !str_equal_text(root, "fresh") && !str_equal_text(root, "ro");
     if (request->ttl_ns && !is_volume) {
@@ -294,8 +330,19 @@ static enum err join_parent(struct run *run, struct run *parent, struct buf *mes
                         "runs that start each other are at most %d deep; '%s' would be one more",
                         RUN_DEPTH_MAX, run->app->name);
     }
+    if (run->detached && parent->who.has_own_root) {
+        return buf_fail(message, ERR_ACCES,
+                        "a run with root=" STR_FORMAT " can't leave detached ones behind",
+                        STR_ARGS(run_root_mode(parent)));
+    }
     run->parent_id = parent->id;
     run->depth = (uint8_t)(parent->depth + 1);
+    if (parent->app->id == run->app->id) {
+        /* What was taken from a run is not given to others that it starts. */
+        run->limits.output_bytes = MIN(run->limits.output_bytes, parent->limits.output_bytes);
+        run->limits.disk_bytes = MIN(run->limits.disk_bytes, parent->limits.disk_bytes);
+        run->limits.open_files = MIN(run->limits.open_files, parent->limits.open_files);
+    }
     if (parent->net.length > 0 && parent->app->id == run->app->id) {
         /* Or a run whose network was taken away would start another of itself. */
         enum err err = run->net.length > 0 ? buf_append_byte(&run->net, '\n') : ERR_OK;
