@@ -87,6 +87,38 @@ static void stop_in_the_middle(void) {
     __builtin_trap();
 }
 
+/* `WHERE-HOW`: writes as much of a response as WHERE says, waits, and ends as HOW says. */
+static void stop(const char *query) {
+    static const struct {
+        const char *where, *text;
+    } parts[] = {
+        {"nothing", ""},
+        {"line", "Content-Type: text/pl"},
+        {"head", "Content-Type: text/plain\nX-Half: yes\n"},
+        {"body", "Content-Type: text/plain\n\nhalf\n"},
+        {"length", "Content-Type: text/plain\nContent-Length: 100\n\nhalf\n"},
+    };
+    size_t length = strcspn(query, "-");
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        if (strlen(parts[i].where) == length && strncmp(parts[i].where, query, length) == 0) {
+            fputs(parts[i].text, stdout);
+            fflush(stdout);
+        }
+    }
+    make("/waits");
+    wait_for("/go");
+    if (strcmp(query + length, "-trap") == 0) {
+        __builtin_trap();
+    } else if (strcmp(query + length, "-spin") == 0) {
+        for (;;) {
+        }
+    } else if (strcmp(query + length, "-sleep") == 0) {
+        for (;;) {
+            usleep(1000000);
+        }
+    }
+}
+
 int main(int argc, char **argv) {
     const char *path = variable("PATH_INFO");
     (void)argv;
@@ -116,6 +148,8 @@ int main(int argc, char **argv) {
     } else if (strcmp(path, "/exit") == 0) {
         fprintf(stderr, "a secret of the inside\n");
         return atoi(variable("QUERY_STRING"));
+    } else if (strcmp(path, "/stop") == 0) {
+        stop(variable("QUERY_STRING"));
     } else if (strcmp(path, "/spin") == 0) {
         for (;;) {
         }
