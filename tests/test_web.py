@@ -3,7 +3,9 @@
 import io
 import os
 import re
+import shutil
 import socket
+import subprocess
 import tarfile
 import textwrap
 import time
@@ -492,6 +494,82 @@ def test_nothing_is_left(server, app, clean, eventually):
         connection.close()
     eventually(lambda: is_idle(app))
     eventually(lambda: server.descriptors() <= before)
+
+
+# --- connections ---------------------------------------------------------------------------------
+
+
+def test_connection_is_kept(app, server):
+    """Pages of all kinds one after the other on one connection."""
+    head = f"HTTP/1.1\r\nHost: {server.host}\r\n"
+    large = b"x" * 300000
+    requests = [
+        (f"GET /web/site/x {head}\r\n".encode(), 200, b"program: /x\n"),
+        (f"POST /web/site/echo {head}Content-Length: {len(large)}\r\n\r\n".encode() + large,
+         200, large),
+        (f"GET /web/site/flood?500000 {head}\r\n".encode(), 200, b"x" * 500000),
+        (f"POST /web/site/early {head}Content-Length: 100000\r\n\r\n".encode() + large[:100000],
+         200, b"early\n"),
+        (f"GET /web/site/page.html {head}\r\n".encode(), 200, b"<p>page"),
+        (f"GET /web/site/trap {head}\r\n".encode(), 502, None),
+        (f"GET /web/site/docs {head}\r\n".encode(), 301, None),
+        (f"GET /web/nobody/ {head}\r\n".encode(), 404, None),
+    ]
+    with app.connect() as connection, connection.makefile("rb") as stream:
+        for _ in range(5):
+            for text, status, body in requests:
+                connection.sendall(text)
+                response = read_response(stream)
+                assert response.status == status and body in (None, response.body), text[:60]
+                assert "connection" not in response.headers, text[:60]
+        # After a body in chunks it ends, and says so.
+        connection.sendall(f"POST /web/site/count {head}Transfer-Encoding: chunked\r\n\r\n".encode()
+                           + chunked(large, 7000))
+        response = read_response(stream)
+        assert response.text == "300000\n" and response.headers["connection"] == "close"
+        assert stream.read() == b""
+
+
+def test_pages_in_a_pipeline(app, server):
+    count = 60
+    text = "".join(f"GET /web/site/{n} HTTP/1.1\r\nHost: {server.host}\r\n\r\n" for n in
+                   range(count))
+    with app.connect() as connection, connection.makefile("rb") as stream:
+        connection.sendall(text.encode())
+        for n in range(count):
+            assert read_response(stream).text == f"program: /{n}\n"
+
+
+def curl(*arguments, stdin=None):
+    result = subprocess.run(["curl", "-sS", "--fail-early", "--max-time", "300", *arguments],
+                            input=stdin, capture_output=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_curl(app, server, tmp_path):
+    """One connection for several pages; bodies with a length, and as they come."""
+    base = f"{server.url}/web/site"
+    lines = curl("-w", "%{num_connects} %{http_code}\n", *(f"{base}/{n}" for n in range(20)))
+    expected = "".join(f"program: /{n}\n{int(n == 0)} 200\n" for n in range(20))
+    assert lines.decode() == expected
+    body = os.urandom(3 << 20)
+    (tmp_path / "body").write_bytes(body)
+    assert curl("--data-binary", f"@{tmp_path}/body", f"{base}/echo") == body
+    assert curl("-X", "POST", "-T", "-", f"{base}/echo", stdin=body) == body  # in chunks
+    assert curl("-r", "1-3", f"{base}/page.html") == b"p>p"
+    assert curl("-L", f"{base}/docs") == b"<p>index"
+
+
+def test_wrk(app, server):
+    if not shutil.which("wrk"):
+        pytest.skip("wrk is not installed")
+    for path in ("x", "page.html"):
+        text = subprocess.run(["wrk", "-t1", "-c32", "-d1s", "--timeout", "120s",
+                               f"{server.url}/web/site/{path}"],
+                              check=True, capture_output=True, text=True).stdout
+        assert int(re.search(r"(\d+) requests in", text)[1]) > 0
+        assert "Socket errors" not in text and "Non-2xx" not in text, text
 
 
 # --- files ---------------------------------------------------------------------------------------
