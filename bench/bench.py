@@ -226,10 +226,10 @@ def call():
              f"({min(times):.1f} to {max(times):.1f}) aim 40 us", middle <= 40)
 
 
-def curl(*arguments):
-    """The seconds that curl takes on the server's core, and its processor time."""
+def curl(*arguments, core=SERVER_CORE):
+    """The seconds that curl takes on a core, and its processor time."""
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    subprocess.run(["taskset", "-c", SERVER_CORE, "curl", "-s", "-o", "/dev/null",
+    subprocess.run(["taskset", "-c", core, "curl", "-s", "-o", "/dev/null",
                     *map(str, arguments)], check=True, timeout=120)
     seconds, after = time.monotonic() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
     return seconds, (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
@@ -271,6 +271,48 @@ def network():
         compare("GET of a small page by /net/http", 2000 * 1e-6, "us", small)
         compare("1 GiB read by /net/http", 1e-3, "ms", down)
         compare("1 GiB sent by /net/request", 1e-3, "ms", up)
+
+
+def bodies():
+    """1 GiB as the body of a request that a C program counts, and as the answer that it writes, by
+    /run and by the web door, against nginx that drops and sends as much; the server's peak of
+    memory meanwhile."""
+    size = harness.LARGE_BYTES
+    with Server(ARGUMENTS.build, "--threads", "1", core=SERVER_CORE) as server:
+        server.create("body", "web=public", f"output={2 * size}")
+        process, url = harness.nginx(SERVER_CORE)
+        upload = ["-X", "POST", "-T", harness.large_file(), "-H", "Expect:"]
+        ways = {
+            "1 GiB as input of a run": ([*upload, f"{server.url}/run?name=body"],
+                                        [*upload, f"{url}sink"]),
+            "1 GiB as body to a web page": ([*upload, f"{server.url}/web/body/sink"],
+                                            [*upload, f"{url}sink"]),
+            "1 GiB as output of a run": (["-X", "POST", f"{server.url}/run?name=body&arg={size}"],
+                                         [f"{url}large"]),
+            "1 GiB from a web page": ([f"{server.url}/web/body/?{size}"], [f"{url}large"]),
+        }
+
+        def measure(whose, arguments):
+            before = harness.cpu_seconds(whose)
+            seconds, _ = curl("-f", *arguments, core=harness.LOAD_CORE)
+            return seconds, harness.cpu_seconds(whose) - before
+
+        for what, (ours, theirs) in ways.items():
+            server.request("POST", "/run?name=body")
+            before = server.reset_peak()
+            pairs = [(measure(server.process, ours), measure(process, theirs))
+                     for _ in range(max(ARGUMENTS.rounds - 2, 1))]
+            grown = server.peak_bytes() - before
+            for i, kind in enumerate([what, "  its processor time"]):
+                times = [(a[i], b[i]) for a, b in pairs]
+                own, other = medians(times)
+                ratio, low, high = ratio_of([(b, a) for a, b in times])
+                unit = [f"{size / own / 1e6:,.0f} MB/s", f"{own * 1e3:,.0f} ms"][i]
+                unit_of_theirs = [f"{size / other / 1e6:,.0f} MB/s", f"{other * 1e3:,.0f} ms"][i]
+                show(kind, unit, f"nginx {unit_of_theirs}", f"{ratio:.2f}",
+                     f"({low:.2f} to {high:.2f})"
+                     + ("" if i else f" {max(grown, 0) >> 20} MiB more memory"))
+        harness.stop(process)
 
 
 def ready():
@@ -438,7 +480,7 @@ def sandbox():
 
 FIGURES = {"hello": hello, "web": web, "serve": serve, "fresh": fresh, "waiting": waiting,
            "files": files, "calls": host_calls, "ready": ready, "fair": fair, "crowd": crowd,
-           "call": call, "network": network, "python": python,
+           "bodies": bodies, "call": call, "network": network, "python": python,
            "sandbox": sandbox}
 
 

@@ -133,6 +133,16 @@ class Server:
         return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024
 
 
+    def reset_peak(self):
+        """The peak of resident memory begins anew. Returns what is resident now."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+        return self.resident_bytes()
+
+    def peak_bytes(self):
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+
+
 LARGE_BYTES = 1 << 30
 
 
@@ -184,6 +194,7 @@ events {{ worker_connections 4096; }}
 http {{
     access_log off;
     keepalive_requests 1000000000;
+    client_max_body_size 0;
     server {{
         listen 127.0.0.1:{port};
         location /large {{ alias {large_file()}; sendfile on; }}

@@ -1,5 +1,5 @@
-/* Large bodies, by /run and as a web page: `body` reads its standard input and prints the length and
- * the Adler-32 of it; `body N`, or with N as the query, writes N bytes of a pattern. */
+/* Large bodies, by /run and as a web page: `body` reads its standard input and prints the length
+ * and the Adler-32 of it; `body N`, or with N as the query, writes N bytes of a pattern. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
