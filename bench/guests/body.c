@@ -2,10 +2,12 @@
  * the query of a web page, writes so many bytes instead. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 int main(int argc, char **argv) {
     static char data[65536];
+    memset(data, 'x', sizeof data);
     const char *number = argc > 1 ? argv[1] : getenv("QUERY_STRING");
     if (getenv("GATEWAY_INTERFACE")) {
         printf("Content-Type: application/octet-stream\n\n");
