@@ -224,32 +224,34 @@ struct op_queue *applog_appended(struct applog *log) {
 /* Writing */
 
 /* How much of `lines` is written at once: whole lines. */
-static size_t write_length(const struct applog *log, const struct buf *lines) {
+static size_t write_length(const struct applog *log, struct str lines) {
     size_t max = (size_t)MIN((uint64_t)WRITE_MAX, log->files.segment_max);
-    if (lines->length <= max) {
-        return lines->length;
+    if (lines.length <= max) {
+        return lines.length;
     }
-    const uint8_t *newline = memrchr(lines->data, '\n', max);
+    const char *newline = memrchr(lines.data, '\n', max);
     if (!newline) {
-        newline = memchr(lines->data, '\n', lines->length);
+        newline = memchr(lines.data, '\n', lines.length);
     }
-    return newline ? (size_t)(newline - lines->data) + 1 : lines->length;
+    return newline ? (size_t)(newline - lines.data) + 1 : lines.length;
 }
 
-/* file_mutex. Writes what is in `writing`. */
+/* file_mutex. Writes what is in `writing`; what has got to the file leaves it. */
 static enum err write_out(struct applog *log) {
     enum err err = ERR_OK;
-    while (log->writing.length > 0 && !err) {
+    size_t done = 0;
+    while (done < log->writing.length && !err) {
         /* Only this thread changes `writing`; the mutex is for those that read. */
-        size_t length = write_length(log, &log->writing);
-        err =
-            applog_files_write(&log->files, (struct str){(const char *)log->writing.data, length});
-        if (!err) {
-            lock(&log->mutex);
-            buf_consume(&log->writing, length);
-            log->written += length;
-            unlock(&log->mutex);
-        }
+        struct str left = {(const char *)log->writing.data + done, log->writing.length - done};
+        left.length = write_length(log, left);
+        err = applog_files_write(&log->files, left);
+        done += err ? 0 : left.length;
+    }
+    if (done > 0) {
+        lock(&log->mutex);
+        buf_consume(&log->writing, done);
+        log->written += done;
+        unlock(&log->mutex);
     }
     return err;
 }

@@ -4,10 +4,15 @@
 
 #include <stdio.h>
 
+enum { ESCAPE_LENGTH = 4 };
+
 /* The length of the UTF-8 character at the beginning, 0 if it is none (RFC 3629). */
 static size_t character_length(const uint8_t *data, size_t length) {
     uint8_t lead = data[0];
     size_t wanted = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+    if (wanted == 1) {
+        return 1;
+    }
     if (lead > 0xf4 || wanted == 0 || wanted > length) {
         return 0;
     }
@@ -23,37 +28,42 @@ static bool is_plain_backslash(const uint8_t *data, size_t length) {
     return data[0] == '\\' && !(length >= 2 && data[1] == 'x');
 }
 
-static enum err append_escape(struct buf *text, uint8_t byte) {
+/* Of a byte that is no text. */
+static size_t put_escape(uint8_t *out, uint8_t byte) {
     static const char digits[] = "0123456789abcdef";
-    const char escape[4] = {'\\', 'x', digits[byte >> 4], digits[byte & 15]};
-    return buf_append(text, escape, sizeof escape);
+    const char escape[ESCAPE_LENGTH] = {'\\', 'x', digits[byte >> 4], digits[byte & 15]};
+    memcpy(out, escape, sizeof escape);
+    return sizeof escape;
 }
 
-static enum err append_text(struct buf *text, const uint8_t *data, size_t length) {
-    enum err err = ERR_OK;
+/* Returns the length of what was put to `out`, which has room for `length` escapes. */
+static size_t put_text(uint8_t *out, const uint8_t *data, size_t length) {
     size_t at = 0;
-    while (at < length && !err) {
+    size_t put = 0;
+    while (at < length) {
         size_t plain = at;
         while (plain < length && is_plain(data[plain])) {
             plain++;
         }
-        if (plain > at) {
-            err = buf_append(text, data + at, plain - at);
-            at = plain;
-            continue;
+        size_t taken = plain - at;
+        if (taken == 0) {
+            size_t character = character_length(data + at, length - at);
+            /* U+0080 to U+009F are control characters too. */
+            bool is_control = character == 2 && data[at] == 0xc2 && data[at + 1] < 0xa0;
+            if ((character > 1 && !is_control) || is_plain_backslash(data + at, length - at)) {
+                taken = character;
+            }
         }
-        size_t character = character_length(data + at, length - at);
-        /* U+0080 to U+009F are control characters too. */
-        bool is_control = character == 2 && data[at] == 0xc2 && data[at + 1] < 0xa0;
-        if ((character > 1 && !is_control) || is_plain_backslash(data + at, length - at)) {
-            err = buf_append(text, data + at, character);
-            at += character;
+        if (taken > 0) {
+            memcpy(out + put, data + at, taken);
+            put += taken;
+            at += taken;
         } else {
-            err = append_escape(text, data[at]);
+            put += put_escape(out + put, data[at]);
             at++;
         }
     }
-    return err;
+    return put;
 }
 
 size_t applog_piece_length(struct str line) {
@@ -109,15 +119,17 @@ enum err applog_format(struct buf *text, uint64_t realtime_ns, uint64_t run_id, 
                        struct str line) {
     char head[96];
     size_t head_length = format_head(head, realtime_ns, run_id, stream);
-    const size_t before = text->length;
-    enum err err = buf_append(text, head, head_length);
-    err = err ? err : append_text(text, (const uint8_t *)line.data, line.length);
-    err = err ? err : buf_append_byte(text, '\n');
-    if (err && text->data) {
-        text->length = before;
-        text->data[before] = 0;
+    enum err err = buf_reserve(text, head_length + ESCAPE_LENGTH * line.length + 1);
+    if (err) {
+        return err;
     }
-    return err;
+    uint8_t *out = text->data + text->length;
+    memcpy(out, head, head_length);
+    size_t put = head_length + put_text(out + head_length, (const uint8_t *)line.data, line.length);
+    out[put++] = '\n';
+    text->length += put;
+    text->data[text->length] = 0;
+    return ERR_OK;
 }
 
 enum err applog_format_cut(struct buf *text, uint64_t offset, uint64_t first_offset) {
