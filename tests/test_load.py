@@ -75,6 +75,63 @@ def test_a_crowd_of_slow_clients(crowded, guests, eventually):
     eventually(lambda: crowded.descriptors() <= descriptors + 10, 60)
 
 
+def send_queue_bytes(connection):
+    """What the kernel holds of the response at the server's end of a connection."""
+    port = connection.getsockname()[1]
+    with open("/proc/net/tcp") as table:
+        for line in table:
+            fields = line.split()
+            if fields[2].endswith(f":{port:04X}"):
+                return int(fields[4].split(":")[0], 16)
+    return 0
+
+
+def test_slow_readers_take_little_of_the_kernel(crowded, guests, eventually):
+    """Its memory for TCP is everybody's: a response waits here, not there."""
+    client = crowded.client
+    client.create("probe", guests.c("probe"))
+    client.put("/apps/probe/files/large", bytes(16 << 20))
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(300)
+        connection.connect((crowded.host, crowded.port))
+        connection.sendall(client.head("GET", "/apps/probe/files/large"))
+        held = [-1]
+
+        def is_still():
+            held.append(send_queue_bytes(connection))
+            return len(held) > 20 and len(set(held[-20:])) == 1 and held[-1] > 0
+
+        eventually(is_still, 60)
+        assert max(held) < 400_000
+        with connection.makefile("rb") as stream:
+            assert read_response(stream).body == bytes(16 << 20)
+
+
+def test_crowds_leave_no_memory(crowded, guests, eventually):
+    """After several crowds there is no more of it than after the first two."""
+    client = crowded.client
+    client.create("probe", guests.c("probe"))
+    client.put("/apps/probe/files/large", bytes(LARGE_BYTES))
+    descriptors = crowded.descriptors()
+    after = []
+    for _ in range(6):
+        connections = [client.connect() for _ in range(600)]
+        for i, connection in enumerate(connections):
+            if i % 3 == 1:
+                connection.sendall(client.head("GET", "/apps/probe/files/large"))
+            elif i % 3 == 2:
+                connection.sendall(client.head("PUT", f"/apps/probe/files/up{i}", headers={
+                    "Content-Length": str(UPLOAD_BYTES)}) + bytes(UPLOAD_BYTES // 2))
+        eventually(lambda: crowded.descriptors() >= descriptors + 550, 60)
+        for connection in connections:
+            connection.close()
+        eventually(lambda: crowded.descriptors() <= descriptors + 10, 60)
+        after.append(crowded.resident_bytes())
+    if not crowded.is_sanitized():
+        assert min(after[3:]) < max(after[:2]) + (16 << 20)
+
+
 def test_a_crowd_that_vanishes(crowded, guests, eventually):
     """Each in the middle of what it does."""
     client = crowded.client

@@ -39,6 +39,9 @@
 #define HTTP_DRAIN_BYTES_MAX (16 * MIB)
 /* The buffer for a response's body of a known length. */
 #define HTTP_PULL_BYTES (32 * KIB)
+/* What the kernel takes of a response beyond what is on its way. Else it takes some hundred KiB for
+ * each client that is slow, and a few thousand of them all the memory that the host has for TCP. */
+#define HTTP_UNSENT_BYTES (128 * KIB)
 /* For so many turns of the loop a request waits for its answer before it is suspended. */
 #define HTTP_TURNS_BEFORE_SUSPEND 3
 /* A suspended client's socket is watched from then on: most exchanges are over before. */

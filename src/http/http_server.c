@@ -312,13 +312,15 @@ static enum err open_listener(const char *address, uint16_t port, int *ret_descr
         return buf_fail(message, ERR_INVAL, "'%s' is no IP address to listen on", address);
     }
     int yes = 1;
+    int unsent = HTTP_UNSENT_BYTES; /* connections have it from their listener */
     int descriptor =
         socket(info->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
-    bool is_open = descriptor >= 0 &&
-                   setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) == 0 &&
-                   setsockopt(descriptor, SOL_SOCKET, SO_REUSEPORT, &yes, sizeof yes) == 0 &&
-                   bind(descriptor, info->ai_addr, info->ai_addrlen) == 0 &&
-                   listen(descriptor, 4096) == 0;
+    bool is_open =
+        descriptor >= 0 &&
+        setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) == 0 &&
+        setsockopt(descriptor, SOL_SOCKET, SO_REUSEPORT, &yes, sizeof yes) == 0 &&
+        setsockopt(descriptor, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent) == 0 &&
+        bind(descriptor, info->ai_addr, info->ai_addrlen) == 0 && listen(descriptor, 4096) == 0;
     freeaddrinfo(info);
     struct sockaddr_storage bound = {0};
     socklen_t size = sizeof bound;
