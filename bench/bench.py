@@ -365,7 +365,8 @@ def crowd():
     idle = 2 * readers
     with Server(ARGUMENTS.build, "--connections", "40000", "--head-timeout", "10m") as server:
         server.create("hello")
-        server.request("PUT", "/apps/hello/files/large", bytes(4 << 20))
+        server.request("POST", "/create?name=files", harness.guest("hello").read_bytes())
+        server.request("PUT", "/apps/files/files/large", bytes(4 << 20))
 
         def percentiles():
             values = []
@@ -378,10 +379,10 @@ def crowd():
 
         alone = percentiles()
         before = server.resident_bytes()
-        crowd = harness.Crowd(server.port, idle, readers, "/apps/hello/files/large", uploads,
-                              "/apps/hello/files/upload")
+        crowd = harness.Crowd(server.port, idle, readers, "/apps/files/files/large", uploads,
+                              "/apps/files/files/upload")
         beside = percentiles()
-        during = server.resident_bytes()
+        during, kernel = server.resident_bytes(), harness.tcp_bytes()
         closed, read, sent = crowd.end()
         if closed:
             raise RuntimeError(f"the server has closed {closed} connections")
@@ -395,6 +396,7 @@ def crowd():
         show(f"memory of each of {count:,} slow connections",
              f"{(during - before) / count / 1024:.1f} KiB", "", "",
              f"{before >> 20} MiB, {during >> 20} MiB, after them {after >> 20} MiB; "
+             f"{kernel >> 20} MiB of the kernel for TCP; "
              f"{read >> 20} MiB read, {sent >> 20} MiB sent")
         p99, quiet = statistics.median(beside), statistics.median(alone)
         show("99th percentile of hello beside them", f"{p99:.1f} ms", f"alone {quiet:.1f} ms",

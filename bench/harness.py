@@ -296,6 +296,12 @@ class Crowd:
         return int(closed.split()[1]), *(int(number) for number in moved.split()[1:])
 
 
+def tcp_bytes():
+    """What the kernel has taken for the buffers of all TCP connections of the machine."""
+    text = Path("/proc/net/sockstat").read_text()
+    return int(re.search(r"^TCP:.* mem (\d+)", text, re.M)[1]) * resource.getpagesize()
+
+
 def allow_descriptors(count):
     """For this process and all that it starts. Returns how many there may be, at most `count`."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
