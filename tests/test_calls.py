@@ -335,6 +335,15 @@ def test_a_trace_that_is_not_valid_is_none(apps):
     assert apps.run("worker", stdin=b"environment\n").text == "none\n"
 
 
+def test_a_program_knows_the_state_of_its_trace(apps):
+    headers = {**HEADER, "tracestate": "x=1"}
+    lines = apps.run("worker", stdin=b"environment\nstate\n", headers=headers).text.splitlines()
+    assert lines[0].split("-")[1] == TRACE and lines[1] == "x=1"
+    assert apps.run("caller", "ask", "worker", "state\n", headers=headers).text == "[x=1\n].\n"
+    own = apps.run("worker", stdin=b"environment\nstate\n", headers=headers, env="TRACEPARENT=own").text
+    assert own == "own\nnone\n"
+
+
 # ---- polling ----
 
 

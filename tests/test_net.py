@@ -375,6 +375,77 @@ def test_the_trace_goes_on(client, net, peer):
     assert sent() == own  # what the program says itself
 
 
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+def traced(*state):
+    return {"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01", "tracestate": list(state)}
+
+
+def trace_fields(peer):
+    """Of each request that the peer had: traceparent and tracestate, or None."""
+    return [tuple({name.lower(): value for name, value in fields.items()}.get(wanted)
+                  for wanted in ("traceparent", "tracestate")) for _, _, fields, _ in peer.requests]
+
+
+def test_the_trace_goes_over_redirects(net, peer):
+    peer.locations = {"a": f"http://localhost:{peer.port}/redirect/302?b", "b": "/end"}
+    net("get", f"/net/http/{peer.host}/redirect/307?a", headers=traced("x=1"))
+    hops = trace_fields(peer)
+    assert len(set(hops)) == 3  # a parent-id each
+    assert all(re.fullmatch(f"00-{TRACE}-[0-9a-f]{{16}}-01", parent) for parent, _ in hops)
+    assert {state for _, state in hops} == {"x=1"}
+
+
+def test_the_state_of_a_trace_goes_on(net, peer):
+    def send(*state, fields="", parent=None):
+        headers = traced(*state)
+        headers["traceparent"] = parent or headers["traceparent"]
+        request(net, f"GET http://{peer.host}/x HTTP/1.1\n{fields}\n", headers=headers)
+        return trace_fields(peer)[-1]
+
+    assert send("x=1, y@z=2")[1] == "x=1,y@z=2"
+    assert send("x=1", "z=3")[1] == "x=1,z=3"
+    assert send("x=1", "=3")[1] is None  # not valid: all of it
+    assert send("x=1", parent=f"ff-{TRACE}-00f067aa0ba902b7-01") == (None, None)
+    later = send("x=1", parent=f"cc-{TRACE}-00f067aa0ba902b7-01-later")
+    assert re.fullmatch(f"00-{TRACE}-[0-9a-f]{{16}}-01", later[0]) and later[1] == "x=1"
+    # A program's own go out as they are; only a field of that very name is one.
+    assert send("x=1", fields="traceparent: mine\n") == ("mine", None)
+    assert send("x=1", fields="Tracestate: mine\n")[1] == "mine"
+    like = send("x=1", fields="X-Traceparent: traceparent:1\n")
+    assert TRACE in like[0] and like[1] == "x=1"
+
+
+def test_two_parents_are_none(client, net, peer):
+    net("get", f"/net/http/{peer.host}/x", headers={"traceparent": 2 * [traced()["traceparent"]]})
+    assert trace_fields(peer) == [(None, None)]
+    lines = [line for line in log_of(client).splitlines() if f"port {peer.port}" in line]
+    assert len(lines) == 1 and "trace" not in lines[0]
+
+
+def test_a_connections_line_has_the_trace(client, net, peer):
+    net("get", f"/net/http/{peer.host}/x", headers=traced())
+    allowed = f"net: allowed 127.0.0.1 (127.0.0.1) port {peer.port}"
+    lines = [line for line in log_of(client).splitlines() if allowed in line]
+    assert len(lines) == 1 and f"{allowed}, trace 00-{TRACE}-" in lines[0]
+    assert trace_fields(peer)[0][0] not in lines[0]  # the run's own place in it
+
+
+def test_a_trace_goes_from_caller_to_callee_and_out(client, guests, net, peer):
+    client.create("tracecaller", guests.c("caller"))
+    query = [("name", "traceout"), ("arg", "get"), ("arg", f"/net/http/{peer.host}/x")]
+    assert client.post("/create", guests.c("net"), query=query).status == 201
+    answer = client.run("tracecaller", "ask", "traceout", "", headers=traced("x=1"))
+    assert "hello /x" in answer.text
+    parent, state = trace_fields(peer)[0]
+    assert (parent.split("-")[1], state) == (TRACE, "x=1")
+    for app in ("tracecaller", "traceout"):
+        ended = [line for line in log_of(client, app).splitlines() if "ended:" in line]
+        assert len(ended) == 1 and f"trace 00-{TRACE}-" in ended[0]
+        assert parent not in ended[0]  # each has a place of its own
+
+
 # ---- secrets -----------------------------------------------------------------------------------
 
 

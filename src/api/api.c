@@ -136,11 +136,39 @@ void request_fail_status(struct request *request, int status, const char *format
 
 /* --- parameters --------------------------------------------------------------------------- */
 
+struct trace_fields {
+    size_t parents;
+    struct buf state;
+    enum err err; /* of the state */
+};
+
+static bool is_field(struct str name, const char *wanted) {
+    return name.length == strlen(wanted) && strncasecmp(name.data, wanted, name.length) == 0;
+}
+
+static void take_trace_field(void *argument, struct str name, struct str value) {
+    struct trace_fields *fields = argument;
+    fields->parents += is_field(name, "traceparent");
+    if (!fields->err && is_field(name, "tracestate")) {
+        fields->err = buf_printf(&fields->state, STR_FORMAT ",", STR_ARGS(value));
+    }
+}
+
 void request_join_trace(struct request *request) {
     struct str header = http_header(request->exchange, "traceparent");
-    if (header.data && traceparent_parse(header, &request->traceparent) == ERR_OK) {
-        request->who.traceparent = &request->traceparent;
+    if (!header.data || traceparent_parse(header, &request->traceparent) != ERR_OK) {
+        return;
     }
+    struct trace_fields fields = {0};
+    http_headers_each(request->exchange, take_trace_field, &fields);
+    if (fields.parents == 1) { /* of two, none is believed */
+        request->who.traceparent = &request->traceparent;
+        if (!fields.err &&
+            tracestate_parse(buf_str(&fields.state), &request->tracestate) == ERR_OK) {
+            request->who.tracestate = buf_str(&request->tracestate);
+        }
+    }
+    buf_done(&fields.state);
 }
 
 struct str request_second_component(const struct request *request) {
@@ -408,6 +436,7 @@ static void end(void *context, struct http_exchange *exchange, bool completed) {
     }
     buf_done(&request->path);
     buf_done(&request->message);
+    buf_done(&request->tracestate);
     query_done(&request->query);
     free(request);
 }

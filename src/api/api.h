@@ -116,7 +116,8 @@ struct request {
     struct query query;
     struct who who;
     struct traceparent
-        traceparent; /* who.traceparent points here, once request_join_trace was called */
+        traceparent;       /* who.traceparent points here, once request_join_trace was called */
+    struct buf tracestate; /* likewise who.tracestate */
     enum request_accept accept;
     unsigned retry_after_s; /* what a 503 says; 0 = a second */
     struct op op;           /* of the handler's operation under way; for nobody else */
@@ -150,7 +151,7 @@ void request_fail_status(struct request *request, int status, const char *format
 bool request_accepts_trailers(const struct request *request);
 
 /* The trace that the request's header `traceparent` names, if it is valid, is that of what is done
- * for it from now on (request->who.traceparent). */
+ * for it from now on (request->who.traceparent, and `tracestate`). */
 void request_join_trace(struct request *request);
 
 /* The second component of the path: the app of "/apps/NAME/...". */

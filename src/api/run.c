@@ -48,6 +48,7 @@ static void begin_run(struct request *request) {
         options->request.files = own->form ? run_form_files(own->form) : NULL;
         request_join_trace(request);
         options->request.traceparent = request->who.traceparent;
+        options->request.tracestate = request->who.tracestate;
         err = run_start(request->api->runs, request->loop, &options->request, &own->run,
                         &request->message);
         if (err == ERR_AGAIN) {

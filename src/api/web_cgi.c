@@ -247,6 +247,7 @@ static void start_run(struct web *web, uint64_t length) {
     struct run_request run = {
         .app = web->app,
         .traceparent = request->who.traceparent,
+        .tracestate = request->who.tracestate,
         .environment = environment.variables,
         .environment_count = environment.count,
         .environment_is_unique = true,

@@ -89,3 +89,62 @@ struct traceparent traceparent_new(void) {
     draw(first.parent_id, sizeof(first.parent_id));
     return first;
 }
+
+enum { KEY_MAX = 256, VALUE_MAX = 256 };
+
+static bool is_key(struct str key) {
+    for (size_t i = 0; i < key.length; i++) {
+        char byte = key.data[i];
+        bool is_plain = (byte >= 'a' && byte <= 'z') || (byte >= '0' && byte <= '9');
+        if (!is_plain && !(byte && strchr("_-*/@", byte))) {
+            return false;
+        }
+    }
+    return key.length > 0 && key.length <= KEY_MAX;
+}
+
+static bool is_value(struct str value) {
+    for (size_t i = 0; i < value.length; i++) {
+        if (value.data[i] < ' ' || value.data[i] > '~' || value.data[i] == '=') {
+            return false;
+        }
+    }
+    return value.length <= VALUE_MAX;
+}
+
+static struct str trim(struct str text) {
+    while (text.length > 0 && (text.data[0] == ' ' || text.data[0] == '\t')) {
+        text.data++;
+        text.length--;
+    }
+    while (text.length > 0 &&
+           (text.data[text.length - 1] == ' ' || text.data[text.length - 1] == '\t')) {
+        text.length--;
+    }
+    return text;
+}
+
+enum err tracestate_parse(struct str text, struct buf *ret_tracestate) {
+    cleanup_buf struct buf list = {0};
+    size_t count = 0;
+    bool is_full = false;
+    enum err err = ERR_OK;
+    while (!err && text.length > 0) {
+        struct str member = trim(str_cut(&text, ','));
+        struct str value = member;
+        struct str key = str_cut(&value, '=');
+        if (member.length == 0) {
+            continue; /* allowed */
+        }
+        if (key.length == member.length || !is_key(key) || !is_value(value) ||
+            ++count > TRACESTATE_MEMBERS_MAX) {
+            return ERR_INVAL;
+        }
+        size_t comma = list.length > 0;
+        is_full |= list.length + comma + member.length > TRACESTATE_MAX;
+        if (!is_full) {
+            err = buf_printf(&list, "%s" STR_FORMAT, comma ? "," : "", STR_ARGS(member));
+        }
+    }
+    return err ? err : buf_append_str(ret_tracestate, buf_str(&list));
+}

@@ -1,10 +1,12 @@
 /* W3C Trace Context, level 1: the header `traceparent`, by which every hop of a request can be
- * found again in the logs (https://www.w3.org/TR/trace-context/, section 3.2).
+ * found again in the logs, and `tracestate`, which goes with it
+ * (https://www.w3.org/TR/trace-context/, sections 3.2 and 3.3).
  *
- *     00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01
- *     version, trace, parent, flags; lower case
+ *     traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01
+ *                  version, trace, parent, flags; lower case
+ *     tracestate:  KEY=VALUE,KEY=VALUE; we add none, and hand on what came
  *
- * A value that is not valid is as none (section 4.3), so nothing here has an error but INVAL.
+ * A value that is not valid is as none (section 4.3), so what is read has no error but INVAL.
  * Thread: any. */
 #pragma once
 
@@ -17,6 +19,8 @@ struct traceparent {
 };
 
 #define TRACEPARENT_TEXT_SIZE 56 /* with the NUL */
+#define TRACESTATE_MAX 512       /* bytes that are handed on, as the standard asks for at least */
+#define TRACESTATE_MEMBERS_MAX 32
 
 /* INVAL if it is not valid: upper case, ids of zeros alone, version ff, a rest after version 00.
  * Of later versions what 00 has is taken, as the standard demands. */
@@ -27,3 +31,6 @@ void traceparent_format(const struct traceparent *traceparent, char text[TRACEPA
 struct traceparent traceparent_child(const struct traceparent *parent);
 /* The first hop of a new trace. Sampled: somebody has asked for it. */
 struct traceparent traceparent_new(void);
+/* The values of all fields `tracestate`, with a comma between, as one value of at most
+ * TRACESTATE_MAX bytes, appended: members that do not fit are left out, and all behind them. */
+MUST_USE enum err tracestate_parse(struct str text, struct buf *ret_tracestate);

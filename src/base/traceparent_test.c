@@ -85,11 +85,63 @@ static void test_hops(void **state) {
     assert_memory_equal(&again, &third, sizeof(again));
 }
 
+static void test_state(void **state) {
+    (void)state;
+    static const struct {
+        const char *text, *state; /* NULL: not valid */
+    } rows[] = {
+        {"", ""},
+        {"a=1", "a=1"},
+        {"a=1, b=2 ,\tc=3", "a=1,b=2,c=3"},
+        {",,a=1, ,", "a=1"},
+        {"t_0-9*/x@y=! ~", "t_0-9*/x@y=! ~"},
+        {"a=", "a="},
+        {"a", NULL},
+        {"=1", NULL},
+        {"A=1", NULL},
+        {"a b=1", NULL},
+        {"a=1=2", NULL},
+        {"a=\x7f", NULL},
+        {"a=\xc3\xa4", NULL},
+        {"a=1,b", NULL},
+    };
+    for (size_t i = 0; i < ARRAY_LENGTH(rows); i++) {
+        cleanup_buf struct buf tracestate = {0};
+        assert_int_equal(tracestate_parse(str_of(rows[i].text), &tracestate),
+                         rows[i].state ? ERR_OK : ERR_INVAL);
+        assert_string_equal(buf_text(&tracestate), rows[i].state ? rows[i].state : "");
+    }
+}
+
+static void test_long_states(void **state) {
+    (void)state;
+    cleanup_buf struct buf field = {0}, tracestate = {0};
+    for (int i = 0; i < TRACESTATE_MEMBERS_MAX; i++) {
+        assert_int_equal(buf_printf(&field, "k%02d=%020d,", i, i), ERR_OK);
+    }
+    assert_int_equal(tracestate_parse(buf_str(&field), &tracestate), ERR_OK);
+    /* Members of 24 bytes and a comma between: whole ones, from the left. */
+    assert_int_equal(tracestate.length, 20 * 25 - 1);
+    assert_true(str_starts(buf_str(&tracestate), STR("k00=")));
+    /* A short one behind those that were left out would be out of order. */
+    cleanup_buf struct buf gap = {0}, wide = {0};
+    assert_int_equal(buf_printf(&wide, "a=%0256d,b=%0256d,c=1", 1, 1), ERR_OK);
+    assert_int_equal(tracestate_parse(buf_str(&wide), &gap), ERR_OK);
+    assert_int_equal(gap.length, 258);
+    buf_done(&gap);
+    wide.length = 0;
+    assert_int_equal(buf_printf(&wide, "a=%0257d", 1), ERR_OK);
+    assert_int_equal(tracestate_parse(buf_str(&wide), &gap), ERR_INVAL);
+    assert_int_equal(buf_append_str(&field, STR("one=more")), ERR_OK);
+    buf_done(&tracestate);
+    assert_int_equal(tracestate_parse(buf_str(&field), &tracestate), ERR_INVAL);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_valid),
-        cmocka_unit_test(test_not_valid),
-        cmocka_unit_test(test_hops),
+        cmocka_unit_test(test_valid),       cmocka_unit_test(test_not_valid),
+        cmocka_unit_test(test_hops),        cmocka_unit_test(test_state),
+        cmocka_unit_test(test_long_states),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

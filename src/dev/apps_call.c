@@ -24,6 +24,7 @@ enum err apps_run_start(struct op *op, struct apps *apps, int64_t app_id,
         request->app = app;
         request->parent = parent;
         request->traceparent = op->who->traceparent;
+        request->tracestate = op->who->tracestate;
         err = run_start(apps->runs, op->loop, request, ret_run, op->message);
     }
     app_unref(app);

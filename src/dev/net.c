@@ -23,9 +23,19 @@ static const struct entry {
 static void note_line(void *context, struct str line) {
     struct run *run = context;
     struct applog *log = run_applog(run);
-    if (log) {
-        applog_append(log, clock_realtime_ns(), run_id(run), "sys", line);
+    if (!log) {
+        return;
     }
+    cleanup_buf struct buf traced = {0};
+    struct traceparent own;
+    if (run_traceparent(run, &own)) {
+        char text[TRACEPARENT_TEXT_SIZE];
+        traceparent_format(&own, text);
+        if (buf_printf(&traced, STR_FORMAT ", trace %s", STR_ARGS(line), text) == ERR_OK) {
+            line = buf_str(&traced);
+        }
+    }
+    applog_append(log, clock_realtime_ns(), run_id(run), "sys", line);
 }
 
 void net_user_note(const struct net_user *user, const char *format, ...) {
@@ -76,15 +86,33 @@ void net_user_done(struct net_user *user) {
     user->run = NULL;
 }
 
+static bool has_field(struct str fields, const char *wanted) {
+    size_t length = strlen(wanted);
+    while (fields.length > 0) {
+        struct str line = str_cut(&fields, '\n');
+        struct str name = str_cut(&line, ':');
+        if (name.length == length && strncasecmp(name.data, wanted, length) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 enum err net_user_trace(const struct net_user *user, struct buf *fields) {
     struct traceparent own, next;
-    if (!run_traceparent(user->run, &own) || strcasestr(buf_text(fields), "traceparent:")) {
+    if (!run_traceparent(user->run, &own) || has_field(buf_str(fields), "traceparent")) {
         return ERR_OK;
     }
+    struct str state = run_tracestate(user->run);
+    bool has_state = state.length > 0 && !has_field(buf_str(fields), "tracestate");
     next = traceparent_child(&own);
     char text[TRACEPARENT_TEXT_SIZE];
     traceparent_format(&next, text);
-    return buf_printf(fields, "traceparent: %s\n", text);
+    enum err err = buf_printf(fields, "traceparent: %s\n", text);
+    if (!err && has_state) {
+        err = buf_printf(fields, "tracestate: " STR_FORMAT "\n", STR_ARGS(state));
+    }
+    return err;
 }
 
 /* ---- nodes ---- */

@@ -22,7 +22,8 @@ struct net_user {
 /* On behalf of op->who. NXIO if that is no run. */
 MUST_USE enum err net_user_init(struct net_user *user, struct op *op, const struct net_root *root);
 void net_user_done(struct net_user *user);
-/* Adds the field `traceparent` of the next hop, if the run is in a trace and `fields` has none. */
+/* Adds the fields `traceparent` of the next hop and `tracestate`, if the run is in a trace and
+ * `fields` (as struct net_http_request has them) do not name one themselves. */
 MUST_USE enum err net_user_trace(const struct net_user *user, struct buf *fields);
 /* A line "net: ..." in its log. */
 void net_user_note(const struct net_user *user, const char *format, ...) PRINTF_LIKE(2, 3);

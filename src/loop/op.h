@@ -33,6 +33,7 @@ struct who {
     /* The hop of a trace that it belongs to, borrowed; NULL: none. What is done for it elsewhere
      * (a run, a request) is handed traceparent_child of it. */
     const struct traceparent *traceparent;
+    struct str tracestate; /* borrowed; what is handed on with it, perhaps nothing */
 };
 
 struct op_waiter;

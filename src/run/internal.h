@@ -187,6 +187,7 @@ struct run {
     bool is_call;                   /* its standard output is an answer, and goes into no log */
     bool has_traceparent;           /* it is a hop of a trace */
     struct traceparent traceparent; /* with a parent-id of its own */
+    struct buf tracestate;          /* that came with it */
     struct budget *charged;         /* a reference: whom it is charged to; NULL: nobody */
     bool is_counted;                /* among those that live below `charged` */
     struct file *files;             /* or NULL; until it has ended */

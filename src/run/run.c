@@ -98,6 +98,7 @@ static void run_release(struct run *run) {
     buf_done(&run->call);
     buf_done(&run->root_mode);
     buf_done(&run->net);
+    buf_done(&run->tracestate);
     free(run->tags);
     file_unref(run->files);
     changes_free(run->changes);
@@ -192,6 +193,10 @@ bool run_traceparent(const struct run *run, struct traceparent *ret_traceparent)
         *ret_traceparent = run->traceparent;
     }
     return run->has_traceparent;
+}
+
+struct str run_tracestate(const struct run *run) {
+    return buf_str(&run->tracestate);
 }
 
 size_t run_tags(const struct run *run, const char *const **ret_tags) {

@@ -88,6 +88,7 @@ struct run_request {
      * the parent has left of its own: what it uses is charged there. */
     struct run *parent;
     const struct traceparent *traceparent; /* of who asks for it; NULL: it is in no trace */
+    struct str tracestate;                 /* that came with it, perhaps nothing */
     struct str root; /* "keep", "fresh", "ro", or a volume's name; length 0: the app's, or keep */
     /* Files for it, the root of a memory (ns/memory.h), or NULL: with root=fresh or ro they are its
      * topmost layer, else they are written over what is there. A reference is taken; nobody else
@@ -244,6 +245,8 @@ const struct wasi_strings *run_arguments(const struct run *run);
 const struct wasi_strings *run_environment(const struct run *run);
 /* False if it is no hop of a trace. Else what it hands on: its own place in it. */
 bool run_traceparent(const struct run *run, struct traceparent *ret_traceparent);
+/* What it hands on with that, perhaps nothing. Borrowed. */
+struct str run_tracestate(const struct run *run);
 size_t run_tags(const struct run *run, const char *const **ret_tags);
 struct run_status run_status(struct run *run);
 /* Why it failed, trapped or was ended, for humans, appended: "cpu limit of 30 s reached", or a

@@ -90,17 +90,20 @@ static enum err add_environment(struct run *run, const struct run_request *reque
 }
 
 /* A hop of the trace that the request belongs to. */
-static void join_trace(struct run *run, const struct run_request *request) {
-    if (request->traceparent) {
-        run->traceparent = traceparent_child(request->traceparent);
-        run->has_traceparent = true;
+static enum err join_trace(struct run *run, const struct run_request *request) {
+    if (!request->traceparent) {
+        return ERR_OK;
     }
+    run->traceparent = traceparent_child(request->traceparent);
+    run->has_traceparent = true;
+    return buf_append_str(&run->tracestate, request->tracestate);
 }
 
 #define TRACE_VARIABLE "TRACEPARENT="
+#define STATE_VARIABLE "TRACESTATE="
 
-/* Unless the app or the request has a variable of that name. */
-static enum err add_trace_variable(struct run *run, struct buf *message) {
+/* Unless the app or the request has a variable TRACEPARENT. */
+static enum err add_trace_variables(struct run *run, struct buf *message) {
     const char *next = (const char *)run->environment.bytes.data;
     for (uint32_t i = 0; i < run->environment.count; i++, next += strlen(next) + 1) {
         if (str_starts(str_of(next), STR(TRACE_VARIABLE))) {
@@ -109,7 +112,13 @@ static enum err add_trace_variable(struct run *run, struct buf *message) {
     }
     char variable[sizeof(TRACE_VARIABLE) - 1 + TRACEPARENT_TEXT_SIZE] = TRACE_VARIABLE;
     traceparent_format(&run->traceparent, variable + sizeof(TRACE_VARIABLE) - 1);
-    return add_variable(run, str_of(variable), message);
+    enum err err = add_variable(run, str_of(variable), message);
+    if (err || run->tracestate.length == 0) {
+        return err;
+    }
+    char state[sizeof(STATE_VARIABLE) + TRACESTATE_MAX];
+    int length = snprintf(state, sizeof(state), STATE_VARIABLE "%s", buf_text(&run->tracestate));
+    return add_variable(run, (struct str){state, MIN((size_t)length, sizeof(state) - 1)}, message);
 }
 
 /* The tag number `i` of a run: those of who starts it come first, so that whoever ends all runs of
@@ -301,8 +310,11 @@ static enum err fill(struct run *run, const struct run_request *request, struct 
     if (!err) {
         err = add_environment(run, request, message);
     }
+    if (!err) {
+        err = join_trace(run, request);
+    }
     if (!err && run->has_traceparent) {
-        err = add_trace_variable(run, message);
+        err = add_trace_variables(run, message);
     }
     if (!err) {
         err = add_tags(run, request, message);
@@ -379,7 +391,6 @@ enum err run_start(struct runs *runs, struct loop *loop, const struct run_reques
     run->created_ns = clock_monotonic_ns();
     run->created_realtime_ns = clock_realtime_ns();
     run->is_call = request->is_call;
-    join_trace(run, request);
     enum err err = fill(run, request, message);
     if (err) {
         run_unref(run);
@@ -397,7 +408,8 @@ enum err run_start(struct runs *runs, struct loop *loop, const struct run_reques
                             .app_id = run->app->id,
                             .owner_id = run->app->owner_id,
                             .has_own_root = !str_equal_text(run_root_mode(run), "keep"),
-                            .traceparent = run->has_traceparent ? &run->traceparent : NULL};
+                            .traceparent = run->has_traceparent ? &run->traceparent : NULL,
+                            .tracestate = buf_str(&run->tracestate)};
     run_streams_init(run);
     op_init(&run->op, run->home->loop, &run->who, run_op_wake);
     bool admitted;

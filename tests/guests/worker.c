@@ -36,6 +36,9 @@ static void obey(char *line) {
     } else if (strncmp(line, "environment", 11) == 0) {
         const char *trace = getenv("TRACEPARENT");
         printf("%s\n", trace ? trace : "none");
+    } else if (strncmp(line, "state", 5) == 0) {
+        const char *state = getenv("TRACESTATE");
+        printf("%s\n", state ? state : "none");
     } else if (strncmp(line, "blame ", 6) == 0) {
         fprintf(stderr, "%s", line + 6);
     } else {

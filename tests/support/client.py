@@ -94,6 +94,7 @@ class Client:
         return socket.create_connection((self.host.strip("[]"), self.port), timeout=self.timeout)
 
     def head(self, method, path, body=None, headers=None, query=None):
+        """Of `headers`, a value that is a list repeats the field, one that is None takes it away."""
         if query:
             path += "?" + urllib.parse.urlencode(query)
         fields = {"Host": f"{self.host}:{self.port}", "Connection": "close"}
@@ -101,7 +102,9 @@ class Client:
             fields["Content-Length"] = str(len(body or b""))
         fields.update(headers or {})
         lines = [f"{method} {path} HTTP/1.1"]
-        lines += [f"{name}: {value}" for name, value in fields.items() if value is not None]
+        for name, value in fields.items():
+            values = value if isinstance(value, list) else [value]
+            lines += [f"{name}: {one}" for one in values if one is not None]
         return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
     def request(self, method, path, body=None, headers=None, query=None):
