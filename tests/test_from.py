@@ -250,11 +250,20 @@ def test_rollback(client, versions):
     assert cat(client, "mine", "/file", "/data") == "file 1\nwritten"
     info = client.get("/apps/mine/info").text
     assert "version: 4\n" in info and "rollback: 1\n" in info and "from: base@1\n" in info
-    # Without a number: the one before.
-    answer = client.post("/apps/mine/rollback", headers={"Accept": "application/json"})
-    assert answer.json()["version"] == 5 and answer.json()["rollback"] == 3
-    assert answer.json()["name"] == "mine"
-    assert cat(client, "mine", "/file", "/data") == "file 3\nwritten"
+    # Without a number: the one before, each time one further; it ends at the first.
+    answer = client.post("/apps/mine/rollback")
+    assert answer.status == 404 and "'mine' has no version before 1" in answer.text
+    assert client.post("/apps/mine/rollback?version=3").status == 200
+    for version, back in ((6, 2), (7, 1)):
+        answer = client.post("/apps/mine/rollback", headers={"Accept": "application/json"})
+        assert answer.json()["version"] == version and answer.json()["rollback"] == back
+        assert answer.json()["name"] == "mine"
+        assert cat(client, "mine", "/file", "/data") == f"file {back}\nwritten"
+    assert client.post("/apps/mine/rollback").status == 404
+    # What is uploaded then has what was online before it.
+    assert create(client, b"new\n", name="mine", **{"from": "base"}, file="/file").status == 200
+    answer = client.post("/apps/mine/rollback")
+    assert "version 9 is online, with the program and files of version 1\n" in answer.text
     # Settings stay.
     assert client.put("/apps/mine/env/COLOUR", b"blue").status == 201
     assert client.post("/apps/mine/rollback?version=2").status == 200

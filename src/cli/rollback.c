@@ -5,7 +5,8 @@
 
 const char rollback_help[] =
     "The program and files of version N become the newest version; without N, those of the version "
-    "before the\ncurrent one. What its runs have written stays, and so do its settings.\n\n"
+    "before the\ncurrent one, and once more, of the one before that. What its runs have written "
+    "stays, and so do its settings.\n\n"
     "  0asm rollback hello\n"
     "  0asm rollback hello 3\n";
 

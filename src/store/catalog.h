@@ -133,8 +133,9 @@ MUST_USE enum err catalog_remove(struct op *op, struct catalog *catalog, struct 
 MUST_USE enum err catalog_rename(struct op *op, struct catalog *catalog, struct str old_name,
                                  struct str new_name);
 /* Polled. The module and layers of an older version become the current ones, under a new number;
- * `number` 0: of the one before the current. NOENT: the message says whether it is the app or the
- * version that is missing. */
+ * `number` 0: of the one before the current; if that is a rollback itself, of the one before the
+ * version that it brought back, so that each goes one further back. NOENT: the message says whether
+ * it is the app or the version that is missing. */
 MUST_USE enum err catalog_rollback(struct op *op, struct catalog *catalog, struct str name,
                                    uint32_t number, struct app **ret_app, struct buf *message);
 

@@ -410,7 +410,9 @@ static enum err change_rollback(struct change_work *work) {
                         work->name);
     }
     cleanup_statement sqlite3_stmt *row = NULL;
-    int64_t current = work->old->version.number;
+    /* What is online: of a rollback the version that it brought back. */
+    const struct app_version *online = &work->old->version;
+    int64_t current = online->rollback_number ? online->rollback_number : online->number;
     enum err err = catalog_db_prepare(work->catalog->db, &row,
                                       "SELECT * FROM version WHERE app = ? AND"
                                       " (number = ? OR (? = 0 AND number < ?))"

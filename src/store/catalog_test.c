@@ -211,7 +211,7 @@ static void test_remove_version(void **state) {
     assert_string_equal(buf_text(&message),
                         "'a' has no version before 2; GET /apps/a/versions lists them");
     app_unref(first);
-    /* Back to the one before, and back again. */
+    /* Back to the one before, and further back. */
     upload_ok(catalog, "a", "three", NULL);
     assert_ok(catalog_rollback(&op, catalog, STR("a"), 0, &app, &message));
     assert_int_equal(app->version.number, 4);
@@ -221,7 +221,10 @@ static void test_remove_version(void **state) {
     assert_true(has_volume(app->version.layer_id));
     assert_true(has_module(catalog, app->version.module_sha256));
     app_unref(app);
-    assert_ok(catalog_rollback(&op, catalog, STR("a"), 0, &app, &message));
+    assert_err(catalog_rollback(&op, catalog, STR("a"), 0, &app, &message), NOENT);
+    assert_string_equal(buf_text(&message),
+                        "'a' has no version before 2; GET /apps/a/versions lists them");
+    assert_ok(catalog_rollback(&op, catalog, STR("a"), 3, &app, &message));
     assert_int_equal(app->version.number, 5);
     assert_int_equal(app->version.rollback_number, 3);
     assert_int_equal(app->version.layer_id, 0);
