@@ -84,8 +84,9 @@ def test_in_a_guest(client, guests, app):
     for action in ("get /cloud/apps/self/secrets/TOKEN", "put /cloud/apps/self/secrets/TOKEN x"):
         run = client.run("a", action)
         assert "Permission denied" in run.text and run.trailers["run-exit"] == "1"
-    assert client.run("a", "rm /cloud/apps/self/secrets/TOKEN").trailers["run-exit"] == "1"
-    assert client.run("a", "put /cloud/apps/self/secrets/B x").trailers["run-exit"] == "1"
+    for action in ("rm {}/TOKEN", "put {}/B x", "mkdir {}/B", "mv {}/TOKEN {}/B"):
+        run = client.run("a", action.replace("{}", "/cloud/apps/self/secrets"))
+        assert "Permission denied" in run.text and run.trailers["run-exit"] == "1", action
     assert client.get("/apps/a/secrets").text == "TOKEN\n"
     client.create("b", guests.c("files"))
     run = client.run("b", "ls /cloud/apps/a/secrets")

@@ -84,9 +84,35 @@ static enum err secrets_readdir(struct op *op, struct file *directory, struct di
     return err;
 }
 
+/* They may never: it is no file system that happens to be read-only. */
+static enum err fail_write(struct op *op) {
+    return buf_fail(op->message, ERR_ACCES, "secrets are written from outside only");
+}
+
+static enum err secrets_create(struct op *op, struct file *directory, struct str name,
+                               enum file_type type, struct file **ret_file) {
+    (void)directory, (void)name, (void)type, (void)ret_file;
+    return fail_write(op);
+}
+
+static enum err secrets_remove(struct op *op, struct file *directory, struct str name,
+                               bool directory_wanted) {
+    (void)directory, (void)name, (void)directory_wanted;
+    return fail_write(op);
+}
+
+static enum err secrets_rename(struct op *op, struct file *old_directory, struct str old_name,
+                               struct file *new_directory, struct str new_name) {
+    (void)old_directory, (void)old_name, (void)new_directory, (void)new_name;
+    return fail_write(op);
+}
+
 const struct dev apps_secrets_dev = {
     .name = "apps",
     .walk = secrets_walk,
+    .create = secrets_create,
+    .remove = secrets_remove,
+    .rename = secrets_rename,
     .readdir = secrets_readdir,
     .release = apps_release,
 };
