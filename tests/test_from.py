@@ -163,7 +163,14 @@ def test_refusals(client, base, guests):
             ({"from": "base", "file": "/"}, b"x", 400, "say file=/main.py"),
             ({"from": "base", "file": "/a/"}, b"x", 400, "say file=/main.py"),
             ({"from": "base", "file": "/a/../b"}, b"x", 400, "'..'"),
-            ({"from": "base", "file": "/" + "a" * 300}, b"x", 400, "too long a name"),
+            ({"from": "base", "file": "/./proc/a"}, b"x", 400, "'.'"),
+            ({"from": "base", "file": "//proc/a"}, b"x", 400, "an empty component"),
+            ({"from": "base", "file": "/" + "a" * 300}, b"x", 400, "more than 255 bytes"),
+            *[({"from": "base", "file": f"/{name}/a"}, b"x", 400, f"file='/{name}/a' is in a "
+               "directory of the system, where no run would see it")
+              for name in ("cloud", "dev", "env", "net", "proc", "tmp")],
+            ({"from": "base", "file": "/proc"}, b"x", 400, "is in a directory of the system"),
+            ({"from": "base", "mount": "v:/net/a"}, b"x", 400, "is in a directory of the system"),
             ({"from": "base", "file": "/a"}, b"", 400, "the body is empty: send the file"),
             ({"file": "/a"}, b"x", 400, "file= needs from=APP"),
             ({"from": "base", "form": "x"}, b"x", 400, "'from'"),

@@ -1,5 +1,6 @@
 /* POST /create?from=APP[@VERSION]: the program of another app. */
 #include "api/create_internal.h"
+#include "api/run_form.h"
 
 #include <inttypes.h>
 
@@ -54,6 +55,11 @@ static bool parse_file(struct create *create, struct str path) {
         request_fail_status(request, 400,
                             "file='" STR_FORMAT "' is not where a file could be: say file=/main.py",
                             STR_ARGS(path));
+        return false;
+    }
+    const char *fault = run_form_path_fault(path);
+    if (fault) {
+        request_fail_status(request, 400, "file='" STR_FORMAT "' %s", STR_ARGS(path), fault);
         return false;
     }
     enum err err = buf_append(&create->file_path, path.data + 1, path.length - 1);

@@ -116,8 +116,7 @@ static bool need_memory(struct run_form *form, struct file **root) {
     return !err;
 }
 
-/* What is wrong with a path, or NULL. */
-static const char *path_fault(struct str path) {
+const char *run_form_path_fault(struct str path) {
     if (path.length > RUN_FORM_PATH_MAX) {
         return "is longer than 4096 bytes";
     }
@@ -173,7 +172,7 @@ static enum err make_file(struct run_form *form, struct str path) {
 }
 
 static bool begin_file(struct run_form *form, struct str path) {
-    const char *fault = path_fault(path);
+    const char *fault = run_form_path_fault(path);
     if (fault) {
         request_fail_status(form->request, 400, "the file '" STR_FORMAT "' of the form %s",
                             STR_ARGS(path), fault);

@@ -23,6 +23,10 @@ enum {
 /* Of all forms that are on their way. */
 #define RUN_FORMS_BYTES_MAX ((uint64_t)1 << 30)
 
+/* What is wrong with a path as that of a file that a run is to see, or NULL. It begins with a
+ * slash. */
+const char *run_form_path_fault(struct str path);
+
 struct run_form;
 
 /* Whether the request's body is a form. */
