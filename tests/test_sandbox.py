@@ -100,8 +100,11 @@ def test_ttl_does_not_touch_a_volume_that_is_kept(files):
     assert files.get("/vol/mine/files/x").status == 200
     for root in ("keep", "fresh", "ro"):
         assert files.run("files", root=root, ttl="1h").status == 400
-    for ttl in ("x", "0s", ""):
-        assert files.run("files", root="other", ttl=ttl).status == 400
+    for ttl in ("x", "0s", "", "366d", "99999999d"):
+        response = files.run("files", root="other", ttl=ttl)
+        assert response.status == 400 and "from 1ms to 365d" in response.text
+    assert files.get("/vol/other").status == 404
+    assert files.run("files", root="year", ttl="365d").status == 200
 
 
 def test_ttl_of_an_app(files, guests, eventually):

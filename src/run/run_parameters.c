@@ -106,8 +106,9 @@ static enum err set_keep(struct run_parameters *parameters, struct str value, st
 
 static enum err set_ttl(struct run_parameters *parameters, struct str value, struct buf *message) {
     uint64_t *ttl_ns = &parameters->request.ttl_ns;
-    if (str_to_duration_ns(value, ttl_ns) || *ttl_ns == 0) {
-        return buf_fail(message, ERR_INVAL, "ttl='" STR_FORMAT "' is not a time like 1h",
+    if (str_to_duration_ns(value, ttl_ns) || *ttl_ns < NS_PER_MS || *ttl_ns > APP_TTL_NS_MAX) {
+        return buf_fail(message, ERR_INVAL,
+                        "ttl='" STR_FORMAT "' is not a time like 1h, from 1ms to 365d",
                         STR_ARGS(value));
     }
     return ERR_OK;

@@ -68,6 +68,9 @@ struct app_config_key {
 /* In the order in which a configuration is shown; ends with a row without a name. */
 extern const struct app_config_key app_config_keys[];
 
+/* Of `ttl`, here and where a run has one: from a millisecond to this. */
+#define APP_TTL_NS_MAX (365 * 24 * 60 * 60 * NS_PER_S)
+
 /* Bounds of what is listed. */
 enum {
     APP_ARGUMENTS_MAX = 1024,
