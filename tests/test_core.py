@@ -187,10 +187,14 @@ def test_core(client):
 def test_only_when_asked_for_and_trapped(client):
     client.create("crash", GUEST)
     run = crash(client, "crash")
-    assert client.get(f"/proc/{run}/core").status == 404
+    answer = client.get(f"/proc/{run}/core")
+    assert answer.status == 404 and answer.text == (
+        f"error: run {run} was started without core; start one with it, as in "
+        "/run?name=crash&core: should it trap, there is a core dump\n")
     client.create("exits", b'(module (memory (export "memory") 1) (func (export "_start")))')
     run = crash(client, "exits", core="")
-    assert client.get(f"/proc/{run}/core").status == 404
+    answer = client.get(f"/proc/{run}/core")
+    assert answer.status == 404 and f"run {run} did not trap" in answer.text
     assert "core" not in client.get(f"/proc/{run}").text.split()
 
 
@@ -225,6 +229,7 @@ def test_limits(client, eventually):
     runs = [crash(client, "fills", core="") for _ in range(5)]
     there = [client.get(f"/proc/{run}/core").status for run in runs]
     assert there == [404, 404, 200, 200, 200]
+    assert "has gone for newer ones" in client.get(f"/proc/{runs[0]}/core").text
 
 
 def test_killed_meanwhile(client):

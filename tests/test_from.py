@@ -275,7 +275,7 @@ def test_rollback(client, versions):
     assert client.put("/apps/mine/env/COLOUR", b"blue").status == 201
     assert client.post("/apps/mine/rollback?version=2").status == 200
     assert client.get("/apps/mine/env/COLOUR").text == "blue"
-    for query, status, words in [("version=9", 404, "no version 9"), ("version=0", 400, "number"),
+    for query, status, words in [("version=99", 404, "no version 99"), ("version=0", 400, "number"),
                                  ("version=x", 400, "number"), ("to=1", 400, "known are: version")]:
         answer = client.post(f"/apps/mine/rollback?{query}")
         assert answer.status == status and words in answer.text
@@ -290,7 +290,12 @@ def test_remove_versions(client, versions):
     assert answer.status == 409 and "the current one" in answer.text
     assert client.delete("/apps/mine/versions/1").status == 204
     assert client.get("/apps/mine/versions/").text == "2/\n3/\n"
-    assert client.delete("/apps/mine/versions/1").status == 404
+    for number in ("1", "99", "x"):
+        answer = client.delete(f"/apps/mine/versions/{number}")
+        assert answer.status == 404 and answer.text == (
+            f"error: 'mine' has no version '{number}'; GET /apps/mine/versions lists them\n")
+        answer = client.get(f"/apps/mine/versions/{number}/files/file")
+        assert answer.status == 404 and f"no version '{number}'" in answer.text
     assert client.run("mine", "get /file", version="1").status == 404
     assert client.post("/apps/mine/rollback?version=1").status == 404
     assert cat(client, "mine", "/file", "/lib/a", "/data") == "file 3\nlibrary a\nwritten"

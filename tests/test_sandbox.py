@@ -161,7 +161,10 @@ def test_tags_select_and_end(files, eventually):
     response = files.delete("/proc", query={"tag": "job:b"},
                             headers={"Accept": "application/json"})
     assert response.json() == {"ended": 1}
-    eventually(lambda: files.delete("/proc", query={"tag": "kind:x"}).text == "0 ended\n")
+    eventually(lambda: files.delete("/proc", query={"tag": "kind:x"}).text 
+               == "0 ended: no run with this tag is under way; GET /proc?tag=KEY:VALUE lists "
+                  "those that are, or ended lately\n")
+    assert files.delete("/proc", query={"tag": "x"}).text.startswith("0 ended: ")
 
 
 def test_ids_are_never_used_again(make_server, guests):

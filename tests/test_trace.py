@@ -59,7 +59,8 @@ def test_lines(client):
 
 def test_only_when_asked_for(client):
     run = client.run("hello").headers["run-id"]
-    assert client.get(f"/proc/{run}/trace").status == 404
+    answer = client.get(f"/proc/{run}/trace")
+    assert answer.status == 404 and f"run {run} was not traced; start one with trace" in answer.text
     assert "trace" not in client.get(f"/proc/{run}").text.split()
     run = client.run("hello", trace="").headers["run-id"]
     assert "trace" in client.get(f"/proc/{run}").text.split()

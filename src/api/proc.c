@@ -79,7 +79,10 @@ static void end_start(struct request *request) {
         return;
     }
     cleanup_buf struct buf line = {0};
-    err = buf_printf(&line, "%" PRIu64 " ended\n", ended);
+    err = buf_printf(&line, "%" PRIu64 " ended%s\n", ended,
+                     ended ? ""
+                           : ": no run with this tag is under way; GET /proc?tag=KEY:VALUE "
+                             "lists those that are, or ended lately");
     if (err) {
         request_fail(request, err, NULL);
         return;

@@ -86,6 +86,12 @@ enum err apps_walk_versions(struct apps_walk *walk, struct apps *apps, const str
     if (!walk->version) {
         err = catalog_version(&walk->child, apps->catalog, walk->app, parse_number(names[0]),
                               &walk->version);
+        if (err == ERR_NOENT) {
+            err = buf_fail(walk->child.message, err,
+                           "'%s' has no version '%.*s'; GET /apps/%s/versions lists them",
+                           walk->app->name, (int)MIN(names[0].length, (size_t)32), names[0].data,
+                           walk->app->name);
+        }
     }
     size_t walked;
     err = err ? err : walk_version(walk, apps, names + 1, count - 1, &walked, ret_file);

@@ -434,8 +434,13 @@ static enum err walk_run(struct op *op, struct proc_root *root, struct run *run,
                          const struct str *names, size_t count, size_t *ret_walked,
                          struct file **ret_file) {
     for (size_t i = 0; i < ARRAY_LENGTH(rows); i++) {
-        if (!str_equal_text(names[0], rows[i].name) || !has_row(op->who, run, &rows[i])) {
+        if (!str_equal_text(names[0], rows[i].name)) {
             continue;
+        }
+        if (!has_row(op->who, run, &rows[i])) {
+            return op->who->may_control
+                       ? dev_proc_fail_missing(run, rows[i].dev == &core_dev, op->message)
+                       : ERR_NOENT;
         }
         if (!rows[i].dev) {
             return walk_root(op, run, names + 1, count - 1, ret_walked, ret_file);

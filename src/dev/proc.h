@@ -26,5 +26,7 @@ MUST_USE enum err dev_proc_end_text(struct run *run, struct buf *text);
 /* Does what a verb of /proc/ID/ctl says; INVAL if there is none of that name. */
 MUST_USE enum err dev_proc_control(struct run *run, struct str verb);
 bool dev_proc_is_verb(struct str verb);
+/* NOENT, and why a run has no core dump, or else no trace. */
+MUST_USE enum err dev_proc_fail_missing(struct run *run, bool is_core, struct buf *message);
 /* Whether a run exists for `who`. */
 bool dev_proc_may_see(const struct who *who, const struct run *run);

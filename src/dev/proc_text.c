@@ -254,3 +254,35 @@ bool dev_proc_may_see(const struct who *who, const struct run *run) {
     }
     return who->run_id != 0 && (who->run_id == run_id(run) || who->run_id == run_parent_id(run));
 }
+
+enum err dev_proc_fail_missing(struct run *run, bool is_core, struct buf *message) {
+    unsigned long long id = run_id(run);
+    struct run_status status = run_status(run);
+    if (!is_core) {
+        return buf_fail(message, ERR_NOENT,
+                        "run %llu was not traced; start one with trace, as in /run?name=%s&trace",
+                        id, status.app);
+    }
+    if (!run_wants_core(run)) {
+        return buf_fail(message, ERR_NOENT,
+                        "run %llu was started without core; start one with it, as in "
+                        "/run?name=%s&core: should it trap, there is a core dump",
+                        id, status.app);
+    }
+    if (status.state != RUN_ENDED) {
+        return buf_fail(message, ERR_NOENT,
+                        "run %llu has not ended; a core dump is made when it traps", id);
+    }
+    bool has_trapped = status.reason == RUN_REASON_TRAP ||
+                       (status.reason == RUN_REASON_MEMORY && status.exit_status == 134);
+    if (!has_trapped) {
+        return buf_fail(message, ERR_NOENT,
+                        "run %llu did not trap: its status says how it ended; only a trap leaves a "
+                        "core dump",
+                        id);
+    }
+    return buf_fail(message, ERR_NOENT,
+                    "the core dump of run %llu was too large to be made (--core), or has gone for "
+                    "newer ones (--kept-cores)",
+                    id);
+}

@@ -336,6 +336,7 @@ MUST_USE enum err run_trace_read(struct op *op, struct run *run, uint64_t offset
                                  size_t size, size_t *ret_read);
 /* Its core dump: NOENT if there is none (it did not trap, nobody asked for one, it was too large,
  * or has gone for newer ones). Reading gives 0 bytes at the end. Any thread. */
+bool run_wants_core(const struct run *run); /* whether one was asked for */
 MUST_USE enum err run_core_size(struct run *run, uint64_t *ret_bytes);
 MUST_USE enum err run_core_read(struct run *run, uint64_t offset, void *data, size_t size,
                                 size_t *ret_read);

@@ -38,6 +38,10 @@ static void release_work(struct op_work *base) {
     free(work);
 }
 
+bool run_wants_core(const struct run *run) {
+    return run->wants_core;
+}
+
 static enum err begin(struct op *op, struct run *run) {
     const struct runs_options *options = &run->runs->options;
     struct core_work *work = calloc(1, sizeof(*work));
