@@ -70,6 +70,10 @@ static enum err put_section(struct buf *text, uint8_t number, struct buf *conten
 
 /* ---- sections ---- */
 
+/* Offsets are relative to the function's body, whose first byte belongs to its locals: so 0 is no
+ * instruction, but the entry. The engine gives that for a trap among the first instructions, since
+ * its map of machine code begins there, and none for one in the prologue (a stack that is full).
+ * The function is known in any case, so the frame stays. */
 static enum err put_stack(const struct sandbox *sandbox, struct buf *content) {
     wasm_frame_vec_t frames;
     if (sandbox->trap) {
