@@ -31,9 +31,13 @@ def test_root_is_an_option_of_the_app(files, guests):
 def test_root_of_an_app_is_checked(files, guests):
     response = files.post("/create", guests.c("files"),
                           query={"name": "guest-bad", "root": "No Volume"})
-    assert response.status == 400 and "'root' must be keep, fresh, ro" in response.text
-    response = files.run("files", root="No Volume")
-    assert response.status == 400, response
+    assert response.status == 400 and "'root' must be keep, fresh or ro" in response.text
+    for root in ("No Volume", "Fresh", "KEEP", "a" * 64):
+        response = files.run("files", root=root)
+        assert response.status == 400, response
+        assert "it is keep, fresh or ro, in small letters, or the name of a volume" in response.text
+    response = files.post("/create", guests.c("files"), query={"name": "guest-bad", "root": "Ro"})
+    assert response.status == 400 and "in small letters" in response.text
 
 
 def test_two_fresh_python_runs_do_not_meet(py):
@@ -221,6 +225,35 @@ def test_what_a_sandbox_starts_has_its_root(py):
     assert py.get("/apps/py/files/left").status == 404
     # A run on the app's own volume is the app: it may choose.
     assert escape(py, "root=session-mine", "print(open('/left').read())") == "x"
+
+
+def test_what_an_app_says_of_its_root_is_not_widened_by_other_apps(py, guests):
+    """Its owner may: who can run it from outside can also change it. Its own runs are the app."""
+    py.create("strict", guests.c("files"), root="fresh")
+    py.create("shared", guests.c("files"), root="strict-own")
+    start = """
+import os
+question = os.open("/cloud/apps/%s/start", os.O_RDWR)
+os.write(question, b"root=%s\\narg=put /x 1\\n")
+try:
+    run = os.read(question, 99).decode().strip()
+    print(open(f"/proc/{run}/wait").read().strip())
+except OSError as error:
+    print(error.errno, open("/proc/self/errstr").read())
+"""
+    for app, root in [("strict", "keep"), ("strict", "made-up"), ("shared", "keep"),
+                      ("shared", "other")]:
+        text = py.run("py", "-c", start % (app, root)).text
+        assert text.startswith("2 ") and f"which other apps can't change to root={root}" in text
+        assert "leave root= out, or say fresh or ro" in text
+    for app, root, end in [("strict", "fresh", "exit 0"), ("strict", "ro", "exit 1"),
+                           ("shared", "strict-own", "exit 0"), ("shared", "fresh", "exit 0")]:
+        assert py.run("py", "-c", start % (app, root)).text == end + "\n"
+    assert py.get("/apps/strict/files/x").status == 404
+    assert py.get("/vol/strict-own/files/x").text == "1"
+    assert py.get("/vol/made-up").status == 404
+    assert py.run("strict", "put /x 1", root="keep").status == 200
+    assert py.get("/apps/strict/files/x").text == "1"
 
 
 def test_a_sandbox_calls_its_own_app_in_a_sandbox(py):

@@ -133,7 +133,7 @@ const char *run_form_path_fault(struct str path) {
             return "is too deep (64 components), or has a name of more than 255 bytes";
         }
         if (depth == 0 && app_is_system_name(name)) {
-            return "is in a directory of the system";
+            return "is in a directory of the system, where no run would see it";
         }
     }
     return NULL;

@@ -410,11 +410,11 @@ static void test_modes(void **state) {
         }
     }
     struct run_request request = {.app = app, .root = STR("not a name")};
-    struct run *run = fixture_start(&fixture, &request);
-    struct run_status status = fixture_wait(&fixture, run);
-    assert_int_equal(status.reason, RUN_REASON_FAILED);
-    assert_int_equal(status.failure, ERR_INVAL);
-    run_unref(run);
+    cleanup_buf struct buf message = {0};
+    struct run *run;
+    assert_int_equal(run_start(fixture.runs, fixture.loops[0], &request, &run, &message),
+                     ERR_INVAL);
+    assert_non_null(strstr(buf_text(&message), "root='not a name' is not valid"));
     app_unref(app);
 }
 

@@ -253,19 +253,53 @@ static enum err confine_root(const struct run *run, const struct run *parent, st
     return ERR_OK;
 }
 
+static bool is_word_of_root(struct str root) {
+    return str_equal_text(root, "keep") || str_equal_text(root, "fresh") ||
+           str_equal_text(root, "ro");
+}
+
+/* Whoever may change an app may also say what a run of it has at `/`: its own runs, and the control
+ * door. Another app's run may not: what the app says is its owner's word, and only tightened. */
+static enum err check_override(const struct run *run, const struct run *parent, struct str asked,
+                               struct buf *message) {
+    const char *own = run->app->root;
+    bool is_narrow = str_equal_text(asked, "fresh") || str_equal_text(asked, "ro");
+    if (asked.length == 0 || is_narrow || parent->app->id == run->app->id || !own ||
+        str_equal_text(asked, own)) {
+        return ERR_OK;
+    }
+    return buf_fail(message, ERR_ACCES,
+                    "'%s' has root=%s, which other apps can't change to root=" STR_FORMAT
+                    "; leave root= out, or say fresh or ro",
+                    run->app->name, own, STR_ARGS(asked));
+}
+
+/* The name is checked here, where nothing has been done yet. */
+static enum err check_root_name(struct str root, struct buf *message) {
+    if (is_word_of_root(root) || app_name_check(root, NULL) == ERR_OK) {
+        return ERR_OK;
+    }
+    return buf_fail(message, ERR_INVAL,
+                    "root='" STR_FORMAT "' is not valid: it is keep, fresh or ro, in small "
+                    "letters, or the name of a volume (1 to %d of a-z 0-9 _ -)",
+                    (int)MIN(root.length, (size_t)2 * APP_NAME_MAX), root.data, APP_NAME_MAX);
+}
+
 static enum err set_root(struct run *run, const struct run_request *request, struct buf *message) {
     struct str root = request->root.length > 0 ? request->root
                       : run->app->root         ? str_of(run->app->root)
                                                : STR("keep");
-    if (request->parent && request->parent->who.has_own_root) {
-        enum err err = confine_root(run, request->parent, request->root, &root, message);
-        if (err) {
-            return err;
-        }
+    enum err err = check_root_name(root, message);
+    if (!err && request->parent && request->parent->who.has_own_root) {
+        err = confine_root(run, request->parent, request->root, &root, message);
+    } else if (!err && request->parent) {
+        err = check_override(run, request->parent, request->root, message);
+    }
+    if (err) {
+        return err;
     }
     bool is_keep = str_equal_text(root, "keep");
-    bool is_volume = !is_keep && !str_equal_text(root, "fresh") && !str_equal_text(root, "ro");
-    if (request->ttl_ns && !is_volume) {
+    if (request->ttl_ns && is_word_of_root(root)) {
         return buf_fail(message, ERR_INVAL,
                         "ttl= is for a volume by name: root=NAME; this run has root=" STR_FORMAT,
                         STR_ARGS(root));

@@ -232,8 +232,8 @@ static enum err show_root(const struct app_config_key *key, const json_t *value,
     if (!json_is_string(value) ||
         (!choice_of(json_str(value), key->choices) && app_name_check(json_str(value), NULL))) {
         return buf_fail(message, ERR_INVAL,
-                        "'%s' must be keep, fresh, ro, or the name of a volume (1 to %d of a-z 0-9 "
-                        "_ -)",
+                        "'%s' must be keep, fresh or ro, in small letters, or the name of a volume "
+                        "(1 to %d of a-z 0-9 _ -)",
                         key->name, APP_NAME_MAX);
     }
     *ret = json_string(json_string_value(value));
