@@ -56,5 +56,35 @@ def test_times_of_runs(make_server, eventually):
     assert dict(buckets)[0.1] <= 6
     assert values['zasm_runs_ended_total{reason="cpu"}'] == 1
     assert values['zasm_runs_ended_total{reason="killed"}'] == 1
-    assert values["zasm_runs_started_total"] == 8
+    assert values["zasm_runs_started_total"] == 7
+    assert values['zasm_runs_refused_total{reason="limit"}'] == 1
     assert values["zasm_runs_running"] == 0
+
+
+def test_refused_runs_are_not_started_ones(make_server, eventually):
+    """Each is counted once, by why it was refused."""
+    client = make_server("--max-runs", 1, "--queue", 0).client
+    client.create("hello", wat_print("hello"))
+    client.create("spin", b'(module (memory (export "memory") 1)'
+                          b' (func (export "_start") (loop $again (br $again))))')
+    spin = client.run("spin", detach="").headers["run-id"]
+    eventually(lambda: "state: running\n" in client.get(f"/proc/{spin}/status").text)
+    for status, reason, options in [
+            (404, "missing", {"name": "nobody"}), (404, "missing", {"version": "7"}),
+            (404, "missing", {"call": "nothing"}), (413, "limit", {"memory": "1KiB"}),
+            (413, "limit", {"arg": "x" * 300_000}), (400, "invalid", {"root": "No"}),
+            (400, "invalid", {"cpu": "much"}), (429, "queue", {"name": "spin"})]:
+        before = metrics(client)
+        form = "\r\n".join(
+            f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}'
+            for name, value in {"name": "hello", **options}.items()) + "\r\n--x--\r\n"
+        answer = client.post("/run", form.encode(),
+                             headers={"Content-Type": "multipart/form-data; boundary=x"})
+        assert answer.status == status, answer
+        after = metrics(client)
+        key = f'zasm_runs_refused_total{{reason="{reason}"}}'
+        assert after[key] == before[key] + 1, (reason, options)
+        assert sum(value for name, value in after.items() if "refused" in name) == 1 + sum(
+            value for name, value in before.items() if "refused" in name)
+        assert after["zasm_runs_started_total"] == before["zasm_runs_started_total"] == 1
+    client.delete(f"/proc/{spin}")

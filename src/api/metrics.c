@@ -28,10 +28,15 @@ static uint64_t resident_bytes(void) {
 
 static enum err add_runs(struct buf *text, const struct runs_counters *counters) {
     enum err err =
-        add(text, "runs_started_total", COUNTER, "Runs that were started.", counters->started);
+        add(text, "runs_started_total", COUNTER, "Runs whose program began.", counters->started);
     if (!err) {
-        err = add(text, "runs_refused_total", COUNTER, "Runs refused because of a full queue.",
-                  counters->refused);
+        err = buf_append_str(text, STR("# HELP zasm_runs_refused_total Runs that were asked for "
+                                       "and never began, by reason.\n"
+                                       "# TYPE zasm_runs_refused_total counter\n"));
+    }
+    for (int i = 0; !err && i < RUN_REFUSAL_COUNT; i++) {
+        err = buf_printf(text, "zasm_runs_refused_total{reason=\"%s\"} %" PRIu64 "\n",
+                         run_refusal_text((enum run_refusal)i), counters->refused[i]);
     }
     if (!err) {
         err = add(text, "runs_running", GAUGE, "Runs under way.", counters->running);

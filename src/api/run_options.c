@@ -28,7 +28,11 @@ static enum err parse(struct request *request, struct run_options *options) {
 
 enum err run_options_parse(struct request *request, struct run_options *ret_options) {
     *ret_options = (struct run_options){0};
-    return parse(request, ret_options);
+    enum err err = parse(request, ret_options);
+    if (err) {
+        runs_count_refused(request->api->runs, err);
+    }
+    return err;
 }
 
 enum err run_options_find_version(struct request *request, struct run_options *options) {
@@ -43,6 +47,9 @@ enum err run_options_find_version(struct request *request, struct run_options *o
                             options->app->name);
     } else if (err && err != ERR_PENDING) {
         request_fail(request, err, NULL);
+    }
+    if (err && err != ERR_PENDING) {
+        runs_count_refused(request->api->runs, err);
     }
     options->request.version = options->older_version;
     return err;

@@ -342,7 +342,7 @@ struct runs {
     struct loop_post finished_post;
     struct loop_timer grace_timer;
 
-    atomic_uint_fast64_t started, refused, ended_by_reason[RUN_REASON_FAILED + 1];
+    atomic_uint_fast64_t refused[RUN_REFUSAL_COUNT], ended_by_reason[RUN_REASON_FAILED + 1];
 
     pthread_mutex_t spare_lock;
     struct run *spares; /* by next_spare */

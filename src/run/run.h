@@ -176,9 +176,23 @@ void runs_shut_down(struct runs *runs, struct loop *loop, uint64_t grace_ns,
  * a server where nothing happens may call it now and then to give memory back. Any thread. */
 void runs_sweep(struct runs *runs);
 
-/* Counters for /metrics. Any thread. */
+/* Why a run was asked for and its guest never began. */
+enum run_refusal {
+    RUN_REFUSAL_QUEUE, /* 429: no place in the queue, or too long in it; also 503, shutting down */
+    RUN_REFUSAL_MISSING, /* 404: no such app, version or function */
+    RUN_REFUSAL_LIMIT,   /* 413, 507: it needs more than it may have */
+    RUN_REFUSAL_ACCESS,  /* 403 */
+    RUN_REFUSAL_INVALID, /* 400 */
+    RUN_REFUSAL_FAILED,  /* 5xx, or what lies in the way in its volume */
+    RUN_REFUSAL_COUNT,
+};
+const char *run_refusal_text(enum run_refusal refusal);
+/* Counts one that did not come as far as run_start, which counts its own. Any thread. */
+void runs_count_refused(struct runs *runs, enum err err);
+
+/* Counters for /metrics: `started` are those whose guest began. Any thread. */
 struct runs_counters {
-    uint64_t started, ended_by_reason[RUN_REASON_FAILED + 1], refused;
+    uint64_t started, ended_by_reason[RUN_REASON_FAILED + 1], refused[RUN_REFUSAL_COUNT];
     uint64_t running, queued, kept;
 };
 struct runs_counters runs_counters(struct runs *runs);

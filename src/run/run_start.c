@@ -402,8 +402,8 @@ static enum err join_parent(struct run *run, struct run *parent, struct buf *mes
     return run->detached ? ERR_OK : run_join_budget(run, parent, message);
 }
 
-enum err run_start(struct runs *runs, struct loop *loop, const struct run_request *request,
-                   struct run **ret_run, struct buf *message) {
+static enum err start(struct runs *runs, struct loop *loop, const struct run_request *request,
+                      struct run **ret_run, struct buf *message) {
     struct run *run = run_alloc(runs);
     if (!run) {
         return ERR_NOMEM;
@@ -459,4 +459,13 @@ enum err run_start(struct runs *runs, struct loop *loop, const struct run_reques
     run_signal(run, admitted ? SIGNAL_BEGIN : SIGNAL_QUEUED);
     *ret_run = run;
     return ERR_OK;
+}
+
+enum err run_start(struct runs *runs, struct loop *loop, const struct run_request *request,
+                   struct run **ret_run, struct buf *message) {
+    enum err err = start(runs, loop, request, ret_run, message);
+    if (err) {
+        runs_count_refused(runs, err);
+    }
+    return err;
 }

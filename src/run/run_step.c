@@ -80,7 +80,6 @@ void run_timer_expired(struct loop_timer *timer) {
     } else if (runs_leave_queue(run->runs, run)) {
         struct buf cleanup_buf message = {0};
         (void)buf_fail(&message, ERR_AGAIN, "all places were taken for too long, try again later");
-        atomic_fetch_add(&run->runs->refused, 1);
         finish_failed(run, ERR_AGAIN, &message);
     }
 }

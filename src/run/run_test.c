@@ -413,7 +413,7 @@ static void test_queue(void **state) {
     struct runs_counters counters = runs_counters(fixture.runs);
     assert_int_equal(counters.running, 1);
     assert_int_equal(counters.queued, 2);
-    assert_int_equal(counters.refused, 1);
+    assert_int_equal(counters.refused[RUN_REFUSAL_QUEUE], 1);
     FIXTURE_TURN_UNTIL(&fixture, run_status(runs[0]).state == RUN_WAITING);
     assert_int_equal(run_status(runs[1]).state, RUN_QUEUED);
     /* In the order in which they came. */

@@ -314,7 +314,6 @@ enum err runs_enter(struct runs *runs, struct run *run, bool *ret_admitted, stru
     *ret_admitted = admitted;
 out:
     pthread_mutex_unlock(&runs->lock);
-    atomic_fetch_add_explicit(err ? &runs->refused : &runs->started, 1, memory_order_relaxed);
     return err;
 }
 
@@ -350,6 +349,9 @@ void runs_run_ended(struct runs *runs, struct run *run) {
     uint64_t now_ns = atomic_load(&run->ended_ns);
     uint64_t bytes = bytes_of(run);
     atomic_fetch_add_explicit(&runs->ended_by_reason[run->reason], 1, memory_order_relaxed);
+    if (run->reason == RUN_REASON_FAILED && !atomic_load(&run->started_ns)) {
+        runs_count_refused(runs, run->start_error);
+    }
     pthread_mutex_lock(&runs->lock);
     if (run->admitted) {
         struct run_app *app = STEAL(run->admitted);
@@ -427,12 +429,54 @@ void runs_sweep(struct runs *runs) {
     } while (count == EVICT_AT_ONCE);
 }
 
+/* ---- counters ---- */
+
+static enum run_refusal refusal_of(enum err err) {
+    switch (err) {
+    case ERR_AGAIN:
+        return RUN_REFUSAL_QUEUE;
+    case ERR_NOENT:
+        return RUN_REFUSAL_MISSING;
+    case ERR_2BIG:
+    case ERR_FBIG:
+    case ERR_NOMEM:
+    case ERR_NOSPC:
+    case ERR_LOOP:
+    case ERR_BUSY:
+    case ERR_DEADLK:
+        return RUN_REFUSAL_LIMIT;
+    case ERR_ACCES:
+        return RUN_REFUSAL_ACCESS;
+    case ERR_INVAL:
+        return RUN_REFUSAL_INVALID;
+    default:
+        return RUN_REFUSAL_FAILED;
+    }
+}
+
+const char *run_refusal_text(enum run_refusal refusal) {
+    static const char *const texts[RUN_REFUSAL_COUNT] = {
+        [RUN_REFUSAL_QUEUE] = "queue",     [RUN_REFUSAL_MISSING] = "missing",
+        [RUN_REFUSAL_LIMIT] = "limit",     [RUN_REFUSAL_ACCESS] = "access",
+        [RUN_REFUSAL_INVALID] = "invalid", [RUN_REFUSAL_FAILED] = "failed",
+    };
+    return texts[refusal];
+}
+
+void runs_count_refused(struct runs *runs, enum err err) {
+    atomic_fetch_add_explicit(&runs->refused[refusal_of(err)], 1, memory_order_relaxed);
+}
+
 struct runs_counters runs_counters(struct runs *runs) {
     runs_sweep(runs);
-    struct runs_counters counters = {
-        .started = atomic_load(&runs->started),
-        .refused = atomic_load(&runs->refused),
-    };
+    struct runs_counters counters = {0};
+    struct run_times begun = runs_times(runs, RUN_TIME_START);
+    for (size_t i = 0; i < RUN_TIME_BUCKETS; i++) {
+        counters.started += begun.counts[i];
+    }
+    for (size_t i = 0; i < RUN_REFUSAL_COUNT; i++) {
+        counters.refused[i] = atomic_load(&runs->refused[i]);
+    }
     for (size_t i = 0; i < ARRAY_LENGTH(counters.ended_by_reason); i++) {
         counters.ended_by_reason[i] = atomic_load(&runs->ended_by_reason[i]);
     }
