@@ -1,18 +1,20 @@
-"""Many slow clients at once: everybody is served whole, memory is bounded, nothing stays behind.
+"""Slow clients, and many of them at once: everybody is served whole, memory is bounded, nothing stays behind.
 How fast the others are meanwhile is measured by `make bench` (crowd)."""
 
+import itertools
 import random
 import socket
 
 import pytest
 
-from support.client import read_response
+from support.client import chunks_of, parse_head, read_response
 
 IDLE, READERS, UPLOADS = 500, 250, 250
 LARGE_BYTES = 1 << 20
 UPLOAD_BYTES = 100_000
 # What a connection may cost the server, with its buffers and what waits to be written.
 BYTES_EACH_MAX = 150 << 10
+WAT = b"(module (func (export \"_start\")))"
 
 
 @pytest.fixture
@@ -151,3 +153,106 @@ def test_a_crowd_that_vanishes(crowded, guests, eventually):
     eventually(lambda: crowded.descriptors() <= descriptors + 10, 60)
     assert client.get("/apps/probe/files/").text == "large\n"
     assert client.run("probe", "args").status == 200
+
+
+# ---- bodies in small pieces --------------------------------------------------------------------
+
+
+def put_in_chunks(client, path, data, sizes):
+    """Each chunk is a piece of its own for the server, however it comes."""
+    connection, at = client.connect(), 0
+    fields = {"Content-Length": None, "Transfer-Encoding": "chunked"}
+    with connection, connection.makefile("rb") as stream:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(client.head("PUT", path, headers=fields))
+        pending = b""
+        for size in itertools.cycle(sizes):
+            piece = data[at:at + size]
+            at += len(piece)
+            pending += b"%x\r\n%s\r\n" % (len(piece), piece)
+            if len(pending) > 8192 or not piece:
+                try:
+                    connection.sendall(pending)
+                except OSError:  # refused in the middle
+                    break
+                pending = b""
+            if not piece:
+                break
+        return read_response(stream, "PUT")
+
+
+@pytest.fixture
+def files(client, guests):
+    client.create("pieces", guests.c("worker"), disk="1MiB")
+    for name in client.get("/apps/pieces/files/").text.split():
+        client.delete(f"/apps/pieces/files/{name}")
+    return client
+
+
+@pytest.mark.parametrize("sizes", [
+    [1], [512], [4095], [4096], [4097], [1, 9000], [16383, 1, 1], [5000, 100, 20000], [1448],
+    [16384, 7]], ids=str)
+def test_pieces_of_any_size(files, sizes):
+    for length in (1, 511, 4096, 16383, 16384, 16385, 70_001 if sizes != [1] else 17_000):
+        data = random.Random(length).randbytes(length)
+        assert put_in_chunks(files, "/apps/pieces/files/x", data, sizes).status in (201, 204)
+        assert files.get("/apps/pieces/files/x").body == data
+    assert files.get("/apps/pieces/files/").text == "x\n"
+
+
+def test_a_body_that_comes_slowly(files, eventually):
+    """What has come is not seen before all has, and goes when the rest does not come."""
+    data = random.Random(1).randbytes(50_000)
+    files.put("/apps/pieces/files/x", b"old")
+    for is_cut in (True, False):
+        connection = files.connect()
+        with connection, connection.makefile("rb") as stream:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.sendall(files.head("PUT", "/apps/pieces/files/x", data))
+            for at in range(0, 40_000, 100):
+                connection.sendall(data[at:at + 100])
+                if at % 10_000 == 0:  # another request is between them
+                    assert files.get("/apps/pieces/files/x").body == b"old"
+            if is_cut:
+                continue
+            connection.sendall(data[40_000:])
+            assert read_response(stream, "PUT").status == 204
+    assert files.get("/apps/pieces/files/x").body == data
+    eventually(lambda: files.get("/apps/pieces/files/").text == "x\n", 60)
+
+
+@pytest.mark.parametrize("sizes", [[100], [4000, 5000], [1 << 16]], ids=str)
+def test_a_quota_is_met_in_pieces(files, sizes):
+    files.put("/apps/pieces/files/kept", bytes(1000))
+    data = bytes((1 << 20) + 1)
+    assert put_in_chunks(files, "/apps/pieces/files/x", data, sizes).status in (413, 507)
+    assert files.get("/apps/pieces/files/").text == "kept\n"
+    assert put_in_chunks(files, "/apps/pieces/files/x", data[:900_000], sizes).status == 201
+    # The last bytes, which are written when the body has ended, count too.
+    assert put_in_chunks(files, "/apps/pieces/files/y", data[:148_000], sizes).status in (413, 507)
+    assert files.get("/apps/pieces/files/").text == "kept\nx\n"
+
+
+@pytest.mark.parametrize("sizes", [[100], [4000, 5000], [1 << 16]], ids=str)
+def test_a_body_too_large_is_refused_in_pieces(make_server, sizes):
+    client = make_server("--upload=30000").client
+    client.post("/create?name=pieces", WAT)
+    assert put_in_chunks(client, "/apps/pieces/files/x", bytes(30_000), sizes).status == 201
+    assert put_in_chunks(client, "/apps/pieces/files/y", bytes(30_001), sizes).status == 413
+    assert client.get("/apps/pieces/files/").text == "x\n"
+
+
+def test_standard_input_is_not_gathered(files):
+    """What is written into a run that lives is there at once, however little it is."""
+    run = files.post("/run?name=pieces&detach&stdin=open").headers["run-id"]
+    output, stream = files.open("GET", f"/proc/{run}/stdout")
+    connection = files.connect()
+    with connection, output, stream:
+        connection.sendall(files.head("PUT", f"/proc/{run}/stdin", headers={"Content-Length": "100000"}))
+        connection.sendall(b"one\n")
+        assert parse_head(stream)[0] == 200
+        chunks = chunks_of(stream)
+        assert next(chunks) == b"ONE\n"
+        connection.sendall(b"two\n")
+        assert next(chunks) == b"TWO\n"
+    files.post(f"/proc/{run}/ctl", "kill")

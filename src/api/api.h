@@ -47,6 +47,7 @@ struct api {
     atomic_uint_fast64_t swept[API_SWEPT_SIZE];
     atomic_uint_fast64_t requests;
     atomic_uint_fast64_t forms_bytes; /* in memory, of forms that are on their way (run_form.h) */
+    atomic_uint_fast64_t gathered_bytes; /* in memory, of uploads that come slowly (tree_put.c) */
     struct loop *const *loops;
     size_t loop_count;
     struct http_server *const *servers; /* one a loop and door; read by /metrics */

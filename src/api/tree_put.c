@@ -3,6 +3,9 @@
  * Where the device can rename, the content goes to a file beside the target, which is renamed over
  * it when all has come and is on disk: a client that vanishes, or a crash, leaves the old content.
  * Other files (a run's standard input or ctl, an app's settings) are written as the body comes.
+ * Of a file that nobody sees yet, what comes in small pieces is gathered: a crowd of slow clients
+ * would else keep its volume busy with writes of some hundred bytes each, whose chunks every commit
+ * writes anew.
  * With ?unpack the body is a tar whose entries are written below a directory. */
 #include "api/archive.h"
 #include "api/handlers.h"
@@ -13,6 +16,13 @@
 #include <inttypes.h>
 
 #define UNPACK_ENTRIES_MAX 100000
+/* Smaller pieces are gathered up to what a volume stores as one (store/volume.h), or less while
+ * many do that. A larger one is written as it is if nothing was gathered before it, so that fast
+ * clients copy nothing. */
+#define PIECE_BYTES (4 * KIB)
+#define GATHERED_MAX (16 * KIB)
+#define GATHERED_LITTLE (4 * KIB)
+#define GATHERED_TOGETHER_MAX (64 * MIB)
 /* How often a directory on the way may be missing when it is looked for and there when it is made.
  */
 #define COLLISIONS_MAX 16
@@ -52,7 +62,11 @@ struct tree_put {
     bool temporary_is_there; /* or may be: it was asked for */
     struct tree_sweep *sweep;
     struct file *opened;
-    uint64_t offset;
+    uint64_t length;     /* of the body; UINT64_MAX: not said */
+    uint64_t offset;     /* so much is written */
+    struct buf gathered; /* what comes behind that, from `gathered_at` on; empty as a rule */
+    size_t gathered_at;
+    size_t gathered_room; /* of the whole; counted in api->gathered_bytes; 0: nothing is gathered */
     bool body_waits, body_ended;
     enum err failure; /* while STAGE_CLEAN is under way */
     struct upload upload;
@@ -194,6 +208,73 @@ static enum err create_file(struct tree_put *put) {
 
 /* --- the body --------------------------------------------------------------------------------- */
 
+/* The end of what was taken of the body. */
+static uint64_t taken_end(const struct tree_put *put) {
+    return put->offset + put->gathered.length - put->gathered_at;
+}
+
+/* All of it at once, of which the kernel gives what is used: blocks that grow would leave the
+ * smaller ones of a whole crowd unused. */
+static enum err begin_gathering(struct tree_put *put) {
+    atomic_uint_fast64_t *together = &put->request->api->gathered_bytes;
+    size_t most = atomic_load_explicit(together, memory_order_relaxed) < GATHERED_TOGETHER_MAX
+                      ? GATHERED_MAX
+                      : GATHERED_LITTLE;
+    size_t room = (size_t)MIN(most - put->offset % most, put->length - put->offset);
+    enum err err = buf_reserve(&put->gathered, room);
+    if (!err) {
+        put->gathered_room = room;
+        atomic_fetch_add_explicit(together, room, memory_order_relaxed);
+    }
+    return err;
+}
+
+static void end_gathering(struct tree_put *put) {
+    atomic_fetch_sub_explicit(&put->request->api->gathered_bytes, put->gathered_room,
+                              memory_order_relaxed);
+    buf_done(&put->gathered);
+    put->gathered_at = put->gathered_room = 0;
+}
+
+static enum err write_gathered(struct tree_put *put) {
+    while (put->gathered_at < put->gathered.length) {
+        size_t written = 0;
+        enum err err =
+            file_write(&put->request->op, put->opened, put->gathered.data + put->gathered_at,
+                       put->gathered.length - put->gathered_at, put->offset, &written);
+        if (err) {
+            return err;
+        }
+        put->gathered_at += written;
+        put->offset += written;
+    }
+    end_gathering(put);
+    return ERR_OK;
+}
+
+/* Gathers or writes some of a piece. */
+static enum err take_piece(struct tree_put *put, const uint8_t *data, size_t length,
+                           size_t *ret_taken) {
+    bool is_rest = length >= put->length - taken_end(put);
+    enum err err = ERR_OK;
+    *ret_taken = 0;
+    if (put->gathered_room == 0 && put->beside && length < PIECE_BYTES && !is_rest) {
+        err = begin_gathering(put);
+    }
+    if (err || put->gathered_room == 0) {
+        err =
+            err ? err
+                : file_write(&put->request->op, put->opened, data, length, put->offset, ret_taken);
+        put->offset += *ret_taken;
+        return err;
+    }
+    if (put->gathered.length == put->gathered_room) {
+        return write_gathered(put);
+    }
+    *ret_taken = MIN(length, put->gathered_room - put->gathered.length);
+    return buf_append(&put->gathered, data, *ret_taken);
+}
+
 static size_t body(struct request *request, const uint8_t *data, size_t length) {
     struct tree_put *put = request->state;
     if (put->stage == STAGE_UPLOAD) {
@@ -206,7 +287,7 @@ static size_t body(struct request *request, const uint8_t *data, size_t length) 
         put->body_waits = true;
         return 0;
     }
-    if (length > request->api->limits.upload_bytes_max - put->offset) {
+    if (length > request->api->limits.upload_bytes_max - taken_end(put)) {
         op_abandon(&request->op); /* a write may be pending */
         put->failure = ERR_FBIG;
         put->stage = STAGE_CLEAN;
@@ -215,9 +296,8 @@ static size_t body(struct request *request, const uint8_t *data, size_t length) 
     }
     size_t taken = 0;
     while (taken < length) {
-        size_t written = 0;
-        enum err err = file_write(&request->op, put->opened, data + taken, length - taken,
-                                  put->offset, &written);
+        size_t piece = 0;
+        enum err err = take_piece(put, data + taken, length - taken, &piece);
         if (err == ERR_PENDING) {
             put->body_waits = true;
             return taken;
@@ -228,8 +308,7 @@ static size_t body(struct request *request, const uint8_t *data, size_t length) 
             step(request);
             return length;
         }
-        taken += written;
-        put->offset += written;
+        taken += piece;
     }
     return length;
 }
@@ -360,6 +439,12 @@ static enum err step_once(struct tree_put *put) {
         }
         return ERR_OK;
     case STAGE_BODY:
+        if (put->body_ended) {
+            err = write_gathered(put);
+            if (err) {
+                return err;
+            }
+        }
         if (put->body_waits) {
             put->body_waits = false;
             http_body_resume(put->request->exchange);
@@ -428,7 +513,8 @@ static void start(struct request *request) {
     }
     uint64_t length = 0;
     uint64_t length_max = request->api->limits.upload_bytes_max;
-    if (http_content_length(request->exchange, &length) && length > length_max) {
+    bool is_length_known = http_content_length(request->exchange, &length);
+    if (is_length_known && length > length_max) {
         request_fail_status(request, 413, "the body is larger than %" PRIu64 " bytes", length_max);
         return;
     }
@@ -448,6 +534,7 @@ static void start(struct request *request) {
     }
     request->state = put;
     put->request = request;
+    put->length = is_length_known ? length : UINT64_MAX;
     put->upload.descriptor = -1;
     put->rest = tree_path(request);
     put->directory = ns_root(request->api->tree);
@@ -474,6 +561,7 @@ static void end(struct request *request, bool completed) {
     ns_place_done(&put->directory);
     unpack_free(put->unpack);
     upload_done(&put->upload);
+    end_gathering(put);
     free(put);
 }
 
