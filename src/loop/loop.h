@@ -1,6 +1,6 @@
 /* The event loop of a thread, on libuv.
  *
- * There is one loop a core. Everything that belongs to a loop (runs, connections, operations) is
+ * There is one loop a thread. Everything that belongs to a loop (runs, connections, operations) is
  * touched on its thread only; `loop_post` is the one way in from elsewhere. One turn of a loop:
  * descriptors and timers, then the ready tasks that were there when the turn began (so that tasks
  * which make each other ready can't starve input), then waiting.
@@ -37,6 +37,14 @@ void loop_run(struct loop *loop);
 bool loop_turn(struct loop *loop);
 /* Ends loop_run after the current turn. Thread: any. */
 void loop_stop(struct loop *loop);
+
+/* How the kernel shall see the calling thread, which is about to run a loop. */
+enum loop_priority {
+    LOOP_PROMPT,    /* works for a short time, and shall have the processor as soon as it wakes */
+    LOOP_COMPUTING, /* takes what the others leave: gives way to every thread that is prompt */
+};
+/* Where the kernel refuses, the thread stays as it is. */
+void loop_set_priority(enum loop_priority priority);
 
 unsigned loop_index(const struct loop *loop);
 /* The loop that the calling thread runs, or has run last; NULL on a thread without one (a worker).
@@ -102,6 +110,9 @@ struct loop_work {
     struct loop *loop;
     void *request; /* libuv's */
 };
+/* Starts the workers, which else begin with the first work, and with the priority of whoever has
+ * it. Thread: before there are others. */
+void loop_start_workers(void);
 MUST_USE enum err loop_work_start(struct loop *loop, struct loop_work *work);
 /* Whether works are under way or wait to be done, such as those of operations that were given up:
  * what they use must not go before. Thread: the loop's. */

@@ -110,6 +110,12 @@ void op_done(struct op *op) {
     }
 }
 
+void op_move(struct op *op, struct loop *loop) {
+    INVARIANT(!op->state && !op->parent);
+    op_done(op);
+    op->loop = loop;
+}
+
 void op_set_state(struct op *op, void *state, void (*drop)(struct op *op)) {
     INVARIANT(!op->state);
     op->state = state;

@@ -13,7 +13,7 @@
  *
  * A device that uses other devices drives them with child ops in its own state (op_init_child).
  *
- * Thread: an op belongs to one loop. Layer: base and loop. */
+ * Thread: an op belongs to one loop (op_move). Layer: base and loop. */
 #pragma once
 
 #include "base/traceparent.h"
@@ -63,6 +63,10 @@ void op_init_child(struct op *child, struct op *parent);
 void op_abandon(struct op *op);
 /* op_abandon and the end of the op. */
 void op_done(struct op *op);
+
+/* Of an op that nothing is pending of: it belongs to another loop from now on. Thread: its loop's
+ * so far. */
+void op_move(struct op *op, struct loop *loop);
 
 /* For devices. Sets the state of a beginning operation, which has none yet. */
 void op_set_state(struct op *op, void *state, void (*drop_state)(struct op *op));

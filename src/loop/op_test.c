@@ -158,6 +158,34 @@ static void test_queue_wakes_who_waits(void **state) {
     op_queue_done(&other);
 }
 
+/* What it was to be woken for, on the loop that it leaves, is none of its business any more. */
+static void test_moves_to_another_loop(void **state) {
+    (void)state;
+    struct counted counted;
+    counted_init(&counted);
+    struct op_queue queue;
+    struct loop *other;
+    assert_int_equal(op_queue_init(&queue), ERR_OK);
+    assert_int_equal(loop_new(1, &other), ERR_OK);
+    assert_int_equal(op_queue_wait(&queue, &counted.op), ERR_OK);
+    op_wake(&counted.op);
+    op_move(&counted.op, other);
+    op_queue_wake_all(&queue);
+    turns();
+    assert_int_equal(counted.wakes, 0);
+    assert_int_equal(op_queue_wait(&queue, &counted.op), ERR_OK);
+    op_queue_wake_all(&queue);
+    turns();
+    assert_int_equal(counted.wakes, 0);
+    while (loop_turn(other)) {
+    }
+    assert_int_equal(counted.wakes, 1);
+    op_done(&counted.op);
+    op_queue_done(&queue);
+    loop_free(other);
+    turns(); /* this thread has the first loop again */
+}
+
 static void test_an_op_outlives_its_queue(void **state) {
     (void)state;
     struct op_queue *queue = malloc(sizeof *queue);
@@ -479,6 +507,7 @@ int main(void) {
         TEST(test_state_is_dropped_once),
         TEST(test_children_wake_the_topmost),
         TEST(test_queue_wakes_who_waits),
+        TEST(test_moves_to_another_loop),
         TEST(test_an_op_outlives_its_queue),
         TEST(test_given_up_while_a_wake_is_on_its_way),
         TEST(test_no_wake_is_lost),

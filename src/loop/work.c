@@ -15,6 +15,26 @@ static void on_work_done(uv_work_t *request, int status) {
     work->done(work);
 }
 
+static void do_nothing(uv_work_t *request) {
+    (void)request;
+}
+
+static void nothing_is_done(uv_work_t *request, int status) {
+    (void)request;
+    (void)status;
+}
+
+void loop_start_workers(void) {
+    uv_loop_t loop;
+    uv_work_t request;
+    if (uv_loop_init(&loop) == 0) {
+        if (uv_queue_work(&loop, &request, do_nothing, nothing_is_done) == 0) {
+            uv_run(&loop, UV_RUN_DEFAULT);
+        }
+        uv_loop_close(&loop);
+    }
+}
+
 bool loop_has_works(const struct loop *loop) {
     return loop->work_count > 0;
 }
