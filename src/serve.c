@@ -32,12 +32,14 @@ struct server {
         bool is_loopback;
     } control, web; /* web.host is empty without --web */
     size_t thread_count;
-    struct loop *loops[THREADS_MAX];
+    /* One a thread for connections, and behind them as many for programs that compute. */
+    size_t loop_count;
+    struct loop *loops[2 * THREADS_MAX];
     struct web_wire wires[THREADS_MAX];
     /* One a loop for the control door; then, with --web, one a loop for the web door. */
     struct http_server *http[2 * THREADS_MAX];
     size_t http_count;
-    pthread_t threads[THREADS_MAX];
+    pthread_t threads[2 * THREADS_MAX];
     struct api api;
     struct http_application application, web_application;
     struct tree *tree;
@@ -145,6 +147,7 @@ static void prepare_process(const struct server *server) {
     char workers[24];
     snprintf(workers, sizeof workers, "%zu", MAX(4, server->thread_count * 2));
     setenv("UV_THREADPOOL_SIZE", workers, 0);
+    loop_start_workers();
 }
 
 static enum err set_log_level(const char *name, struct buf *message) {
@@ -197,6 +200,7 @@ static enum err start_runs(struct server *server, struct buf *message) {
                      .tmp_bytes = options->tmp_bytes,
                      .disk_bytes = options->disk_bytes,
                      .open_files = options->open_files},
+        .computing_loops = server->loop_count - server->thread_count,
         .detached_wall_ns = options->detached_wall_ns,
         .keep_ns = options->keep_ns,
         .max_runs_per_app = (uint32_t)options->max_runs,
@@ -221,7 +225,7 @@ static enum err start_runs(struct server *server, struct buf *message) {
     }
     struct run_hooks hooks = tree_hooks(server->tree);
     err = runs_new(&runs, server->api.engine, server->api.catalog, server->api.logs, &hooks,
-                   server->loops, server->thread_count, &server->api.runs);
+                   server->loops, server->loop_count, &server->api.runs);
     if (err) {
         return buf_fail(message, err, "runs can't be prepared: %s", err_text(err));
     }
@@ -268,7 +272,7 @@ static enum err start_net(struct server *server, struct buf *message) {
                               .connections_max = net_connections_max(),
                               .timeout_ns = options->net_timeout_ns,
                               .bytes_max = options->net_bytes};
-    enum err err = net_new(&net, server->loops, server->thread_count, &server->net, message);
+    enum err err = net_new(&net, server->loops, server->loop_count, &server->net, message);
     if (err) {
         return err;
     }
@@ -368,7 +372,7 @@ static enum err start_http(struct server *server, struct buf *message) {
 /* --- stopping --------------------------------------------------------------------------------- */
 
 static void stop_loops(struct server *server) {
-    for (size_t i = 0; i < server->thread_count; i++) {
+    for (size_t i = 0; i < server->loop_count; i++) {
         loop_stop(server->loops[i]);
     }
 }
@@ -430,7 +434,14 @@ static void stop_requested(void *argument) {
 
 /* --- life ------------------------------------------------------------------------------------- */
 
-static void *thread_main(void *argument) {
+static void *prompt_thread(void *argument) {
+    loop_set_priority(LOOP_PROMPT);
+    loop_run(argument);
+    return NULL;
+}
+
+static void *computing_thread(void *argument) {
+    loop_set_priority(LOOP_COMPUTING);
     loop_run(argument);
     return NULL;
 }
@@ -453,8 +464,9 @@ static enum err start(struct server *server, struct buf *message) {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     server->thread_count =
         server->options.threads ? server->options.threads : (size_t)MIN(MAX(cores, 1), THREADS_MAX);
+    server->loop_count = 2 * server->thread_count;
     prepare_process(server);
-    for (size_t i = 0; i < server->thread_count; i++) {
+    for (size_t i = 0; i < server->loop_count; i++) {
         err = loop_new((unsigned)i, &server->loops[i]);
         if (err) {
             return buf_fail(message, err, "an event loop can't be made: %s", err_text(err));
@@ -481,7 +493,7 @@ static enum err start(struct server *server, struct buf *message) {
 }
 
 static bool is_at_work(const struct server *server) {
-    for (size_t i = 0; i < server->thread_count; i++) {
+    for (size_t i = 0; i < server->loop_count; i++) {
         if (server->loops[i] && loop_has_works(server->loops[i])) {
             return true;
         }
@@ -493,7 +505,7 @@ static bool is_at_work(const struct server *server) {
  * on with what nobody waits for any longer, and use the catalog and the engine. */
 static void await_works(struct server *server) {
     while (is_at_work(server)) {
-        for (size_t i = 0; i < server->thread_count; i++) {
+        for (size_t i = 0; i < server->loop_count; i++) {
             if (server->loops[i]) {
                 loop_turn(server->loops[i]);
             }
@@ -523,7 +535,7 @@ static void finish(struct server *server) {
     catalog_free(server->api.catalog);
     engine_free(server->api.engine);
     refusals_done(&server->api.refusals);
-    for (size_t i = 0; i < server->thread_count; i++) {
+    for (size_t i = 0; i < server->loop_count; i++) {
         loop_free(server->loops[i]);
     }
     alarms_free(server->alarms);
@@ -555,13 +567,15 @@ static int serve_run(int argc, char **argv) {
     }
     fflush(stdout);
     atomic_store(&server.api.ready, true);
-    for (size_t i = 1; i < server.thread_count; i++) {
-        if (pthread_create(&server.threads[i], NULL, thread_main, server.loops[i]) != 0) {
-            log_fatal("a thread can't be started: %s", strerror(errno));
+    for (size_t i = 1; i < server.loop_count; i++) {
+        void *(*run)(void *) = i < server.thread_count ? prompt_thread : computing_thread;
+        int failure = pthread_create(&server.threads[i], NULL, run, server.loops[i]);
+        if (failure) {
+            log_fatal("a thread can't be started: %s", strerror(failure));
         }
     }
-    loop_run(server.loops[0]);
-    for (size_t i = 1; i < server.thread_count; i++) {
+    prompt_thread(server.loops[0]);
+    for (size_t i = 1; i < server.loop_count; i++) {
         pthread_join(server.threads[i], NULL);
     }
     finish(&server);

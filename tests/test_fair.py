@@ -1,5 +1,8 @@
 """One app floods: another one's runs are answered, and get their part of the processor."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from conftest import Server
@@ -51,6 +54,28 @@ def test_newcomers_of_another_app_are_answered(client, flood):
     for _ in range(20):
         assert client.run("hello").text == "hello"
     assert all(status(client, run)["state"] == "queued" for run in flood[MANY:])
+
+
+def thread_times(server):
+    """Seconds of processor time that the loop of connections had, which is the process's first
+    thread, and of the threads of lower priority together."""
+    pid, lower = server.process.pid, 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        fields = (task / "stat").read_text().rpartition(")")[2].split()
+        seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        if int(task.name) == pid:
+            first, priority = seconds, int(fields[16])
+            assert priority == os.getpriority(os.PRIO_PROCESS, 0)
+        elif int(fields[16]) > os.getpriority(os.PRIO_PROCESS, 0):
+            lower += seconds
+    return first, lower
+
+
+def test_what_computes_gives_way(server, client, flood, eventually):
+    eventually(lambda: all(int(status(client, run)["cpu_us"]) > 0 for run in flood[:MANY]))
+    first_before, lower_before = thread_times(server)
+    eventually(lambda: thread_times(server)[1] > lower_before + 0.5, seconds=120)
+    assert thread_times(server)[0] < first_before + 0.25
 
 
 def test_usage_is_live(client, flood, eventually):

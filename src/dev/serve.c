@@ -150,7 +150,7 @@ static enum err connection_new(int descriptor, struct connection **ret_connectio
         atomic_store(&device, number);
     }
     file_init(&connection->file, &connection_dev, number, atomic_fetch_add(&next_inode, 1),
-              FILE_SOCKET_STREAM, 0);
+              FILE_SOCKET_STREAM, FILE_TIED);
     list_init(&connection->link);
     connection->descriptor = descriptor;
     *ret_connection = connection;
@@ -265,7 +265,7 @@ enum err serve_listener_new(struct file **ret_listener) {
         free(listener);
         return err;
     }
-    file_init(&listener->file, &listener_dev, dev_next_number(), 1, FILE_SOCKET_STREAM, 0);
+    file_init(&listener->file, &listener_dev, dev_next_number(), 1, FILE_SOCKET_STREAM, FILE_TIED);
     pthread_mutex_init(&listener->lock, NULL);
     list_init(&listener->waiting);
     *ret_listener = &listener->file;

@@ -73,7 +73,7 @@ static enum err node_open(struct op *op, struct file *file, unsigned open_flags,
         free(tcp);
         return err;
     }
-    file_init(&tcp->file, &tcp_dev, file->device, file->inode, FILE_SOCKET_STREAM, 0);
+    file_init(&tcp->file, &tcp_dev, file->device, file->inode, FILE_SOCKET_STREAM, FILE_TIED);
     *ret_file = &tcp->file;
     return ERR_OK;
 }

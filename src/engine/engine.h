@@ -5,7 +5,7 @@
  * each run, which takes microseconds.
  *
  * Threads: struct engine and struct program are shared by all loops; a sandbox belongs to the loop
- * of its run. Layer: wasi. */
+ * of its run, and may change threads between two steps. Layer: wasi. */
 #pragma once
 
 #include "base/buf.h"

@@ -36,6 +36,8 @@ enum file_traits {
     FILE_REWINDABLE = 1 << 1, /* a transaction file: ns/transaction.h; seeks as notes there say */
     FILE_TERMINAL = 1 << 2,   /* a character device that reports neither SEEK nor TELL */
     FILE_READ_ONLY = 1 << 3,  /* never writable, whoever asks */
+    FILE_TIED = 1 << 4,       /* an open file that belongs to the loop that has opened it (a
+                                 connection): nobody may use it from another */
 };
 
 struct file {

@@ -336,7 +336,7 @@ enum err transaction_open(const struct transaction_service *service, void *conte
         return ERR_NOMEM;
     }
     file_init(&transaction->file, &transaction_dev, device, inode, FILE_CHARACTER_DEVICE,
-              FILE_REWINDABLE);
+              FILE_REWINDABLE | FILE_TIED);
     transaction->service = service;
     transaction->context = context;
     *ret_file = &transaction->file;

@@ -5,7 +5,8 @@
  *   runs->lock     the table of runs, admission, what is kept
  *   run->lock      a run's output record, failure text, reason and tree
  * and apart from them runs->spare_lock (the list of recycled runs) and program_cache->lock.
- * Everything else of a run belongs to its loop, or is atomic. */
+ * Everything else of a run belongs to its loop (which may change once: run_move.c), or is atomic.
+ */
 #pragma once
 
 #include "base/clock.h"
@@ -162,12 +163,14 @@ struct run_guest {
     struct run *run;
     struct run_guest *next_spare; /* in its loop's list */
     struct wasi wasi;
-    struct buf message; /* what a device says about the call under way, if it fails */
+    struct buf message;      /* what a device says about the call under way, if it fails */
+    struct run_loop *target; /* where the run is moving to */
+    struct loop_post move;   /* holds a reference of the run while it is on its way */
 };
 
 struct run {
     struct runs *runs;
-    struct run_loop *home; /* its loop */
+    struct run_loop *_Atomic home; /* its loop; changed by run_move.c alone */
     atomic_uint references;
     uint64_t id;
     struct who who;
@@ -197,12 +200,13 @@ struct run {
     struct run_trace *trace; /* NULL: not asked for */
 
     /* Any thread: */
-    atomic_uint signals;                       /* enum run_signal */
-    atomic_int kill_reason;                    /* enum run_reason: the first that was given */
-    atomic_int state;                          /* enum run_state */
-    atomic_bool is_posted;                     /* `post` is on its way */
-    struct loop_post post;                     /* holds a reference while it is on its way */
-    uint64_t created_realtime_ns, created_ns;  /* constant */
+    atomic_uint signals;                      /* enum run_signal */
+    atomic_int kill_reason;                   /* enum run_reason: the first that was given */
+    atomic_int state;                         /* enum run_state */
+    atomic_bool is_posted;                    /* `post` is on its way */
+    atomic_bool is_moving;                    /* it is on its way to another loop, see run_move.c */
+    struct loop_post post;                    /* holds a reference while it is on its way */
+    uint64_t created_realtime_ns, created_ns; /* constant */
     atomic_uint_fast64_t started_ns, ended_ns; /* monotonic; 0 = not yet */
     atomic_uint_fast64_t cpu_ns, memory_bytes, memory_peak_bytes, calls, bytes_read,
         bytes_written;               /* as of the end of its last turn */
@@ -240,12 +244,13 @@ struct run {
     struct run_share
         *share;      /* of its app on its loop; NULL before it was ready for the first time */
     bool is_calling; /* a host call waits for wasi_call_step */
-    bool is_paused, is_computing, has_computed;
-    uint64_t turn_started_ns;                      /* monotonic; of the turn that is under way */
-    uint64_t paused_ns;                            /* when it was paused */
-    uint64_t wall_deadline_ns;                     /* monotonic; 0 = not set yet */
-    struct op op;                                  /* program, tree, commit */
-    struct loop_timer timer;                       /* the queue's limit, then the wall limit */
+    bool is_paused, is_computing;
+    bool has_computed;         /* one of its turns was longer than RUN_PROMPT_NS */
+    uint64_t turn_started_ns;  /* monotonic; of the turn that is under way */
+    uint64_t paused_ns;        /* when it was paused */
+    uint64_t wall_deadline_ns; /* monotonic; 0 = not set yet */
+    struct op op;              /* program, tree, commit */
+    struct loop_timer timer;   /* the queue's limit, then the wall limit */
     uint64_t charged_cpu_ns, charged_memory_bytes; /* what `charged` knows of */
     struct program *program;
     struct ns *ns;
@@ -271,7 +276,6 @@ struct run_share {
     struct list fresh, ready, computing;     /* of run.link, by enum run_queue */
     struct list prompt_turn, computing_turn; /* in the loop's lists of these names, or `spent` */
     bool ready_is_next;                      /* of fresh and ready runs, which take turns */
-    bool computes;                           /* the last of its runs here did */
     uint64_t round, used_ns; /* what its fresh and ready runs used in that round of the loop */
 };
 
@@ -293,10 +297,11 @@ struct run_loop {
     uint64_t round_began_ns;       /* monotonic clock */
     bool round_is_over;            /* the next turn begins one */
     unsigned quiet_turns;          /* of the loop since a fresh or ready run had its turn */
-    atomic_uint computing_count;   /* runs whose last turn was a whole slice; any thread reads */
+    atomic_uint computing_count;   /* runs that compute, or are expected to; any thread */
     uint64_t charged_ns;           /* up to when CPU time has been charged: monotonic clock */
     uint64_t charged_cpu_ns;       /* the same on the thread's CPU clock, if is_exact */
     bool is_exact;
+    bool is_for_computing; /* others are for what is prompt */
     struct run_loop_times times[RUN_TIME_COUNT];
     struct run_guest *spare_guests; /* by next_spare */
     unsigned spare_guest_count;
@@ -307,8 +312,9 @@ struct run_app {
     struct map_node node;
     int64_t app_id;
     uint32_t running, queued_count, running_max;
-    struct list queued; /* of run.admission, the oldest first */
-    struct list turn;   /* in runs->waiting, while it has a queued run and a free place */
+    uint8_t computing_score; /* rises with runs that compute, falls with those that are prompt */
+    struct list queued;      /* of run.admission, the oldest first */
+    struct list turn;        /* in runs->waiting, while it has a queued run and a free place */
 };
 
 struct program_cache;
@@ -351,12 +357,14 @@ struct runs {
 
 /* ---- runs.c ---- */
 
-/* Enters a run that is complete in the table, and admits or queues it: AGAIN if it can do neither.
- * `*ret_admitted` tells which. */
-MUST_USE enum err runs_enter(struct runs *runs, struct run *run, bool *ret_admitted,
-                             struct buf *message);
+/* Gives a run that is complete its loop, where `loop` is that of who starts it, enters it in the
+ * table, and admits or queues it: AGAIN if it can do neither. `*ret_admitted` tells which. */
+MUST_USE enum err runs_enter(struct runs *runs, const struct loop *loop, struct run *run,
+                             bool *ret_admitted, struct buf *message);
 /* The run has ended: gives its place to the next, keeps it, forgets the oldest. */
 void runs_run_ended(struct runs *runs, struct run *run);
+/* The run turns out to compute, though its app's did not. */
+void runs_note_computing(struct runs *runs, struct run *run);
 /* Takes it out of the queue; false if it was admitted meanwhile. */
 bool runs_leave_queue(struct runs *runs, struct run *run);
 
@@ -390,9 +398,13 @@ void run_release_budgets(struct run *run);
 
 /* ---- run_turns.c: whose turn it is. Thread: the loop's ---- */
 
-enum { RUN_SLICE_NS = 1000 * 1000 }; /* of a guest that makes host calls; the engine's tick */
+enum {
+    RUN_SLICE_NS = 1000 * 1000, /* of a guest that makes host calls; the engine's tick */
+    RUN_PROMPT_NS = 200 * 1000, /* a prompt run's turn is no longer */
+};
 
-void run_loop_init(struct run_loop *home, struct runs *runs, struct loop *loop);
+void run_loop_init(struct run_loop *home, struct runs *runs, struct loop *loop,
+                   bool is_for_computing);
 void run_loop_done(struct run_loop *home);
 /* Puts it into one of its loop's queues; nothing if it is in one or has ended. */
 void run_make_ready(struct run *run, enum run_queue queue);
@@ -400,8 +412,14 @@ void run_leave_queue(struct run *run);
 /* It has ended, and has no turns any more. */
 void run_leave_share(struct run *run);
 void run_set_computing(struct run *run, bool is_computing);
-/* Whether the app's last run on this loop computed for longer than a slice. Thread: the loop's. */
-bool run_loop_app_computes(const struct run_loop *home, int64_t app_id);
+
+/* ---- run_move.c: which loop a run is on ---- */
+
+/* Where a run begins that is started on `loop`. Any thread. */
+struct run_loop *run_choose_loop(struct runs *runs, const struct loop *loop, bool computes);
+/* After the turn of a run that computes: lets it go on on another loop if it is on one that is for
+ * what is prompt. Thread: its loop's; the run is not its own after that. */
+void run_move_away(struct run *run);
 
 /* ---- run_times.c ---- */
 

@@ -36,12 +36,27 @@ static struct run *take_spare(struct runs *runs) {
     return run;
 }
 
+/* Has its loop look at its signals. One that is moving looks when it has arrived; if it arrives
+ * just now, `home` is the new one, since that is said first. */
+static void deliver(struct run *run) {
+    if (atomic_load(&run->is_moving)) {
+        return;
+    }
+    struct run_loop *home = atomic_load(&run->home);
+    if (loop_current() == home->loop) {
+        bool is_new = atomic_load(&run->signals) & SIGNAL_BEGIN;
+        run_make_ready(run, is_new ? QUEUE_FRESH : QUEUE_READY);
+    } else if (!atomic_exchange(&run->is_posted, true)) {
+        run_ref(run);
+        loop_post(home->loop, &run->post);
+    }
+}
+
 static void on_post(struct loop_post *post) {
     struct run *run = CONTAINER_OF(post, struct run, post);
     /* From here on a signal needs a post of its own. */
     atomic_store(&run->is_posted, false);
-    bool is_new = atomic_load(&run->signals) & SIGNAL_BEGIN;
-    run_make_ready(run, is_new ? QUEUE_FRESH : QUEUE_READY);
+    deliver(run);
     run_unref(run);
 }
 
@@ -309,16 +324,6 @@ enum err run_wait_begun(struct op *op, struct run *run) {
 }
 
 /* ---- telling ---- */
-
-static void deliver(struct run *run) {
-    if (loop_current() == run->home->loop) {
-        bool is_new = atomic_load(&run->signals) & SIGNAL_BEGIN;
-        run_make_ready(run, is_new ? QUEUE_FRESH : QUEUE_READY);
-    } else if (!atomic_exchange(&run->is_posted, true)) {
-        run_ref(run);
-        loop_post(run->home->loop, &run->post);
-    }
-}
 
 void run_signal(struct run *run, unsigned signals) {
     /* The later of pause and resume wins. */

@@ -147,6 +147,9 @@ struct run_hooks {
 };
 
 struct runs_options {
+    /* Of the loops, the last so many: for programs that compute, so that what is prompt need not
+     * wait for them on the others. 0: all are for both. */
+    size_t computing_loops;
     struct run_limits defaults; /* wall_ns: attached */
     uint64_t detached_wall_ns;
     uint64_t keep_ns;

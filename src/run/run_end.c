@@ -111,6 +111,7 @@ void run_charge(struct run *run) {
         used_ns = cpu_now_ns - home->charged_cpu_ns;
         home->charged_cpu_ns = cpu_now_ns;
     }
+    run->has_computed = run->has_computed || used_ns > RUN_PROMPT_NS;
     atomic_store_explicit(&run->cpu_ns,
                           atomic_load_explicit(&run->cpu_ns, memory_order_relaxed) + used_ns,
                           memory_order_relaxed);

@@ -190,30 +190,6 @@ static struct run_limits merge_limits(const struct runs_options *options,
     };
 }
 
-/* Its connection's loop, unless another one has clearly fewer runs that compute, and it will
- * probably compute, too: the way to another loop and back costs a short one two slices of those
- * that do. */
-static struct run_loop *choose_loop(struct runs *runs, const struct loop *loop, int64_t app_id) {
-    struct run_loop *own = &runs->loops[0];
-    struct run_loop *best = NULL;
-    unsigned fewest = UINT32_MAX;
-    unsigned own_count = 0;
-    for (size_t i = 0; i < runs->loop_count; i++) {
-        struct run_loop *one = &runs->loops[i];
-        unsigned count = atomic_load_explicit(&one->computing_count, memory_order_relaxed);
-        if (one->loop == loop) {
-            own = one;
-            own_count = count;
-        }
-        if (count < fewest) {
-            fewest = count;
-            best = one;
-        }
-    }
-    bool is_clear = best && fewest + 2 <= own_count;
-    return is_clear && run_loop_app_computes(own, app_id) ? best : own;
-}
-
 static enum err add_net(struct run *run, const struct run_request *request, struct buf *message) {
     if (request->net_count > APP_NET_MAX) {
         return buf_fail(message, ERR_2BIG, "more than %d hosts in net=", APP_NET_MAX);
@@ -408,7 +384,6 @@ static enum err start(struct runs *runs, struct loop *loop, const struct run_req
     if (!run) {
         return ERR_NOMEM;
     }
-    run->home = choose_loop(runs, loop, request->app->id);
     run->app = app_ref(request->app);
     run->version = request->version ? *request->version : request->app->version;
     run->version.unknown_imports = NULL;
@@ -445,9 +420,8 @@ static enum err start(struct runs *runs, struct loop *loop, const struct run_req
                             .traceparent = run->has_traceparent ? &run->traceparent : NULL,
                             .tracestate = buf_str(&run->tracestate)};
     run_streams_init(run);
-    op_init(&run->op, run->home->loop, &run->who, run_op_wake);
     bool admitted;
-    err = runs_enter(runs, run, &admitted, message);
+    err = runs_enter(runs, loop, run, &admitted, message);
     if (err) {
         run_leave_budget(run);
         run_unref(run);

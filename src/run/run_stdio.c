@@ -172,10 +172,10 @@ static enum err output_write(struct op *op, struct file *file, const void *data,
     if (err) {
         return err;
     }
-    /* Another guest may hold this file by /proc; only the run's own thread may cut its lines. */
+    /* Another guest may hold this file by /proc; only the run itself may cut its lines. */
     bool is_answer = stream == RUN_STDOUT && (run->is_call || run->is_web);
     bool is_logged = run->log && !is_answer;
-    if (is_logged && loop_current() == run->home->loop) {
+    if (is_logged && op->who == &run->who) {
         lines_append(&run->lines, run->log, run->id, stream, data, written, time_ns);
     }
     *ret_written = written;

@@ -110,22 +110,13 @@ void run_leave_queue(struct run *run) {
 void run_leave_share(struct run *run) {
     run_leave_queue(run);
     if (run->share) {
-        run->share->computes = run->has_computed;
         drop_share(run->home, STEAL(run->share));
     }
-}
-
-bool run_loop_app_computes(const struct run_loop *home, int64_t app_id) {
-    struct map_node *node = map_find(&home->shares, MAP_KEY(app_id));
-    return node && CONTAINER_OF(node, struct run_share, node)->computes;
 }
 
 void run_set_computing(struct run *run, bool is_computing) {
     if (run->is_computing != is_computing) {
         run->is_computing = is_computing;
-        if (is_computing) {
-            run->has_computed = run->share->computes = true;
-        }
         atomic_fetch_add_explicit(&run->home->computing_count, is_computing ? 1u : -1u,
                                   memory_order_relaxed);
     }
@@ -137,12 +128,15 @@ void run_set_computing(struct run *run, bool is_computing) {
 static void turn_of_first(struct run_loop *home, struct list *queue) {
     struct run *run = run_ref(CONTAINER_OF(queue->next, struct run, link));
     run_leave_queue(run);
-    home->is_exact = run->is_computing;
+    home->is_exact = home->is_for_computing || run->is_computing;
     if (home->is_exact) {
         home->charged_cpu_ns = clock_thread_cpu_ns();
     }
     run->turn_started_ns = home->charged_ns;
     run_step(run);
+    if (run->queue == QUEUE_COMPUTING) {
+        run_move_away(run);
+    }
     run_unref(run);
 }
 
@@ -223,8 +217,9 @@ static void turn_of_loop(struct loop_task *task) {
 
 /* ---- making and freeing ---- */
 
-void run_loop_init(struct run_loop *home, struct runs *runs, struct loop *loop) {
-    *home = (struct run_loop){.runs = runs, .loop = loop};
+void run_loop_init(struct run_loop *home, struct runs *runs, struct loop *loop,
+                   bool is_for_computing) {
+    *home = (struct run_loop){.runs = runs, .loop = loop, .is_for_computing = is_for_computing};
     loop_task_init(&home->task, turn_of_loop);
     list_init(&home->prompt);
     list_init(&home->spent);

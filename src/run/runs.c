@@ -3,6 +3,11 @@
 
 enum { IDLE_APPS_MAX = 256, EVICT_AT_ONCE = 8 };
 
+/* Whether the next run of an app will compute is judged by its last ones. A run that computes
+ * weighs as much as two that don't, so that it may be one of three; and one that only seemed to,
+ * because the machine was busy, changes nothing. */
+enum { SCORE_MAX = 8, SCORE_COMPUTES = 4, SCORE_OF_COMPUTING = 2 };
+
 /* ---- making and freeing ---- */
 
 enum err runs_new(const struct runs_options *options, struct engine *engine,
@@ -26,7 +31,7 @@ enum err runs_new(const struct runs_options *options, struct engine *engine,
     runs->programs = programs;
     runs->table.is_sequence = true;
     for (size_t i = 0; i < loop_count; i++) {
-        run_loop_init(&run_loops[i], runs, loops[i]);
+        run_loop_init(&run_loops[i], runs, loops[i], i + options->computing_loops >= loop_count);
     }
     pthread_mutex_init(&runs->lock, NULL);
     pthread_mutex_init(&runs->spare_lock, NULL);
@@ -216,6 +221,7 @@ static struct run_app *get_app(struct runs *runs, int64_t app_id) {
         return NULL;
     }
     app->app_id = app_id;
+    app->computing_score = SCORE_MAX; /* until it has shown what it is */
     list_init(&app->queued);
     list_init(&app->turn);
     if (map_insert(&runs->apps, &app->node, MAP_KEY(app->app_id)) != ERR_OK) {
@@ -262,7 +268,33 @@ static struct run *admit_next(struct runs *runs) {
     return run_ref(run);
 }
 
-enum err runs_enter(struct runs *runs, struct run *run, bool *ret_admitted, struct buf *message) {
+static void note_computing(struct run_app *app, bool has_computed) {
+    if (has_computed) {
+        app->computing_score = (uint8_t)MIN(app->computing_score + SCORE_OF_COMPUTING, SCORE_MAX);
+    } else if (app->computing_score > 0) {
+        app->computing_score--;
+    }
+}
+
+void runs_note_computing(struct runs *runs, struct run *run) {
+    pthread_mutex_lock(&runs->lock);
+    if (run->admitted) {
+        note_computing(run->admitted, true);
+    }
+    pthread_mutex_unlock(&runs->lock);
+}
+
+/* Where it begins. Called with the lock. */
+static void settle(struct runs *runs, const struct run_app *app, const struct loop *loop,
+                   struct run *run) {
+    bool computes = app->computing_score >= SCORE_COMPUTES || run->listener;
+    run->home = run_choose_loop(runs, loop, computes);
+    run_set_computing(run, computes);
+    op_init(&run->op, run->home->loop, &run->who, run_op_wake);
+}
+
+enum err runs_enter(struct runs *runs, const struct loop *loop, struct run *run, bool *ret_admitted,
+                    struct buf *message) {
     const struct app_limits *limits = &run->app->limits;
     uint32_t running_max = limits->max_runs ? (uint32_t)MIN(limits->max_runs, (uint64_t)UINT32_MAX)
                                             : runs->options.max_runs_per_app;
@@ -296,8 +328,10 @@ enum err runs_enter(struct runs *runs, struct run *run, bool *ret_admitted, stru
                        run->app->name, app->queued_count);
         goto out;
     }
+    settle(runs, app, loop, run);
     err = map_insert(&runs->table, &run->node, MAP_KEY(run->id));
     if (err) {
+        run_set_computing(run, false);
         goto out;
     }
     run_ref(run); /* the table's */
@@ -355,6 +389,7 @@ void runs_run_ended(struct runs *runs, struct run *run) {
     pthread_mutex_lock(&runs->lock);
     if (run->admitted) {
         struct run_app *app = STEAL(run->admitted);
+        note_computing(app, run->has_computed);
         app->running--;
         runs->running--;
         update_turn(runs, app);

@@ -68,6 +68,22 @@ void wasi_done(struct wasi *wasi) {
     wasi->ns = NULL;
 }
 
+bool wasi_may_move(const struct wasi *wasi) {
+    if (wasi->pending)
+        return false;
+    for (uint32_t i = 0; i < wasi->descriptors.capacity; i++) {
+        const struct file *file = wasi->descriptors.entries[i].place.file;
+        if (file && file->traits & FILE_TIED)
+            return false;
+    }
+    return true;
+}
+
+void wasi_move(struct wasi *wasi, struct loop *loop) {
+    op_move(&wasi->op, loop);
+    wasi->loop = loop;
+}
+
 enum err wasi_call_immediate(struct wasi *wasi, const struct wasi_function *function,
                              const uint64_t *arguments) {
     INVARIANT(function->kind == WASI_IMMEDIATE && !wasi->pending);

@@ -115,6 +115,13 @@ MUST_USE enum err wasi_add_listener(struct wasi *wasi, struct file *file);
 /* Adds the namespace's root as the preopened directory "/". */
 MUST_USE enum err wasi_add_preopen(struct wasi *wasi);
 
+/* Whether the guest could go on on another loop: no call is under way, and none of its files is
+ * tied to this one. */
+bool wasi_may_move(const struct wasi *wasi);
+/* Its calls are driven by that loop from now on. Thread: the loop's that has it so far; the other
+ * one's thread goes on with it after that. */
+void wasi_move(struct wasi *wasi, struct loop *loop);
+
 /* Calls of a run come one at a time: none of these while another is pending. */
 enum err wasi_call_immediate(struct wasi *wasi, const struct wasi_function *function,
                              const uint64_t *arguments);

@@ -67,6 +67,20 @@ static void test_rights_of_files(void **state) {
     EXPECT(ERR_BADF, f, fd_fdstat_set_rights, 99, 0, 0);
 }
 
+/* A guest can't hide a connection behind another number. */
+static void test_connections_tie_a_guest(void **state) {
+    struct fixture *f = *state;
+    must_open(f, "plain", OFLAG_CREAT, UINT64_MAX, 0);
+    assert_true(wasi_may_move(&f->wasi));
+    struct test_file *socket = test_file_new(&test_socket_dev, FILE_SOCKET_STREAM, FILE_TIED);
+    uint32_t fd = must_add(f, socket, OPEN_READ | OPEN_WRITE);
+    assert_false(wasi_may_move(&f->wasi));
+    OK(f, fd_renumber, fd, FD_STDOUT);
+    assert_false(wasi_may_move(&f->wasi));
+    OK(f, fd_close, FD_STDOUT);
+    assert_true(wasi_may_move(&f->wasi));
+}
+
 static void test_set_flags(void **state) {
     struct fixture *f = *state;
     OK(f, fd_fdstat_set_flags, FD_STDIN, FDFLAGS_ALL);
@@ -326,6 +340,7 @@ int main(void) {
         FIXTURE_TEST(test_fdstat),
         FIXTURE_TEST(test_terminals),
         FIXTURE_TEST(test_rights_of_files),
+        FIXTURE_TEST(test_connections_tie_a_guest),
         FIXTURE_TEST(test_set_flags),
         FIXTURE_TEST(test_preopen),
         FIXTURE_TEST(test_seek),

@@ -1,0 +1,161 @@
+/* Which loop a run is on: the first is for what is prompt, the second, another thread's, for what
+ * computes. */
+#include "run/internal.h"
+#include "run/run_testing.h"
+
+#include <pthread.h>
+
+static struct fixture fixture;
+static pthread_t thread;
+
+/* Computes for ever if it has an argument. */
+static const char guest_either[] = "(module " FIXTURE_IMPORT(
+    "args_sizes_get",
+    "(param i32 i32) (result i32)") "(memory (export \"memory\") 1) (func (export \"_start\")"
+                                    " (drop (call $args_sizes_get (i32.const 0) (i32.const 4)))"
+                                    " (if (i32.gt_u (i32.load (i32.const 0)) (i32.const 1)) (then "
+                                    "(loop $again (br $again))))))";
+
+enum { PROMPT_RUNS = 8 }; /* after so many an app is known to be prompt */
+
+static void *thread_main(void *argument) {
+    loop_set_priority(LOOP_COMPUTING);
+    loop_run(argument);
+    return NULL;
+}
+
+static int set_up(void **state) {
+    (void)state;
+    fixture_init(&fixture);
+    assert_int_equal(loop_new(1, &fixture.loops[1]), ERR_OK);
+    fixture.options.computing_loops = 1;
+    fixture_make_runs(&fixture);
+    return pthread_create(&thread, NULL, thread_main, fixture.loops[1]);
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    bool finished = false;
+    runs_shut_down(fixture.runs, fixture.loops[0], 0, fixture_finished, &finished);
+    FIXTURE_TURN_UNTIL(&fixture, finished);
+    loop_stop(fixture.loops[1]);
+    if (pthread_join(thread, NULL) != 0) {
+        return -1;
+    }
+    runs_free(STEAL(fixture.runs));
+    loop_free(fixture.loops[1]);
+    fixture_done(&fixture);
+    return 0;
+}
+
+static bool is_on(const struct run *run, size_t loop) {
+    return atomic_load(&run->home)->loop == fixture.loops[loop];
+}
+
+/* On a busy machine a short run may seem to compute; so there are as many as it takes. */
+static void be_prompt(struct app *app) {
+    const struct run_request request = {.app = app};
+    for (bool is_prompt = false; !is_prompt;) {
+        for (unsigned i = 0; i < PROMPT_RUNS; i++) {
+            struct run *run = fixture_start(&fixture, &request);
+            is_prompt = is_on(run, 0);
+            assert_int_equal(fixture_wait(&fixture, run).reason, RUN_REASON_EXIT);
+            run_unref(run);
+        }
+    }
+}
+
+static struct run *start_spinning(struct app *app, uint64_t wall_ns, uint64_t cpu_ns) {
+    static const struct str argument = {"x", 1};
+    const struct run_request request = {.app = app,
+                                        .arguments = &argument,
+                                        .argument_count = 1,
+                                        .has_arguments = true,
+                                        .limits = {.wall_ns = wall_ns, .cpu_ns = cpu_ns}};
+    return fixture_start(&fixture, &request);
+}
+
+static void test_what_is_unknown_computes(void **state) {
+    (void)state;
+    struct app *app = fixture_app(&fixture, "unknown", guest_either, NULL);
+    struct run *run = fixture_start(&fixture, &(struct run_request){.app = app});
+    assert_true(is_on(run, 1));
+    assert_int_equal(fixture_wait(&fixture, run).reason, RUN_REASON_EXIT);
+    run_unref(run);
+    app_unref(app);
+}
+
+static void test_what_was_prompt_moves(void **state) {
+    (void)state;
+    struct app *app = fixture_app(&fixture, "moves", guest_either, NULL);
+    be_prompt(app);
+    struct run *run = start_spinning(app, 0, 0);
+    FIXTURE_TURN_UNTIL(&fixture, is_on(run, 1));
+    /* It goes on without this loop. */
+    uint64_t before_ns = run_status(run).cpu_ns;
+    while (run_status(run).cpu_ns < before_ns + 5 * NS_PER_MS) {
+        assert_int_equal(run_status(run).state, RUN_RUNNING);
+    }
+    run_kill(run, RUN_REASON_KILLED);
+    assert_int_equal(fixture_wait(&fixture, run).reason, RUN_REASON_KILLED);
+    run_unref(run);
+    app_unref(app);
+}
+
+static void test_limits_move_with_it(void **state) {
+    (void)state;
+    struct app *app = fixture_app(&fixture, "limits", guest_either, NULL);
+    for (unsigned i = 0; i < 2; i++) {
+        be_prompt(app);
+        struct run *run =
+            i ? start_spinning(app, 50 * NS_PER_MS, 0) : start_spinning(app, 0, 20 * NS_PER_MS);
+        enum run_reason reason = fixture_wait(&fixture, run).reason;
+        assert_int_equal(reason, i ? RUN_REASON_WALL : RUN_REASON_CPU);
+        run_unref(run);
+    }
+    app_unref(app);
+}
+
+static void *tell(void *argument) {
+    struct run *run = argument;
+    for (unsigned i = 0; i < 200 && !is_on(run, 1); i++) {
+        run_pause(run);
+        run_resume(run);
+    }
+    return NULL;
+}
+
+/* Paused, resumed and killed at any moment of its way, by a third thread and by this one. */
+static void test_told_while_it_moves(void **state) {
+    (void)state;
+    struct app *app = fixture_app(&fixture, "told", guest_either, NULL);
+    for (unsigned i = 0; i < 20; i++) {
+        be_prompt(app);
+        struct run *run = start_spinning(app, 0, 0);
+        pthread_t teller;
+        assert_int_equal(pthread_create(&teller, NULL, tell, run), 0);
+        if (i % 2) {
+            FIXTURE_TURN_UNTIL(&fixture, is_on(run, 1));
+        } else {
+            for (unsigned turns = 0; turns < i; turns++) {
+                loop_turn(fixture.loops[0]);
+            }
+        }
+        run_kill(run, RUN_REASON_KILLED);
+        assert_int_equal(fixture_wait(&fixture, run).reason, RUN_REASON_KILLED);
+        pthread_join(teller, NULL);
+        run_unref(run);
+    }
+    app_unref(app);
+}
+
+int main(int argc, char **argv) {
+    FIXTURE_COMPILER_MAIN(argc, argv);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_is_unknown_computes),
+        cmocka_unit_test(test_what_was_prompt_moves),
+        cmocka_unit_test(test_limits_move_with_it),
+        cmocka_unit_test(test_told_while_it_moves),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
