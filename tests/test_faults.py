@@ -104,6 +104,51 @@ def test_a_file_cut_off_at_every_byte(server, client, quiet):
     assert client.get("/apps/small/files/").text == "kept\nwarm\n"
 
 
+@pytest.mark.parametrize("unpack", [False, True], ids=["file", "tar"])
+def test_directories_of_an_upload_that_is_cut_off_are_not_made(server, client, quiet, unpack):
+    """Nor do they stand or fall with an upload to the same place that comes at the same time."""
+    path = "/apps/small/files/new/deep/" + ("?unpack" if unpack else "file")
+    body = b"0123456789"
+    whole = client.head("PUT", path, body) + body
+    for length in range(len(whole) - len(body), len(whole)):
+        cut(client, whole[:length])
+    quiet.check()
+    assert client.get("/apps/small/files/new").status == 404
+    # Two, of which one is cut off when the other has come, and before it has.
+    for first_ends in (True, False):
+        with client.connect() as one, client.connect() as other:
+            one.sendall(whole[:-1])
+            other.sendall(client.head("PUT", "/apps/small/files/new/deep/sibling", body) + body[:5])
+            if first_ends:
+                one.close()
+                quiet.eventually(lambda: requests_open(client) == 2)
+            other.sendall(body[5:])
+            assert read_response(other.makefile("rb"), "PUT").status == 201
+        quiet.check()
+        assert client.get("/apps/small/files/new/deep/").text == "sibling\n"
+        assert client.get("/apps/small/files/new/deep/sibling").body == body
+        client.delete("/apps/small/files/new")
+
+
+def test_uploads_into_the_same_new_directories(server, client, quiet):
+    """All at once, and each with another one that is cut off."""
+    def upload(number):
+        cut(client, client.head("PUT", f"/apps/small/files/a/b/c/cut{number}", b"xy") + b"x")
+        statuses.append(client.put(f"/apps/small/files/a/b/c/{number}", b"x" * number).status)
+
+    statuses = []
+    threads = [threading.Thread(target=upload, args=(number,)) for number in range(1, 17)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == [201] * 16
+    quiet.check()
+    assert sorted(client.get("/apps/small/files/a/b/c/").text.split(), key=int) == [
+        str(number) for number in range(1, 17)]
+    client.delete("/apps/small/files/a")
+
+
 def test_a_run_cut_off_at_every_byte(server, client, quiet, guests):
     client.create("probe", guests.c("probe"))
     whole = client.head("POST", "/run?name=probe&arg=echo", b"0123456789") + b"0123456789"

@@ -2,6 +2,8 @@
  *
  * Where the device can rename, the content goes to a file beside the target, which is renamed over
  * it when all has come and is on disk: a client that vanishes, or a crash, leaves the old content.
+ * Directories that are missing on the way are made only then, and the file waits in the last one
+ * that is there: so nothing has to be taken back that others may be using by now.
  * Other files (a run's standard input or ctl, an app's settings) are written as the body comes.
  * Of a file that nobody sees yet, what comes in small pieces is gathered: a crowd of slow clients
  * would else keep its volume busy with writes of some hundred bytes each, whose chunks every commit
@@ -53,6 +55,9 @@ struct tree_put {
     struct ns_place child;
     unsigned collisions;
     bool creating; /* the next component is not there and is being made */
+    bool is_short; /* the way ended before the last directory: what is missing is made at the end */
+    bool has_come; /* the body, as a whole */
+    struct file *beside_in; /* where the temporary file is; a reference */
     struct file *made;
     struct str name; /* the last component */
     bool exists;
@@ -77,6 +82,26 @@ struct tree_put {
 static void step(struct request *request);
 
 /* --- the way there ---------------------------------------------------------------------------- */
+
+/* Whether the component, which was not found, can be made when the body has come. NOENT: it is
+ * there, as a link that leads nowhere. */
+static enum err stop_short(struct tree_put *put, struct str name) {
+    struct file *found = NULL;
+    size_t walked = 0;
+    enum err err = file_walk(&put->request->op, put->directory.file, &name, 1, &walked, &found);
+    if (!err) {
+        file_unref(found);
+        return ERR_NOENT;
+    }
+    put->is_short = err == ERR_NOENT;
+    put->creating = err == ERR_PENDING;
+    return put->is_short ? ERR_OK : err;
+}
+
+static bool may_stop_short(const struct tree_put *put) {
+    const struct dev *dev = put->directory.file->dev;
+    return !put->has_come && http_has_body(put->request->exchange) && dev->create && dev->rename;
+}
 
 /* One component further; directories that are missing are made. */
 static enum err walk_parents(struct tree_put *put) {
@@ -106,6 +131,9 @@ static enum err walk_parents(struct tree_put *put) {
             }
             ns_walk_done(&put->walk);
             put->creating = err == ERR_NOENT;
+        }
+        if (put->creating && may_stop_short(put)) {
+            return stop_short(put, name);
         }
         if (put->creating) {
             err = file_create(op, put->directory.file, name, FILE_DIRECTORY, &put->made);
@@ -197,9 +225,13 @@ static enum err create_file(struct tree_put *put) {
         ns_place_done(&put->child); /* what is there already was only looked at */
         /* Said first: should the client vanish meanwhile, it is made all the same. */
         put->temporary_is_there = put->beside;
+        if (!put->beside_in) {
+            put->beside_in = file_ref(put->directory.file);
+        }
         enum err err = file_create(op, put->directory.file, name, FILE_REGULAR, &put->child.file);
         if (err) {
-            return err;
+            /* It can't be made here; that the directory is missing says more. */
+            return put->is_short && (err == ERR_ROFS || err == ERR_NOTSUP) ? ERR_NOENT : err;
         }
     }
     put->stage = STAGE_OPEN;
@@ -346,7 +378,7 @@ static void answer(struct tree_put *put) {
 }
 
 static enum err rename_over(struct tree_put *put) {
-    enum err err = file_rename(&put->request->op, put->directory.file, str_of(put->temporary),
+    enum err err = file_rename(&put->request->op, put->beside_in, str_of(put->temporary),
                                put->directory.file, put->name);
     if (!err) {
         put->temporary_is_there = false;
@@ -357,26 +389,30 @@ static enum err rename_over(struct tree_put *put) {
 
 static void unpack_received(struct request *request, enum err err) {
     struct tree_put *put = request->state;
-    if (!err) {
-        struct unpack_options options = {
-            .directory = put->directory.file,
-            .descriptor = put->upload.descriptor,
-            .entries_max = UNPACK_ENTRIES_MAX,
-            .bytes_max = request->api->limits.upload_bytes_max,
-            .diverted_descriptor = -1,
-        };
-        err = unpack_new(&options, &put->unpack);
-    }
     if (err) {
         put->stage = STAGE_ANSWERED;
         tree_fail(request, err);
         return;
     }
-    put->stage = STAGE_UNPACK;
+    put->has_come = true;
+    put->stage = STAGE_PARENTS;
     step(request);
 }
 
 static enum err begin_unpack(struct tree_put *put) {
+    struct unpack_options options = {
+        .directory = put->directory.file,
+        .descriptor = put->upload.descriptor,
+        .entries_max = UNPACK_ENTRIES_MAX,
+        .bytes_max = put->request->api->limits.upload_bytes_max,
+        .diverted_descriptor = -1,
+    };
+    enum err err = unpack_new(&options, &put->unpack);
+    put->stage = err ? put->stage : STAGE_UNPACK;
+    return err;
+}
+
+static enum err begin_upload(struct tree_put *put) {
     put->stage = STAGE_UPLOAD;
     enum err err = upload_init(&put->upload, put->request,
                                put->request->api->limits.upload_bytes_max, unpack_received);
@@ -392,7 +428,15 @@ static enum err begin_unpack(struct tree_put *put) {
 
 static enum err after_parents(struct tree_put *put) {
     if (request_has_parameter(put->request, "unpack")) {
-        return begin_unpack(put);
+        return put->has_come ? begin_unpack(put) : begin_upload(put);
+    }
+    if (put->has_come) {
+        put->stage = STAGE_RENAME;
+        return ERR_OK;
+    }
+    if (put->is_short) {
+        put->stage = STAGE_CREATE;
+        return check_target(put);
     }
     if (put->name.length == 0) { /* a path that ends in a slash: the directory is there now */
         put->stage = STAGE_COMMIT;
@@ -452,7 +496,8 @@ static enum err step_once(struct tree_put *put) {
         if (!put->body_ended) {
             return ERR_PENDING;
         }
-        put->stage = put->beside ? STAGE_RENAME : STAGE_SYNC;
+        put->has_come = true;
+        put->stage = put->is_short ? STAGE_PARENTS : put->beside ? STAGE_RENAME : STAGE_SYNC;
         return ERR_OK;
     case STAGE_RENAME:
         return rename_over(put);
@@ -472,7 +517,7 @@ static enum err step_once(struct tree_put *put) {
         return err;
     case STAGE_CLEAN:
         if (put->temporary_is_there) {
-            err = file_remove(op, put->directory.file, str_of(put->temporary), false);
+            err = file_remove(op, put->beside_in, str_of(put->temporary), false);
             if (err == ERR_PENDING) {
                 return err;
             }
@@ -548,8 +593,9 @@ static void end(struct request *request, bool completed) {
         return;
     }
     if (put->temporary_is_there) {
-        ns_remove_later(&put->request->op, put->directory.file, str_of(put->temporary));
+        ns_remove_later(&put->request->op, put->beside_in, str_of(put->temporary));
     }
+    file_unref(put->beside_in);
     ns_walk_done(&put->walk);
     tree_sweep_free(put->sweep);
     if (put->opened) {
