@@ -180,6 +180,50 @@ def test_a_client_that_leaves_in_the_middle_leaves_nothing(files, server, eventu
     assert files.get("/apps/files/files/").text == listing
 
 
+@pytest.mark.parametrize("root", ["keep", "form-root"])
+@pytest.mark.parametrize("option,status", [
+    (("memory", "64KiB"), 413), (("call", "nothing"), 404), (("version", "9"), 404),
+    (("arg", "x" * 300000), 413), (("env", "X"), 400), (("ttl", "x"), 400), (("tag", "x"), 400),
+    (("net", "a b"), 400)])
+def test_a_run_that_is_refused_leaves_no_files(files, root, option, status):
+    tree = "/apps/files/files" if root == "keep" else "/vol/form-root/files"
+    files.put(f"{tree}/there", "before")
+    before = files.get(f"{tree}/").text
+    response = send(files, ("root", root), ("/there", "after"), ("/refused/a", "1"), option,
+                    query={"name": "files"})
+    assert response.status == status, response
+    assert files.get(f"{tree}/").text == before
+    assert files.get(f"{tree}/there").text == "before"
+
+
+def test_a_run_that_found_no_place_leaves_no_files(make_server, guests):
+    server = make_server("--max-runs", 1, "--queue-wait", "50ms", "--queue", 1)
+    client = server.client
+    client.create("files", guests.c("files"))
+    run = client.post("/run", query=[("name", "files"), ("arg", "wait"), ("detach", ""),
+                                     ("stdin", "open")]).text.strip()
+    response = send(client, ("/a", "1"), ("arg", "ls /"), query={"name": "files"})
+    assert response.status == 429, response
+    assert client.get("/apps/files/files/").text == ""
+    client.delete(f"/proc/{run}")
+
+
+def test_one_file_in_the_way_leaves_none(files):
+    """The others are not written, no directory is made, what is there stays."""
+    files.put("/apps/files/files/amid/directory/x", "x")
+    files.put("/apps/files/files/amid/file", "before")
+    files.run("files", "ln nowhere /amid/dangling")
+    before = files.get("/apps/files/files/amid/").text
+    for path in ("/amid/directory", "/amid/file/below", "/amid/dangling/below"):
+        response = send(files, ("/amid/a", "1"), ("/amid/new/b", "1"), ("/amid/file2", "1"),
+                        ("/amid/z/z", "1"), (path, "1"), query={"name": "files"})
+        assert 400 <= response.status < 500, response
+        assert "of the run can't be written" in response.text, response
+        assert files.get("/apps/files/files/amid/").text == before
+        assert ".zasm" not in files.get("/apps/files/files/").text
+    assert files.get("/apps/files/files/amid/file").text == "before"
+
+
 def test_volume_without_room(server, files, guests):
     files.create("small", guests.c("files"), disk="256KiB")
     response = send(files, ("/a", "x" * 200000), ("/b", "x" * 200000), ("root", "keep"),

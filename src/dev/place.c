@@ -4,10 +4,14 @@
 
 enum { DEPTH_MAX = 128, PIECE_BYTES = 64 * 1024, STEPS_MAX = 64 };
 
+/* Twice through the files: first each is written under a hidden name, and looked whether its place
+ * can be had; then directories are made and names given, which takes next to no time. */
 enum stage {
     STAGE_ENTRY,
-    STAGE_FIND,
+    STAGE_FIND, /* a directory: is it there? */
     STAGE_MAKE,
+    STAGE_LOOK, /* is something in the way? */
+    STAGE_HIDE,
     STAGE_CREATE,
     STAGE_OPEN,
     STAGE_WRITE,
@@ -18,7 +22,7 @@ enum stage {
 
 /* A directory that is being placed. */
 struct level {
-    struct file *from, *to; /* references */
+    struct file *from, *to; /* references; `to` NULL: it is not there, and has to be made */
     struct dir_list list;   /* of `from` */
     size_t next;
     size_t path_length; /* of place->path, with the slash behind it */
@@ -27,16 +31,19 @@ struct level {
 struct place {
     struct op op; /* a child of the owner's */
     struct ns *ns;
+    struct file *root; /* of what is written to, a reference: hidden names are there */
     struct level levels[DEPTH_MAX];
     size_t depth;
     enum stage stage;
+    bool is_naming;  /* the second time */
     struct buf path; /* of the present entry */
     struct str name; /* its last component, in the level's list */
     struct ns_walk walk;
-    struct file *source;          /* the file that is placed, a reference */
-    struct file *target, *opened; /* under its temporary name, references */
-    char temporary[NS_TEMPORARY_SIZE];
-    bool temporary_is_there;
+    struct file *source;          /* what is placed, a reference */
+    struct file *target, *opened; /* under its hidden name, references */
+    /* The hidden names, in the order of the files: those from `named_count` on are there. */
+    char (*hidden)[NS_TEMPORARY_SIZE];
+    size_t hidden_count, hidden_capacity, named_count;
     uint64_t offset;
     size_t piece_length, piece_written;
     enum err failure;
@@ -48,7 +55,7 @@ static enum err push(struct place *place, struct file *from, struct file *to) {
         return ERR_LOOP;
     }
     struct level *level = &place->levels[place->depth++];
-    *level = (struct level){.from = file_ref(from), .to = file_ref(to)};
+    *level = (struct level){.from = file_ref(from), .to = to ? file_ref(to) : NULL};
     if (place->path.length > 0) {
         enum err err = buf_append_byte(&place->path, '/');
         if (err) {
@@ -74,6 +81,7 @@ enum err place_new(struct op *op, struct file *from, struct file *to, struct pla
     }
     memset(place, 0, offsetof(struct place, piece));
     op_init_child(&place->op, op);
+    place->root = file_ref(to);
     enum err err = ns_new(to, &place->ns);
     err = err ? err : push(place, from, to);
     if (err) {
@@ -98,26 +106,43 @@ void place_free(struct place *place) {
         return;
     }
     let_go_of_file(place);
-    if (place->temporary_is_there && place->depth > 0) {
-        op_abandon(&place->op);
-        ns_remove_later(&place->op, place->levels[place->depth - 1].to, str_of(place->temporary));
+    op_abandon(&place->op);
+    while (place->named_count < place->hidden_count) {
+        ns_remove_later(&place->op, place->root, str_of(place->hidden[place->named_count++]));
     }
+    free(place->hidden);
     ns_walk_done(&place->walk);
     op_done(&place->op);
     while (place->depth > 0) {
         pop(place);
     }
     ns_unref(place->ns);
+    file_unref(place->root);
     buf_done(&place->path);
     free(place);
+}
+
+/* One directory is through; behind the outermost one it begins again, or is over. */
+static enum err leave(struct place *place) {
+    struct file *from = place->depth == 1 ? file_ref(place->levels[0].from) : NULL;
+    pop(place);
+    place->stage = STAGE_ENTRY;
+    enum err err = ERR_OK;
+    if (from && place->is_naming) {
+        place->stage = STAGE_DONE;
+    } else if (from) {
+        place->is_naming = true;
+        place->path.length = 0;
+        err = push(place, from, place->root);
+    }
+    file_unref(from);
+    return err;
 }
 
 /* The next entry of the innermost directory. */
 static enum err begin_entry(struct place *place, struct level *level) {
     if (level->next == level->list.count) {
-        pop(place);
-        place->stage = place->depth ? STAGE_ENTRY : STAGE_DONE;
-        return ERR_OK;
+        return leave(place);
     }
     place->name = dir_list_name(&level->list, level->next);
     bool is_directory = level->list.entries[level->next].type == FILE_DIRECTORY;
@@ -126,11 +151,20 @@ static enum err begin_entry(struct place *place, struct level *level) {
     enum err err = buf_append_str(&place->path, place->name);
     size_t walked;
     err = err ? err : file_walk(&place->op, level->from, &place->name, 1, &walked, &place->source);
-    if (!err && !is_directory) {
-        ns_temporary_name(place->temporary);
+    if (err) {
+        return err;
     }
-    place->stage = is_directory ? STAGE_FIND : STAGE_CREATE;
-    return err;
+    if (is_directory && !level->to) { /* below one that is not there */
+        struct file *source = STEAL(place->source);
+        err = push(place, source, NULL);
+        file_unref(source);
+        return err;
+    }
+    place->stage = is_directory       ? STAGE_FIND
+                   : place->is_naming ? STAGE_RENAME
+                   : level->to        ? STAGE_LOOK
+                                      : STAGE_HIDE;
+    return ERR_OK;
 }
 
 /* Is the directory there? */
@@ -145,7 +179,7 @@ static enum err find_directory(struct place *place) {
     }
     ns_walk_done(&place->walk);
     if (err) {
-        place->stage = STAGE_MAKE;
+        place->stage = place->is_naming ? STAGE_MAKE : STAGE_LOOK;
         return err == ERR_NOENT ? ERR_OK : err;
     }
     struct file *source = STEAL(place->source);
@@ -153,6 +187,31 @@ static enum err find_directory(struct place *place) {
                                                    : ERR_NOTDIR;
     file_unref(source);
     ns_place_done(&found.place);
+    return err;
+}
+
+/* Where a directory was not found, a link that leads nowhere would be in the way; where a file
+ * goes, a directory. */
+static enum err look(struct place *place, struct level *level) {
+    struct file *found = NULL;
+    size_t walked;
+    enum err err = file_walk(&place->op, level->to, &place->name, 1, &walked, &found);
+    if (err && err != ERR_NOENT) {
+        return err;
+    }
+    bool is_directory = place->source->type == FILE_DIRECTORY;
+    bool finds_directory = !err && found->type == FILE_DIRECTORY;
+    file_unref(found);
+    if (!err && (is_directory || finds_directory)) {
+        return is_directory ? ERR_NOTDIR : ERR_ISDIR;
+    }
+    if (!is_directory) {
+        place->stage = STAGE_HIDE;
+        return ERR_OK;
+    }
+    struct file *source = STEAL(place->source);
+    err = push(place, source, NULL);
+    file_unref(source);
     return err;
 }
 
@@ -169,6 +228,23 @@ static enum err make_directory(struct place *place, struct level *level) {
     return err;
 }
 
+/* A hidden name for the next file. Should it be given up while that is being made, it is made: so
+ * it is noted first. */
+static enum err hide(struct place *place) {
+    if (place->hidden_count == place->hidden_capacity) {
+        size_t capacity = place->hidden_capacity ? place->hidden_capacity * 2 : 8;
+        void *hidden = reallocarray(place->hidden, capacity, sizeof(place->hidden[0]));
+        if (!hidden) {
+            return ERR_NOMEM;
+        }
+        place->hidden = hidden;
+        place->hidden_capacity = capacity;
+    }
+    ns_temporary_name(place->hidden[place->hidden_count++]);
+    place->stage = STAGE_CREATE;
+    return ERR_OK;
+}
+
 static enum err write_piece(struct place *place) {
     if (place->piece_written == place->piece_length) {
         size_t length = 0;
@@ -180,7 +256,8 @@ static enum err write_piece(struct place *place) {
         place->piece_length = length;
         place->piece_written = 0;
         if (length == 0) {
-            place->stage = STAGE_RENAME;
+            let_go_of_file(place);
+            place->stage = STAGE_ENTRY;
             return ERR_OK;
         }
     }
@@ -194,8 +271,35 @@ static enum err write_piece(struct place *place) {
     return err;
 }
 
+/* Gives the next hidden file its name. */
+static enum err name_file(struct place *place, struct level *level) {
+    struct str hidden = str_of(place->hidden[place->named_count]);
+    enum err err = file_rename(&place->op, place->root, hidden, level->to, place->name);
+    if (!err) {
+        place->named_count++;
+        let_go_of_file(place);
+        place->stage = STAGE_ENTRY;
+    }
+    return err;
+}
+
+/* It has failed: what has no name yet goes. */
+static enum err clean(struct place *place) {
+    if (place->named_count == place->hidden_count) {
+        place->stage = STAGE_DONE;
+        return ERR_OK;
+    }
+    struct str hidden = str_of(place->hidden[place->named_count]);
+    enum err err = file_remove(&place->op, place->root, hidden, false);
+    if (err != ERR_PENDING) {
+        place->named_count++;
+        err = ERR_OK;
+    }
+    return err;
+}
+
 static enum err step_once(struct place *place) {
-    struct level *level = &place->levels[place->depth - 1];
+    struct level *level = place->depth ? &place->levels[place->depth - 1] : NULL;
     enum err err = ERR_OK;
     switch (place->stage) {
     case STAGE_ENTRY:
@@ -204,10 +308,13 @@ static enum err step_once(struct place *place) {
         return find_directory(place);
     case STAGE_MAKE:
         return make_directory(place, level);
+    case STAGE_LOOK:
+        return look(place, level);
+    case STAGE_HIDE:
+        return hide(place);
     case STAGE_CREATE:
-        place->temporary_is_there = true; /* should it be given up meanwhile, it is made */
-        err = file_create(&place->op, level->to, str_of(place->temporary), FILE_REGULAR,
-                          &place->target);
+        err = file_create(&place->op, place->root, str_of(place->hidden[place->hidden_count - 1]),
+                          FILE_REGULAR, &place->target);
         place->stage = err ? place->stage : STAGE_OPEN;
         return err;
     case STAGE_OPEN:
@@ -218,23 +325,9 @@ static enum err step_once(struct place *place) {
     case STAGE_WRITE:
         return write_piece(place);
     case STAGE_RENAME:
-        err = file_rename(&place->op, level->to, str_of(place->temporary), level->to, place->name);
-        if (!err) {
-            place->temporary_is_there = false;
-            let_go_of_file(place);
-            place->stage = STAGE_ENTRY;
-        }
-        return err;
+        return name_file(place, level);
     case STAGE_CLEAN:
-        if (place->temporary_is_there) {
-            err = file_remove(&place->op, level->to, str_of(place->temporary), false);
-        }
-        if (err != ERR_PENDING) {
-            place->temporary_is_there = false;
-            place->stage = STAGE_DONE;
-            err = ERR_OK;
-        }
-        return err;
+        return clean(place);
     case STAGE_DONE:
         break;
     }

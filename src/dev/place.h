@@ -1,10 +1,11 @@
 /* Writes the files of one tree over those of another: what a run was given as files, into the
  * volume at its root.
  *
- * Directories are made where they are missing. Each file appears when it is whole: until then it
- * lies beside its place under a hidden name (ns/temporary.h). Symbolic links on the way are
- * followed inside the tree; one at the end is replaced. When it fails, or is given up, what was
- * placed before stays.
+ * First each is written whole, under a hidden name (ns/temporary.h), and it is looked whether its
+ * place can be had; then directories that are missing are made and all get their names. Until then
+ * whoever gives it up, or a failure, leaves nothing. Only what others put in the way in this last
+ * moment can leave half of it. Symbolic links on the way are followed inside the tree; one at the
+ * end is replaced.
  *
  * Thread: the op's loop. Layer: ns. */
 #pragma once

@@ -131,21 +131,6 @@ static void give_back(struct tree *tree, struct run_tree *run_tree) {
 
 /* ---- the files that a run was given, into the volume at its root ---- */
 
-struct placing {
-    struct tree *tree;
-    struct run_tree *run_tree; /* given back if it fails */
-    struct place *place;
-};
-
-static void placing_drop(struct op *op) {
-    struct placing *placing = op->state;
-    place_free(placing->place);
-    if (placing->run_tree) {
-        give_back(placing->tree, placing->run_tree);
-    }
-    free(placing);
-}
-
 /* What does not fit is told before anything is written. Others may write meanwhile. */
 static enum err check_room(const struct plan *plan, struct file *files, struct buf *message) {
     struct memory_usage wanted = memory_usage(files);
@@ -160,34 +145,27 @@ static enum err check_room(const struct plan *plan, struct file *files, struct b
                    : ERR_OK;
 }
 
-/* Takes over the tree, also when it fails. */
-static enum err placing_begin(struct tree *tree, struct op *op, const struct run *run,
-                              struct run_tree *run_tree, struct buf *message) {
-    struct placing *placing = calloc(1, sizeof(*placing));
-    enum err err = placing ? check_room(run_tree->plan, run_files(run), message) : ERR_NOMEM;
-    if (!err) {
-        err = place_new(op, run_files(run), run_tree->root, &placing->place);
-    }
-    if (err) {
-        free(placing);
-        give_back(tree, run_tree);
-        return err;
-    }
-    placing->tree = tree;
-    placing->run_tree = run_tree;
-    op_set_state(op, placing, placing_drop);
-    return ERR_OK;
+static void drop_place(struct op *op) {
+    place_free(op->state);
 }
 
-static enum err placing_step(struct op *op, struct ns **ret_ns, void **ret_tree,
-                             struct buf *message) {
-    struct placing *placing = op->state;
-    enum err err = place_step(placing->place, message);
-    if (!err) {
-        struct run_tree *run_tree = STEAL(placing->run_tree);
-        *ret_ns = ns_ref(run_tree->ns);
-        *ret_tree = run_tree;
+static enum err place_files(void *context, struct op *op, struct run *run, void *of_run,
+                            struct buf *message) {
+    (void)context;
+    const struct run_tree *run_tree = of_run;
+    if (tree_has_layer_of_files(run)) {
+        return ERR_OK; /* they are there */
     }
+    if (!op->state) {
+        struct place *place = NULL;
+        enum err err = check_room(run_tree->plan, run_files(run), message);
+        err = err ? err : place_new(op, run_files(run), run_tree->root, &place);
+        if (err) {
+            return err;
+        }
+        op_set_state(op, place, drop_place);
+    }
+    enum err err = place_step(op->state, message);
     return err == ERR_PENDING ? err : op_finish(op, err);
 }
 
@@ -198,9 +176,6 @@ static enum err make_tree(void *context, struct op *op, struct run *run, struct 
     struct tree *tree = context;
     struct run_tree *run_tree = NULL;
     struct plan *plan;
-    if (op->state && op->drop_state == placing_drop) {
-        return placing_step(op, ret_ns, ret_tree, message);
-    }
     enum err err = tree_plan_get(tree, op, run, &run_tree, &plan, message);
     if (err) {
         return err;
@@ -211,10 +186,6 @@ static enum err make_tree(void *context, struct op *op, struct run *run, struct 
             tree_plan_drop(tree, plan);
             return err;
         }
-    }
-    if (run_files(run) && !tree_has_layer_of_files(run)) {
-        err = placing_begin(tree, op, run, run_tree, message);
-        return err ? err : placing_step(op, ret_ns, ret_tree, message);
     }
     *ret_ns = ns_ref(run_tree->ns);
     *ret_tree = run_tree;
@@ -324,6 +295,7 @@ static void forget_app(void *context, int64_t app_id) {
 struct run_hooks tree_hooks(struct tree *tree) {
     return (struct run_hooks){.context = tree,
                               .make_tree = make_tree,
+                              .place_files = place_files,
                               .commit_tree = commit_tree,
                               .tree_is_kept = tree_is_kept,
                               .tree_bytes = tree_bytes,

@@ -142,6 +142,7 @@ enum run_phase {
     PHASE_QUEUED,  /* waits for admission */
     PHASE_PROGRAM, /* runs_program is under way */
     PHASE_TREE,    /* make_tree is */
+    PHASE_FILES,   /* the sandbox exists, place_files is under way */
     PHASE_GUEST,   /* the sandbox exists, or is about to */
     PHASE_CORE,    /* it has trapped, and its core dump is being written */
     PHASE_COMMIT,  /* the guest is gone, commit_tree is under way */

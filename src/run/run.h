@@ -91,7 +91,8 @@ struct run_request {
     struct str tracestate;                 /* that came with it, perhaps nothing */
     struct str root; /* "keep", "fresh", "ro", or a volume's name; length 0: the app's, or keep */
     /* Files for it, the root of a memory (ns/memory.h), or NULL: with root=fresh or ro they are its
-     * topmost layer, else they are written over what is there. A reference is taken; nobody else
+     * topmost layer, else they are written over what is there, when nothing else can keep the run
+     * from beginning. A reference is taken; nobody else
      * changes them any more. FBIG: more than `tmp` or `disk` allow. */
     struct file *files;
     uint64_t ttl_ns; /* of the volume that `root` names and makes; 0 = not given */
@@ -125,6 +126,10 @@ struct run_hooks {
      * of it later; it is given back to `tree_done` exactly once. */
     enum err (*make_tree)(void *context, struct op *op, struct run *run, struct ns **ret_ns,
                           void **ret_tree, struct buf *message);
+    /* Its program could begin: now the files that it was given go to where its root keeps them, all
+     * or none. Polled; only of runs that have some. May be NULL. */
+    enum err (*place_files)(void *context, struct op *op, struct run *run, void *tree,
+                            struct buf *message);
     /* The run ended: polled; done when its effects are on disk (a commit of its volume if dirty).
      */
     enum err (*commit_tree)(void *context, struct op *op, void *tree);

@@ -194,16 +194,7 @@ static enum err make_sandbox(struct run *run, struct buf *message) {
     return sandbox_new(run->program, &options, &run->sandbox, message);
 }
 
-static void start_guest(struct run *run) {
-    struct buf cleanup_buf message = {0};
-    enum err err = make_guest(run);
-    if (!err) {
-        err = make_sandbox(run, &message);
-    }
-    if (err) {
-        finish_failed(run, err, &message);
-        return;
-    }
+static void begin_guest(struct run *run) {
     run_note_time(run->home, RUN_TIME_START, clock_monotonic_ns() - run->created_ns);
     run->phase = PHASE_GUEST;
     run_set_state(run, RUN_RUNNING);
@@ -213,6 +204,36 @@ static void start_guest(struct run *run) {
         run->paused_ns = run->turn_started_ns;
         set_wall_deadline(run);
         run_set_state(run, RUN_PAUSED);
+    }
+}
+
+/* Last of all, so that whatever refuses the run leaves nothing of them. */
+static void step_files(struct run *run) {
+    const struct run_hooks *hooks = &run->runs->hooks;
+    struct buf cleanup_buf message = {0};
+    enum err err = ERR_OK;
+    if (hooks->place_files) {
+        err = hooks->place_files(hooks->context, &run->op, run, run->tree, &message);
+    }
+    if (!err) {
+        begin_guest(run);
+    } else if (err != ERR_PENDING) {
+        finish_failed(run, err, &message);
+    }
+}
+
+static void start_guest(struct run *run) {
+    struct buf cleanup_buf message = {0};
+    enum err err = make_guest(run);
+    if (!err) {
+        err = make_sandbox(run, &message);
+    }
+    if (err) {
+        finish_failed(run, err, &message);
+    } else if (run->files) {
+        run->phase = PHASE_FILES;
+    } else {
+        begin_guest(run);
     }
 }
 
@@ -373,6 +394,9 @@ void run_step(struct run *run) {
         }
         if (run->phase == PHASE_TREE) {
             step_tree(run);
+        }
+        if (run->phase == PHASE_FILES) {
+            step_files(run);
         }
         if (run->phase == PHASE_GUEST && !run->is_paused) {
             step_guest(run);
