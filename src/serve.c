@@ -199,6 +199,7 @@ static enum err start_runs(struct server *server, struct buf *message) {
                      .output_bytes = options->output_bytes,
                      .tmp_bytes = options->tmp_bytes,
                      .disk_bytes = options->disk_bytes,
+                     .files = options->disk_inodes,
                      .open_files = options->open_files},
         .computing_loops = server->loop_count - server->thread_count,
         .detached_wall_ns = options->detached_wall_ns,

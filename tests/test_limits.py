@@ -4,6 +4,7 @@ server, of an app, and of a run, which only tightens."""
 import pytest
 
 from conftest import Server
+from support.form import form_of
 from support.modules import wat_print
 
 # WASI's numbers, which wasi-libc has as errno.
@@ -66,6 +67,27 @@ def test_descriptors(client):
 def test_tmp(client):
     total, error = used(client, "/tmp/x")
     assert error == NOSPC and 900_000 < total <= 1 << 20
+
+
+def test_a_run_tightens_its_own_files(client):
+    """Of its /tmp and of its own layer; the tree of the next run has the app's limits again."""
+    for _ in range(2):
+        total, error = used(client, "/tmp/x", tmp="100KiB")
+        assert error == NOSPC and total <= 100 << 10
+        total, error = used(client, "/x", root="fresh", disk="100KiB")
+        assert error == NOSPC and total <= 100 << 10
+        assert used(client, "make", root="fresh", files=7) == (7, NOSPC)
+        assert used(client, "make", root="fresh", files=1000) == (50, NOSPC)  # looser
+        total, error = used(client, "/tmp/x")
+        assert error == NOSPC and 900_000 < total <= 1 << 20
+    form, headers = form_of(("name", "uses"), ("root", "fresh"), ("files", "2"), ("/a/b", ""),
+                            ("/a/c", ""))
+    response = client.post("/run", form, headers=headers)
+    assert response.status == 413 and "more than its limit files of 2" in response.text
+    for option, example in (("files=0", "files=1000"), ("tmp=x", "tmp=16MiB"),
+                            ("queue_wait=0", "queue_wait=5s")):
+        response = client.post(f"/run?name=uses&{option}")
+        assert response.status == 400 and f"write it like {example}" in response.text
 
 
 def test_files_of_a_volume(client, guests):
@@ -140,6 +162,22 @@ def test_the_queue_takes_too_long(make_server, guests):
     run = client.post("/run?name=probe&arg=wait&detach&stdin=open").headers["run-id"]
     late = client.run("probe", "exit", "0")
     assert late.status == 429 and int(late.headers["retry-after"]) > 0, late
+    client.delete(f"/proc/{run}")
+    # An app may wait longer or less, a run less.
+    client = make_server("--max-runs", 1, "--queue-wait", "1h").client
+    client.create("probe", guests.c("probe"))
+    client.create("brief", guests.c("probe"), queue_wait="50ms")
+    runs = [client.post(f"/run?name={name}&arg=wait&detach&stdin=open").headers["run-id"]
+            for name in ("probe", "brief")]
+    assert client.run("probe", "exit", "0", queue_wait="50ms").status == 429
+    assert client.run("brief", "exit", "0").status == 429
+    assert client.run("brief", "exit", "0", queue_wait="1h").status == 429
+    for run in runs:
+        client.delete(f"/proc/{run}")
+    client = make_server("--max-runs", 1, "--queue-wait", "100ms").client
+    client.create("probe", guests.c("probe"))
+    run = client.post("/run?name=probe&arg=wait&detach&stdin=open").headers["run-id"]
+    assert client.run("probe", "exit", "0", queue_wait="1h").status == 429
     client.delete(f"/proc/{run}")
 
 

@@ -24,9 +24,9 @@ struct run_exchange {
 };
 
 static const char *const parameters[] = {
-    "name",       "arg",   "env",  "version", "root", "tag",  "keep",   "stderr",
-    "detach",     "stdin", "call", "memory",  "cpu",  "wall", "output", "disk",
-    "open_files", "ttl",   "net",  "trace",   "core", NULL,
+    "name",       "arg",        "env",    "version", "root",  "tag",    "keep", "stderr", "detach",
+    "stdin",      "call",       "memory", "cpu",     "wall",  "output", "disk", "files",  "tmp",
+    "open_files", "queue_wait", "ttl",    "net",     "trace", "core",   NULL,
 };
 
 static void give_answer(struct request *request);

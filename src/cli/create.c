@@ -26,7 +26,8 @@ const char create_help[] =
     "                       a volume that several apps share; may be repeated\n"
     "  --net HOST[:PORT]    what it may reach: a host (may be repeated), 'public' or 'none'\n"
     "  --memory SIZE  --cpu TIME  --wall TIME  --output SIZE  --disk SIZE  --files N\n"
-    "  --tmp SIZE  --open-files N  --max-runs N  --queue N  --instances N\n"
+    "  --tmp SIZE  --open-files N  --max-runs N  --queue N  --queue-wait TIME\n"
+    "  --instances N\n"
     "                       limits (docs/limits.md)\n"
     "  --root keep|fresh|ro|VOLUME  --ttl TIME\n"
     "                       where its runs' files go; how long a volume outlives its last use\n"
@@ -266,6 +267,7 @@ int create_main(int argc, char **argv) {
         {.name = "open-files", .parameter = "open_files"},
         {.name = "max-runs", .parameter = "max_runs"},
         {.name = "queue", .parameter = "queue"},
+        {.name = "queue-wait", .parameter = "queue_wait"},
         {.name = "instances", .parameter = "instances"},
         {.name = "root", .parameter = "root"},
         {.name = "ttl", .parameter = "ttl"},

@@ -16,7 +16,8 @@ const char run_help[] =
     "  --env KEY=VALUE      an environment variable, besides the app's; may be repeated\n"
     "  --arg A              an argument, before those after NAME; may be repeated\n"
     "  --call FUNCTION      call this function of a module without _start\n"
-    "  --memory SIZE  --cpu TIME  --wall TIME  --output SIZE  --disk SIZE  --open-files N\n"
+    "  --memory SIZE  --cpu TIME  --wall TIME  --output SIZE  --disk SIZE  --files N\n"
+    "  --tmp SIZE  --open-files N  --queue-wait TIME\n"
     "                       limits, tighter than the app's\n"
     "  --version N          an older version of it\n"
     "  --root keep|fresh|ro|VOLUME\n"
@@ -151,7 +152,10 @@ int run_main(int argc, char **argv) {
         {.name = "wall", .parameter = "wall"},
         {.name = "output", .parameter = "output"},
         {.name = "disk", .parameter = "disk"},
+        {.name = "files", .parameter = "files"},
+        {.name = "tmp", .parameter = "tmp"},
         {.name = "open-files", .parameter = "open_files"},
+        {.name = "queue-wait", .parameter = "queue_wait"},
         {.name = "version", .parameter = "version"},
         {.name = "root", .parameter = "root"},
         {.name = "net", .parameter = "net"},

@@ -95,6 +95,7 @@ static void collect(const struct run_status *status, const struct buf *failure, 
     add_number(facts, "limit_wall_us", status->limits.wall_ns / NS_PER_US);
     add_number(facts, "limit_output_bytes", status->limits.output_bytes);
     add_number(facts, "limit_tmp_bytes", status->limits.tmp_bytes);
+    add_number(facts, "limit_files", status->limits.files);
     add_number(facts, "limit_open_files", status->limits.open_files);
 }
 

@@ -9,9 +9,8 @@
 #include "ns/union.h"
 
 enum {
-    IDLE_MAX = 64,           /* namespaces of one plan that wait for their next run */
-    TMP_INODES_MAX = 100000, /* of /tmp, and of the layer of root=fresh */
-    INODE_BYTES = 512,       /* of memory, about, with its name */
+    IDLE_MAX = 64,     /* namespaces of one plan that wait for their next run */
+    INODE_BYTES = 512, /* of memory, about, with its name */
 };
 
 /* ---- one run's tree ---- */
@@ -51,7 +50,7 @@ static enum err make_root(const struct plan *plan, const struct run *run,
     }
     struct memory_options options = {
         .bytes_max = tree_top_bytes_max(run_limits(run)),
-        .inodes_max = TMP_INODES_MAX,
+        .inodes_max = tree_inodes_max(run_limits(run)),
     };
     bool writable = true;
     if (tree_has_layer_of_files(run)) {
@@ -79,7 +78,8 @@ static enum err run_tree_new(struct tree *tree, struct plan *plan, const struct 
     run_tree->plan = plan;
     run_tree->tmp_bytes = limits->tmp_bytes;
     run_tree->top_bytes = tree_top_bytes_max(limits);
-    struct memory_options tmp = {.bytes_max = limits->tmp_bytes, .inodes_max = TMP_INODES_MAX};
+    run_tree->inodes = tree_inodes_max(limits);
+    struct memory_options tmp = {.bytes_max = limits->tmp_bytes, .inodes_max = run_tree->inodes};
     enum err err = memory_new(&tmp, &run_tree->tmp);
     if (!err) {
         err = make_root(plan, run, run_tree);

@@ -53,7 +53,7 @@ struct run_tree {
     struct file *root;
     struct file *tmp;
     struct file *top; /* its own layer, or NULL */
-    uint64_t tmp_bytes, top_bytes;
+    uint64_t tmp_bytes, top_bytes, inodes;
     struct run_tree *next;
 };
 
@@ -66,6 +66,9 @@ struct tree {
 };
 
 /* ---- tree_plan.c ---- */
+
+/* How many files /tmp and the layer of root=fresh may have, each. */
+uint64_t tree_inodes_max(const struct run_limits *limits);
 
 /* A plan for a run, a reference: one that is there or a new one. Polled. If one is idle,
  * `*ret_idle` gets a tree of it; NULL: not wanted. */

@@ -8,6 +8,7 @@
 
 enum {
     PLANS_MAX = 512, /* that are kept for the next run */
+    INODES_MAX = 100000,
 };
 /* A plan that nobody has used for so long lets go of its volumes. */
 #define PLAN_AGE_MAX_NS (30 * NS_PER_S)
@@ -96,6 +97,10 @@ static struct plan *find_plan(struct tree *tree, const struct plan_key *key) {
 /* Of the layer of root=fresh: it is memory, however large the app's disk may be. */
 uint64_t tree_top_bytes_max(const struct run_limits *limits) {
     return MIN(limits->disk_bytes ? limits->disk_bytes : UINT64_MAX, limits->tmp_bytes);
+}
+
+uint64_t tree_inodes_max(const struct run_limits *limits) {
+    return limits->files ? MIN(limits->files, (uint64_t)INODES_MAX) : INODES_MAX;
 }
 
 /* Whether the files that a run was given are its topmost layer, and not written to a volume. */
@@ -344,6 +349,7 @@ static struct plan *take_plan(struct tree *tree, const struct plan_key *key, con
         const struct run_limits *limits = run_limits(run);
         if (ret_tree && plan->idle && !tree_has_layer_of_files(run) &&
             plan->idle->tmp_bytes == limits->tmp_bytes &&
+            plan->idle->inodes == tree_inodes_max(limits) &&
             plan->idle->top_bytes == tree_top_bytes_max(limits)) {
             *ret_tree = plan->idle;
             plan->idle = plan->idle->next;

@@ -46,7 +46,9 @@ const char *run_state_text(enum run_state state);
 
 struct run_limits { /* all set: server's default, app's and run's merged by run_start */
     uint64_t memory_bytes, cpu_ns, wall_ns, output_bytes, tmp_bytes, disk_bytes;
+    uint64_t files; /* in /tmp and in its own layer, each; 0: no limit but theirs */
     uint64_t open_files;
+    uint64_t queue_wait_ns; /* not in the server's defaults: runs_options has it */
 };
 
 /* What is asked for. Everything is copied by run_start. */

@@ -153,7 +153,10 @@ static const struct row {
     {"wall", NULL, false, LIMIT_DURATION, offsetof(struct app_limits, wall_ns), "10s"},
     {"output", NULL, false, LIMIT_BYTES, offsetof(struct app_limits, output_bytes), "1MiB"},
     {"disk", NULL, false, LIMIT_BYTES, offsetof(struct app_limits, disk_bytes), "100MiB"},
+    {"files", NULL, false, LIMIT_COUNT, offsetof(struct app_limits, disk_inodes), "1000"},
+    {"tmp", NULL, false, LIMIT_BYTES, offsetof(struct app_limits, tmp_bytes), "16MiB"},
     {"open_files", NULL, false, LIMIT_COUNT, offsetof(struct app_limits, open_files), "64"},
+    {"queue_wait", NULL, false, LIMIT_DURATION, offsetof(struct app_limits, queue_wait_ns), "5s"},
 };
 
 const char *run_parameters_name(size_t index) {

@@ -18,10 +18,10 @@ static void test_all_of_them(void **state) {
     struct run_parameters parameters = {0};
     struct run_request request;
     static const char *const texts[] = {
-        "arg=one",    "arg=",     "arg=a=b",     "env=K=V",    "env=E=",
-        "tag=user:7", "call=add", "root=fresh",  "stderr=off", "stdin=open",
-        "detach",     "keep=1m",  "ttl=1h",      "version=3",  "memory=1MiB",
-        "cpu=1s",     "wall=2s",  "output=1KiB", "disk=5",     "open_files=9",
+        "arg=one",  "arg=",         "arg=a=b",     "env=K=V",    "env=E=",        "tag=user:7",
+        "call=add", "root=fresh",   "stderr=off",  "stdin=open", "detach",        "keep=1m",
+        "ttl=1h",   "version=3",    "memory=1MiB", "cpu=1s",     "wall=2s",       "output=1KiB",
+        "disk=5",   "open_files=9", "files=7",     "tmp=6",      "queue_wait=3s",
     };
     for (size_t i = 0; i < ARRAY_LENGTH(texts); i++) {
         assert_int_equal(add(&parameters, texts[i], NULL), ERR_OK);
@@ -50,6 +50,9 @@ static void test_all_of_them(void **state) {
     assert_int_equal(request.limits.wall_ns, 2 * NS_PER_S);
     assert_int_equal(request.limits.output_bytes, KIB);
     assert_int_equal(request.limits.disk_bytes, 5);
+    assert_int_equal(request.limits.disk_inodes, 7);
+    assert_int_equal(request.limits.tmp_bytes, 6);
+    assert_int_equal(request.limits.queue_wait_ns, 3 * NS_PER_S);
     assert_int_equal(request.limits.open_files, 9);
     run_parameters_done(&parameters);
     run_parameters_request(&parameters, &request);

@@ -186,7 +186,9 @@ static struct run_limits merge_limits(const struct runs_options *options,
         .output_bytes = merge(server->output_bytes, app->output_bytes, asked->output_bytes),
         .tmp_bytes = merge(server->tmp_bytes, app->tmp_bytes, asked->tmp_bytes),
         .disk_bytes = merge(server->disk_bytes, app->disk_bytes, asked->disk_bytes),
+        .files = merge(server->files, app->disk_inodes, asked->disk_inodes),
         .open_files = merge(server->open_files, app->open_files, asked->open_files),
+        .queue_wait_ns = merge(options->queue_wait_ns, app->queue_wait_ns, asked->queue_wait_ns),
     };
 }
 
@@ -285,7 +287,8 @@ static enum err set_root(struct run *run, const struct run_request *request, str
 
 static enum err add_files(struct run *run, struct file *files, struct buf *message) {
     const struct run_limits *limits = &run->limits;
-    uint64_t bytes = memory_usage(files).bytes;
+    struct memory_usage usage = memory_usage(files);
+    uint64_t bytes = usage.bytes;
     bool is_over_disk = limits->disk_bytes && bytes > limits->disk_bytes;
     if (is_over_disk || bytes > limits->tmp_bytes) {
         return buf_fail(
@@ -293,6 +296,11 @@ static enum err add_files(struct run *run, struct file *files, struct buf *messa
             "the run's files have %llu bytes, more than its limit %s of %llu bytes",
             (unsigned long long)bytes, is_over_disk ? "disk" : "tmp",
             (unsigned long long)(is_over_disk ? limits->disk_bytes : limits->tmp_bytes));
+    }
+    if (limits->files && usage.inodes > limits->files) {
+        return buf_fail(message, ERR_FBIG,
+                        "the run has %llu files and directories, more than its limit files of %llu",
+                        (unsigned long long)usage.inodes, (unsigned long long)limits->files);
     }
     run->files = file_ref(files);
     return ERR_OK;
@@ -363,6 +371,8 @@ static enum err join_parent(struct run *run, struct run *parent, struct buf *mes
         /* What was taken from a run is not given to others that it starts. */
         run->limits.output_bytes = MIN(run->limits.output_bytes, parent->limits.output_bytes);
         run->limits.disk_bytes = MIN(run->limits.disk_bytes, parent->limits.disk_bytes);
+        run->limits.tmp_bytes = MIN(run->limits.tmp_bytes, parent->limits.tmp_bytes);
+        run->limits.files = MIN(run->limits.files, parent->limits.files);
         run->limits.open_files = MIN(run->limits.open_files, parent->limits.open_files);
     }
     if (parent->net.length > 0 && parent->app->id == run->app->id) {

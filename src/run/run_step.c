@@ -373,8 +373,7 @@ static bool handle_signals(struct run *run) {
         run_note_time(run->home, RUN_TIME_QUEUE,
                       run->turn_started_ns - MIN(run->created_ns, run->turn_started_ns));
     } else if (run->phase == PHASE_QUEUED && signals & SIGNAL_QUEUED) {
-        loop_timer_start(run->home->loop, &run->timer,
-                         run->created_ns + run->runs->options.queue_wait_ns);
+        loop_timer_start(run->home->loop, &run->timer, run->created_ns + run->limits.queue_wait_ns);
     }
     return false;
 }

@@ -20,6 +20,7 @@ const struct app_config_key app_config_keys[] = {
     {"open_files", NULL, APP_CONFIG_COUNT, 8, 65536, NULL, LIMIT(open_files), "descriptors of a run"},
     {"max_runs", NULL, APP_CONFIG_COUNT, 1, 1000000, NULL, LIMIT(max_runs), "runs of the app at once"},
     {"queue", NULL, APP_CONFIG_COUNT, 1, 1000000, NULL, LIMIT(queue), "runs that wait for others to end"},
+    {"queue_wait", NULL, APP_CONFIG_DURATION, NS_PER_MS, 365 * DAY_S * NS_PER_S, NULL, LIMIT(queue_wait_ns), "how long a run waits for others to end"},
     {"instances", NULL, APP_CONFIG_RANGE, 0, 1000, NULL, LIMIT(instances_min), "programs that answer its web door at once (serve=listen)"},
     {"root", NULL, APP_CONFIG_ROOT, 0, 0, "keep fresh ro", -1, "what its runs see at /: the app's volume, memory, both read-only, or a volume by name"},
     {"ttl", NULL, APP_CONFIG_DURATION, NS_PER_MS, APP_TTL_NS_MAX, NULL, LIMIT(ttl_ns), "how long after its last use a volume that root made goes"},

@@ -10,6 +10,7 @@
  *   tmp         1 byte to 4GiB                   a run's /tmp
  *   open_files  8 to 65,536                      a run's descriptors
  *   max_runs, queue                              runs at once, runs that wait
+ *   queue_wait  1ms to 365d                      how long they wait
  *   instances   N or "MIN..MAX"                  programs that answer its web door (serve=listen)
  *   root        "keep", "fresh", "ro", or a volume's name    what is at / in a run
  *   ttl         1ms to 365d                      how long a volume that root made outlives its use
@@ -35,7 +36,7 @@
  * set. */
 struct app_limits {
     uint64_t memory_bytes, cpu_ns, wall_ns, output_bytes, disk_bytes, disk_inodes, tmp_bytes;
-    uint64_t open_files, max_runs, queue;
+    uint64_t open_files, max_runs, queue, queue_wait_ns;
     uint64_t ttl_ns;     /* no limit of a run: of the volume that its root makes */
     uint64_t web, serve; /* enum app_web, enum app_serve */
     uint64_t instances_min, instances_max; /* of serve=listen; the second 0 = not set */
