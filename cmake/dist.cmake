@@ -17,7 +17,6 @@ function(link_archive library archive target)
 endfunction()
 
 link_archive(uv libuv_a.a libuv)
-link_archive(microhttpd libmicrohttpd.a libmicrohttpd)
 link_archive(sqlite3 libsqlite3.a sqlite3)
 link_archive(jansson libjansson.a jansson)
 link_archive(archive libarchive.a libarchive)

@@ -41,17 +41,16 @@ static void check_query(struct str text) {
     query_done(&query);
 }
 
-/* The first two bytes say where the target is said to end, and its query to begin. */
-static void check_gate(const uint8_t *data, size_t size) {
-    if (size < 2) {
-        return;
-    }
-    size_t target_length = data[0];
-    size_t query_at = data[1];
+static void check_gate(struct str text) {
     static struct http_head head;
-    struct str text = {(const char *)data + 2, size - 2};
-    struct http_refusal refusal =
-        http_gate_check(text.data, text.length, target_length, query_at, 32 * KIB, &head);
+    struct http_scan scan = {0};
+    size_t length = 0;
+    struct http_refusal refusal = http_gate_scan(&scan, text.data, text.length, 32 * KIB, &length);
+    INVARIANT(length <= text.length && (length == 0 || !refusal.status));
+    if (length == 0) { /* as it is, then */
+        length = MIN(text.length, HTTP_HEAD_BYTES_LIMIT);
+    }
+    refusal = http_gate_check(text.data, length, &head);
     if (refusal.status) {
         INVARIANT(refusal.reason);
         return;
@@ -63,7 +62,7 @@ static void check_gate(const uint8_t *data, size_t size) {
         struct str name = http_field_name(&head, i);
         struct str value = http_field_value(&head, i);
         INVARIANT(name.length > 0 && name.data >= text.data);
-        INVARIANT(value.data + value.length <= text.data + text.length);
+        INVARIANT(value.data + value.length <= text.data + length);
         INVARIANT(value.length == 0 || !memchr(value.data, '\n', value.length));
     }
 }
@@ -72,6 +71,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct str text = {(const char *)data, size};
     check_coding(text);
     check_query(text);
-    check_gate(data, size);
+    check_gate(text);
     return 0;
 }

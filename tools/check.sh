@@ -52,7 +52,6 @@ only() { # only HEADER FOLDER: system header that one folder alone may include
     [[ -z $users ]] || say "only src/$2/ may include <$1>: $users"
 }
 only uv.h loop
-only microhttpd.h http
 only wasmtime engine
 only sqlite3.h store
 only openssl/ssl.h net

@@ -3,7 +3,7 @@
 # root it installs Debian packages; anyone else is told the one command to run.
 set -euo pipefail
 what=${1:-run}
-packages=(gcc libc6-dev make cmake ninja-build pkg-config libuv1-dev libmicrohttpd-dev libcurl4-openssl-dev
+packages=(gcc libc6-dev make cmake ninja-build pkg-config libuv1-dev libcurl4-openssl-dev
     libssl-dev libsqlite3-dev libjansson-dev libarchive-dev libzstd-dev libcmocka-dev
     clang lld wasi-libc libclang-rt-dev-wasm32 curl)
 case $what in

@@ -5,8 +5,8 @@
  * there at once is the program's end. A socket pair would do, but libcurl 7.88 connects also those
  * that are said to be connected.
  *
- * libmicrohttpd can't answer before a request's body has ended; what the program answers meanwhile
- * waits here, up to EARLY_MAX. */
+ * What follows an answer of the request's body is dropped; so what the program answers before the
+ * request has ended waits here, up to EARLY_MAX. */
 #include "api/web_internal.h"
 
 #include "base/log.h"

@@ -1,4 +1,4 @@
-/* The HTTP server: libmicrohttpd behind a strict gate. Its only user.
+/* The HTTP server (HTTP/1.1, RFC 9112, and HTTP/1.0).
  *
  * One server a loop, with its own listening socket (SO_REUSEPORT). A request is a struct
  * http_exchange; the application gives callbacks (struct http_application), all called on the
@@ -7,23 +7,23 @@
  *
  *   begin → (body)* → body_end → http_respond_…  → (pull)* → end
  *
- * libmicrohttpd can't answer before the body has ended: http_respond_… may be called at any time,
- * even in `begin`; the rest of the body is then read and dropped and the answer goes out. More than
- * 16 MiB are not dropped: an answer in `begin` to a longer body, or to a client that waits for 100
- * Continue, goes out at once and closes the connection; elsewhere the connection is cut. `end`
- * comes exactly once for every `begin`, whether the exchange was finished or the client vanished.
+ * http_respond_… may be called at any time, even in `begin`: the answer goes out at once, and what
+ * still comes of the body is read and dropped, up to 16 MiB; then, and where it is known before
+ * that there is more, or where the client waits for 100 Continue, the connection ends with the
+ * answer. `end` comes exactly once for every `begin`, whether the exchange was finished or the
+ * client vanished, and never from within a call of the application's.
  *
  * A client that closes its sending side (`nc -N`) while the application works is taken for gone
  * after some 20 ms: nothing tells it from one that has left. Answers before that reach it.
  *
- * A request that is answered in the turn of the loop in which it came, or in the next two, costs no
- * system call beyond its read and its write; a response with http_respond is one write. One that
- * waits longer is suspended, and the socket watched. Resuming costs libmicrohttpd a walk over all
- * suspended connections of the server, once a turn.
+ * A request costs no system call beyond its read and its write; a response with http_respond is one
+ * write, and so is a short stream. Requests that follow without waiting for answers are done one
+ * after the other, one in a turn of the loop.
  *
  * The gate (RFC 9112, notes at http_gate.h) refuses with 400 and `Connection: close` before
- * `begin`. After a chunked request the connection is closed. Every response gets: Date,
- * `X-Content-Type-Options: nosniff`; HEAD gets no body. Memory: http_exchange.h.
+ * `begin`; chunks that are malformed end the exchange, with 400 if it had no answer yet. Trailers
+ * of a request are dropped. Every response gets: Date, `X-Content-Type-Options: nosniff`; HEAD, 204
+ * and 304 get no body. Memory: http_exchange.h.
  *
  * Thread: the loop's. Layer: loop. */
 #pragma once
@@ -96,16 +96,14 @@ bool http_has_body(const struct http_exchange *exchange);
 const char *http_client_address(const struct http_exchange *exchange);
 bool http_client_is_loopback(const struct http_exchange *exchange);
 bool http_is_1_0(const struct http_exchange *exchange);
-/* How many bytes the head of a response may have, at 64 bytes a field besides its text, so that it
- * surely fits into the connection's memory beside the request's head. */
+/* How many bytes the fields of a response may still have, with 4 for each besides its text. */
 size_t http_head_room(const struct http_exchange *exchange);
 /* `body` is called again when there is more to take. */
 void http_body_resume(struct http_exchange *exchange);
 
 /* The response. Headers first, then one of http_respond_…, once. Names and values are checked:
  * control characters make it fail with INVAL, as do Content-Length, Transfer-Encoding, Connection
- * and Date, which are not the application's. An empty value is left out (libmicrohttpd can't send
- * it). */
+ * and Date, which are not the application's; 2BIG where there is no room. */
 MUST_USE enum err http_add_header(struct http_exchange *exchange, const char *name,
                                   const char *value);
 /* The body is copied. Status: 200 to 599. Where memory fails, the connection is cut. */
@@ -120,10 +118,10 @@ enum http_pull_result {
 };
 typedef enum http_pull_result http_pull(void *argument, void *buffer, size_t size,
                                         size_t *ret_length);
-/* A body that is pulled. Chunked if `length` is unknown; in HTTP/1.0 it ends with the connection,
- * and so does the head without a body that HEAD gets then.
- * `pull` comes from a turn of the loop, never from within a call of the application's; not at all
- * for HEAD. Ending before `length` cuts the connection. */
+/* A body that is pulled. Chunked if `length` is unknown; in HTTP/1.0 it ends with the connection.
+ * `pull` comes from a turn of the loop, never from within a call of the application's;
+ * not at all for HEAD, 204 and 304. It must not respond to other exchanges. Ending before `length`
+ * cuts the connection. */
 void http_respond_stream(struct http_exchange *exchange, int status, const char *content_type,
                          uint64_t length, http_pull *pull, void *argument);
 /* From within `pull`, before it returns HTTP_PULL_END; only with an unknown length. */

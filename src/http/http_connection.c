@@ -1,390 +1,548 @@
-/* What libmicrohttpd calls: a request from its first line to its end. */
+/* A connection from its first byte to its last: reading, and what follows on what. */
 #include "http/http_exchange.h"
 
 #include "base/log.h"
 
-#include <netinet/in.h>
-#include <netinet/tcp.h>
+#include <errno.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
-/* --- The request --- */
+/* --- Rooms --- */
 
-/* Called with the request line, before libmicrohttpd takes the target apart. It would copy and
- * decode each pair of the query into the connection's memory, and when that is full it loses the
- * rest of the head and spins: so the query's first byte is hidden until that is over. */
-void *http_on_request_line(void *context, const char *target, struct MHD_Connection *connection) {
-    (void)context;
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    struct http_exchange *exchange = info ? info->socket_context : NULL;
-    if (!exchange || !target) {
-        return exchange;
+static struct http_room *room_new(size_t capacity) {
+    struct http_room *room = malloc(sizeof *room + capacity);
+    if (room) {
+        room->fields = (struct buf){0};
+        room->capacity = (uint32_t)capacity;
+        room->head.field_count = 0;
     }
-    exchange->target = (char *)(uintptr_t)target; /* its read buffer, which is no const object */
-    exchange->target_length = strlen(target);
-    char *mark = memchr(exchange->target, '?', exchange->target_length);
-    exchange->query_at = mark ? (size_t)(mark - exchange->target) : exchange->target_length;
-    if (mark) {
-        exchange->query_first = mark[1];
-        mark[1] = '\0';
-    }
-    return exchange;
+    return room;
 }
 
-size_t http_on_unescape(void *context, struct MHD_Connection *connection, char *text) {
-    (void)context;
-    (void)connection;
-    return strlen(text); /* decoding is the application's: %2F in a name is no slash */
+static void room_free(struct http_room *room) {
+    buf_done(&room->fields);
+    free(room);
 }
 
-static enum MHD_Result answer_refusal(struct MHD_Connection *connection,
-                                      struct http_refusal refusal) {
-    cleanup_buf struct buf text = {0};
-    if (buf_printf(&text, "error: %s\n", refusal.reason) != ERR_OK) {
-        return MHD_NO;
+static struct http_room *take_room(struct http_server *server) {
+    struct http_room *room = server->rooms;
+    if (!room) {
+        return room_new(HTTP_ROOM_BYTES);
     }
-    struct MHD_Response *response =
-        MHD_create_response_from_buffer(text.length, text.data, MHD_RESPMEM_MUST_COPY);
-    if (!response) {
-        return MHD_NO;
-    }
-    enum MHD_Result result = MHD_NO;
-    if (MHD_add_response_header(response, "Content-Type", "text/plain; charset=utf-8") == MHD_YES &&
-        MHD_add_response_header(response, "X-Content-Type-Options", "nosniff") == MHD_YES &&
-        MHD_add_response_header(response, "Connection", "close") == MHD_YES) {
-        /* In the first call: whatever follows the head is discarded. */
-        result = MHD_queue_response(connection, (unsigned)refusal.status, response);
-    }
-    MHD_destroy_response(response);
-    return result;
+    server->rooms = room->next;
+    server->room_count--;
+    return room;
 }
 
-static struct http_refusal check_head(struct http_exchange *exchange,
-                                      struct MHD_Connection *connection, const char *method) {
-    static const struct http_refusal malformed = {400, "the request line is malformed"};
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
-    if (!exchange->target || !info || exchange->target <= method) {
-        return malformed;
+static void give_room(struct http_server *server, struct http_room *room) {
+    if (!room) {
+        return;
     }
-    if (exchange->query_at < exchange->target_length) {
-        exchange->target[exchange->query_at + 1] = exchange->query_first;
+    if (room->capacity != HTTP_ROOM_BYTES || server->room_count >= HTTP_ROOMS_KEPT) {
+        room_free(room);
+        return;
     }
-    if ((size_t)(exchange->target - method) != strlen(method) + 1) {
-        return malformed; /* more than one space */
+    if (room->fields.capacity > HTTP_FIELDS_KEPT) {
+        buf_done(&room->fields);
     }
-    struct http_refusal refusal =
-        http_gate_check(method, info->header_size, exchange->target_length, exchange->query_at,
-                        exchange->server->options.head_bytes_max, &exchange->head);
-    if (refusal.status) {
-        return refusal;
-    }
-    int seen = MHD_get_connection_values(connection, MHD_HEADER_KIND, NULL, NULL);
-    if (seen < 0 || (size_t)seen != exchange->head.field_count) {
-        return (struct http_refusal){400, "the head has a NUL"};
-    }
-    return refusal;
+    room->fields.length = 0;
+    room->next = server->rooms;
+    server->rooms = room;
+    server->room_count++;
 }
 
-/* One thread writes it: no more than a load and a store. */
-static void add_to(_Atomic uint32_t *count, uint32_t difference) {
-    uint32_t before = atomic_load_explicit(count, memory_order_relaxed);
-    atomic_store_explicit(count, before + difference, memory_order_relaxed);
-}
-
-static void begin(struct http_exchange *exchange) {
-    struct http_server *server = exchange->server;
-    exchange->has_begun = true;
-    add_to(&server->exchanges, 1);
-    server->application.begin(server->application.context, exchange);
-}
-
-/* libmicrohttpd sends the head of a stream, each chunk and the end in packets of their own. Held
- * back until the stream waits or ends, what a short program prints costs one packet instead of
- * three. */
-static void cork(struct http_exchange *exchange, bool is_corked) {
-    if (exchange->is_corked != is_corked) {
-        int value = is_corked;
-        setsockopt(exchange->descriptor, IPPROTO_TCP, TCP_CORK, &value, sizeof value);
-        exchange->is_corked = is_corked;
+void http_rooms_free(struct http_server *server) {
+    struct http_room *next;
+    for (struct http_room *room = server->rooms; room; room = next) {
+        next = room->next;
+        room_free(room);
     }
 }
 
-/* Hands the response to libmicrohttpd. */
-static enum MHD_Result queue(struct http_exchange *exchange) {
-    struct MHD_Response *response = exchange->response;
-    exchange->response = NULL;
-    exchange->queued = response;
-    exchange->polled_count = 0;
-    http_enter(exchange, HTTP_MOVING);
-    cork(exchange, exchange->pull != NULL);
-    enum MHD_Result result =
-        MHD_queue_response(exchange->connection, (unsigned)exchange->status, response);
-    MHD_destroy_response(response); /* the connection has its own reference */
-    return result;
+/* --- Input that waits --- */
+
+static size_t waiting_bytes(const struct http_exchange *exchange) {
+    return exchange->input_end - exchange->input_at;
 }
 
-/* Asked in vain: whether it is time to suspend. The first turns go by without, see http_exchange.h.
- */
-static bool is_patience_over(struct http_exchange *exchange) {
-    struct http_server *server = exchange->server;
-    if (exchange->polled_count == 0 || exchange->polled_turn != server->turn) {
-        exchange->polled_turn = server->turn;
-        exchange->polled_count++;
+static void forget_input(struct http_exchange *exchange) {
+    if (exchange->input != exchange->room) {
+        give_room(exchange->server, exchange->input);
     }
-    if (exchange->polled_count > HTTP_TURNS_BEFORE_SUSPEND) {
-        exchange->polled_count = 0;
+    exchange->input = NULL;
+    exchange->input_at = exchange->input_end = 0;
+}
+
+/* Keeps what has come and can't be taken now. There is no other input then. */
+static void keep_input(struct http_exchange *exchange, const uint8_t *data, size_t length) {
+    struct http_room *room = exchange->input;
+    if (room && room != exchange->room) {
+        exchange->input_end = 0;
+    }
+    if (room && room->capacity - exchange->input_end < length) {
+        forget_input(exchange);
+        room = NULL;
+    }
+    if (!room) {
+        room = length <= HTTP_ROOM_BYTES ? take_room(exchange->server) : room_new(length);
+    }
+    if (!room) {
+        http_cut(exchange);
+        return;
+    }
+    exchange->input = room;
+    exchange->input_at = exchange->input_end;
+    memcpy(room->data + exchange->input_end, data, length);
+    exchange->input_end += (uint32_t)length;
+}
+
+/* Makes place for more of a head. */
+static bool make_place(struct http_exchange *exchange) {
+    struct http_room *room = exchange->input;
+    if (!room) {
+        exchange->input = take_room(exchange->server);
+        return exchange->input != NULL;
+    }
+    if (exchange->input_end < room->capacity) {
         return true;
     }
-    server->is_dirty = true;
-    return false;
+    size_t length = waiting_bytes(exchange);
+    struct http_room *larger = room;
+    if (exchange->input_at == 0) {
+        /* The gate has seen all of it and wants more: so it is less than a head may have. */
+        larger = room_new(2 * (size_t)room->capacity);
+        if (!larger) {
+            return false;
+        }
+    }
+    memmove(larger->data, room->data + exchange->input_at, length);
+    if (larger != room) {
+        give_room(exchange->server, room);
+    }
+    exchange->input = larger;
+    exchange->input_at = 0;
+    exchange->input_end = (uint32_t)length;
+    return true;
 }
 
-static enum MHD_Result on_head(struct http_exchange *exchange, struct MHD_Connection *connection,
-                               const char *method) {
-    if (exchange->is_aborted) {
-        return MHD_NO; /* too late */
-    }
-    struct http_refusal refusal = check_head(exchange, connection, method);
-    if (refusal.status) {
-        http_enter(exchange, HTTP_MOVING);
-        return answer_refusal(connection, refusal);
-    }
-    exchange->has_head = true;
-    const struct http_head *head = &exchange->head;
-    if (!head->is_chunked && head->content_length == 0) {
-        return MHD_YES; /* the last call comes at once */
-    }
-    http_enter(exchange, HTTP_MOVING);
-    begin(exchange);
-    if (exchange->is_aborted) {
-        return MHD_NO;
-    }
-    /* An answer before the body: at once if the client waits for our word to send it, or if there
-     * is too much to read and drop. */
-    if (exchange->has_responded &&
-        (head->expects_continue || head->content_length > HTTP_DRAIN_BYTES_MAX)) {
-        return queue(exchange);
-    }
-    return MHD_YES;
-}
+/* --- The body --- */
 
-static enum MHD_Result on_body(struct http_exchange *exchange, const char *data, size_t *length) {
+static void end_exchange(struct http_exchange *exchange, bool is_completed) {
     struct http_server *server = exchange->server;
-    if (exchange->is_aborted) {
-        return MHD_NO;
+    if (exchange->has_begun) {
+        exchange->has_begun = false;
+        http_add_to(&server->exchanges, -1u);
+        server->application.end(server->application.context, exchange, is_completed);
     }
+}
+
+static bool reads_head(const struct http_exchange *exchange) {
+    return !exchange->room;
+}
+
+static bool wants_input(const struct http_exchange *exchange) {
+    return !exchange->is_cut &&
+           (reads_head(exchange) ||
+            (!exchange->has_body_ended && !exchange->is_body_paused && !exchange->is_reading_over));
+}
+
+static void pause_body(struct http_exchange *exchange) {
+    exchange->is_body_paused = true;
+    exchange->read_bytes = HTTP_PIECE_MIN;
+    exchange->paused_ns = loop_now_ns(exchange->server->loop);
+    http_enter(exchange, HTTP_WORKING);
+    if (exchange->is_body_resumed) {
+        http_body_resume(exchange);
+    }
+}
+
+/* Gives or drops a piece of the body; returns how much of it is done with. */
+static size_t take_piece(struct http_exchange *exchange, const uint8_t *data, size_t length) {
+    const struct http_application *application = &exchange->server->application;
+    size_t taken = 0;
     if (!exchange->has_responded) {
         exchange->is_body_resumed = false;
-        size_t taken = server->application.body(server->application.context, exchange,
-                                                (const uint8_t *)data, *length);
-        INVARIANT(taken <= *length);
+        taken = application->body(application->context, exchange, data, length);
+        INVARIANT(taken <= length);
         exchange->body_bytes += taken;
-        *length -= taken;
-        if (exchange->is_aborted) {
-            return MHD_NO;
-        }
     }
     if (exchange->has_responded) {
-        exchange->body_bytes += *length;
-        exchange->dropped_bytes += *length;
-        *length = 0;
-        return exchange->dropped_bytes <= HTTP_DRAIN_BYTES_MAX ? MHD_YES : MHD_NO;
+        exchange->dropped_bytes += length - taken;
+        exchange->body_bytes += length - taken;
+        taken = length;
+        exchange->is_reading_over = exchange->dropped_bytes > HTTP_DRAIN_BYTES_MAX;
+    } else if (taken < length && !exchange->is_cut) {
+        pause_body(exchange);
     }
-    if (*length > 0) {
-        /* Not suspended, libmicrohttpd would not come back with the rest. */
-        exchange->is_body_paused = true;
-        exchange->paused_ns = loop_now_ns(server->loop);
-        http_suspend(exchange);
-        if (exchange->is_body_resumed) {
-            http_body_resume(exchange);
-        }
-    }
-    return MHD_YES;
+    return taken;
 }
 
-static enum MHD_Result on_body_end(struct http_exchange *exchange) {
-    struct http_server *server = exchange->server;
-    if (!exchange->has_body_ended) {
-        exchange->has_body_ended = true;
-        if (!exchange->has_begun) {
-            begin(exchange);
-        }
-        if (!exchange->has_responded && !exchange->is_aborted) {
-            server->application.body_end(server->application.context, exchange);
-        }
-    }
-    if (exchange->is_aborted) {
-        return MHD_NO;
+static void end_body(struct http_exchange *exchange) {
+    const struct http_application *application = &exchange->server->application;
+    exchange->has_body_ended = true;
+    if (!exchange->has_responded) {
+        application->body_end(application->context, exchange);
     }
     if (exchange->has_responded) {
-        return queue(exchange);
-    }
-    if (is_patience_over(exchange)) {
-        http_suspend(exchange);
-    } else if (exchange->phase != HTTP_WORKING) {
+        http_due(exchange);
+    } else if (!exchange->is_cut) {
         http_enter(exchange, HTTP_WORKING);
     }
-    return MHD_YES;
 }
 
-enum MHD_Result http_on_access(void *context, struct MHD_Connection *connection, const char *url,
-                               const char *method, const char *version, const char *upload_data,
-                               size_t *upload_data_size, void **connection_context) {
-    (void)context;
-    (void)url; /* decoded and cut by libmicrohttpd; the gate has the target itself */
-    (void)version;
-    struct http_exchange *exchange = *connection_context;
-    if (!exchange) {
-        return MHD_NO;
+static void break_off(struct http_exchange *exchange) {
+    exchange->is_reading_over = true;
+    if (exchange->has_responded) { /* so it can't be said */
+        exchange->closes = true;
+        http_due(exchange);
+    } else {
+        end_exchange(exchange, false);
+        http_refuse(exchange, (struct http_refusal){400, "the body's chunks are malformed"});
     }
-    if (!exchange->has_head) {
-        return on_head(exchange, connection, method);
-    }
-    if (*upload_data_size > 0) {
-        return on_body(exchange, upload_data, upload_data_size);
-    }
-    return on_body_end(exchange);
 }
 
-/* --- The response --- */
-
-ssize_t http_on_read(void *argument, uint64_t position, char *buffer, size_t size) {
-    struct http_exchange *exchange = argument;
-    if (exchange->is_aborted) {
-        http_reset_at_close(exchange);
-        return MHD_CONTENT_READER_END_WITH_ERROR;
-    }
-    if (exchange->is_pull_waiting) { /* polled; http_pull_resume has not been called */
-        if (is_patience_over(exchange)) {
-            http_suspend(exchange);
+/* Takes of the body what is wanted now; returns how much that was. */
+static size_t take_body(struct http_exchange *exchange, const uint8_t *data, size_t length) {
+    size_t at = 0;
+    while (at < length && wants_input(exchange)) {
+        size_t piece = 0;
+        at += http_body_next(&exchange->body, data + at, length - at, &piece);
+        if (http_body_is_broken(&exchange->body)) {
+            break_off(exchange);
+            return length;
         }
-        return 0;
+        if (piece > 0) {
+            size_t taken = take_piece(exchange, data + at, piece);
+            http_body_took(&exchange->body, taken);
+            at += taken;
+        }
+        if (http_body_is_over(&exchange->body) && !exchange->is_cut) {
+            end_body(exchange);
+        }
     }
-    size_t length = 0;
-    exchange->is_pull_resumed = false;
-    enum http_pull_result result = exchange->pull(exchange->pull_argument, buffer, size, &length);
-    if (exchange->is_aborted) {
-        result = HTTP_PULL_ABORT;
+    if (exchange->is_reading_over) {
+        http_due(exchange);
     }
-    switch (result) {
-    case HTTP_PULL_DATA:
-        INVARIANT(length > 0 && length <= size);
-        exchange->polled_count = 0;
+    return at;
+}
+
+static void read_body(struct http_exchange *exchange) {
+    struct http_server *server = exchange->server;
+    size_t size = exchange->read_bytes;
+    if (!exchange->body.is_chunked) { /* what is behind the body waits in the kernel */
+        size = (size_t)MIN(size, exchange->body.remaining);
+    }
+    ssize_t length = recv(exchange->descriptor, server->input, size, 0);
+    if (length <= 0) {
+        if (length == 0 || (errno != EAGAIN && errno != EINTR)) {
+            http_cut(exchange);
+        }
+        return;
+    }
+    size_t taken = take_body(exchange, server->input, (size_t)length);
+    if (taken < (size_t)length && !exchange->is_cut && !exchange->is_reading_over) {
+        keep_input(exchange, server->input + taken, (size_t)length - taken);
+    } else if ((size_t)length == size && exchange->read_bytes < HTTP_PIECE_MAX) {
+        exchange->read_bytes *= 2;
+    }
+}
+
+/* --- The head --- */
+
+static void start(struct http_exchange *exchange) {
+    struct http_server *server = exchange->server;
+    const struct http_head *head = &exchange->room->head;
+    http_body_init(&exchange->body, head);
+    exchange->read_bytes = HTTP_PIECE_MIN;
+    exchange->pull_bytes = HTTP_PIECE_MAX;
+    exchange->closes = head->closes;
+    exchange->has_begun = true;
+    http_add_to(&server->exchanges, 1);
+    bool has_body = !http_body_is_over(&exchange->body);
+    if (has_body) {
+        http_enter(exchange, HTTP_MOVING);
+    }
+    server->application.begin(server->application.context, exchange);
+    if (exchange->is_cut) {
+        return;
+    }
+    if (!has_body) {
+        end_body(exchange);
+    } else if (head->expects_continue && !exchange->has_responded && waiting_bytes(exchange) == 0) {
+        http_send_continue(exchange);
+    }
+}
+
+/* Takes what waits, if it is wanted: a head, or of the body. */
+static void take_input(struct http_exchange *exchange);
+
+/* Empty lines before a request are skipped (RFC 9112 section 2.2). */
+static void skip_empty_lines(struct http_exchange *exchange) {
+    const uint8_t *data = exchange->input->data;
+    while (waiting_bytes(exchange) >= 2 && data[exchange->input_at] == '\r' &&
+           data[exchange->input_at + 1] == '\n') {
+        exchange->input_at += 2;
+    }
+}
+
+static void take_head(struct http_exchange *exchange) {
+    struct http_server *server = exchange->server;
+    struct http_room *room = exchange->input;
+    if (exchange->scan.at == 0) {
+        skip_empty_lines(exchange);
+    }
+    const char *data = (const char *)room->data + exchange->input_at;
+    size_t length = waiting_bytes(exchange);
+    if (length == 0) {
+        forget_input(exchange);
+        return;
+    }
+    if (length == 1 && data[0] == '\r') { /* of an empty line, perhaps */
+        return;
+    }
+    size_t head_length = 0;
+    struct http_refusal refusal =
+        http_gate_scan(&exchange->scan, data, length, server->options.head_bytes_max, &head_length);
+    if (!refusal.status && head_length == 0) {
+        if (!exchange->has_head_begun) { /* from here on it has its time */
+            exchange->has_head_begun = true;
+            http_enter(exchange, HTTP_HEAD);
+        }
+        return;
+    }
+    exchange->room = room;
+    room->head.data = NULL;
+    if (!refusal.status) {
+        refusal = http_gate_check(data, head_length, &room->head);
+    }
+    if (refusal.status) {
+        http_refuse(exchange, refusal);
+        return;
+    }
+    exchange->input_at += (uint32_t)head_length;
+    start(exchange);
+    if (waiting_bytes(exchange) > 0) {
+        take_input(exchange);
+    }
+}
+
+static void take_input(struct http_exchange *exchange) {
+    if (!wants_input(exchange)) {
+        return;
+    }
+    if (reads_head(exchange)) {
+        take_head(exchange);
+        return;
+    }
+    const uint8_t *data = exchange->input->data + exchange->input_at;
+    exchange->input_at += (uint32_t)take_body(exchange, data, waiting_bytes(exchange));
+}
+
+static void read_head(struct http_exchange *exchange) {
+    if (!make_place(exchange)) {
+        http_cut(exchange);
+        return;
+    }
+    struct http_room *room = exchange->input;
+    ssize_t length = recv(exchange->descriptor, room->data + exchange->input_end,
+                          room->capacity - exchange->input_end, 0);
+    if (length > 0) {
+        exchange->input_end += (uint32_t)length;
+        take_head(exchange);
+        return;
+    }
+    if (length == 0 || (errno != EAGAIN && errno != EINTR)) {
+        http_cut(exchange);
+    } else if (waiting_bytes(exchange) == 0) {
+        forget_input(exchange);
+    }
+}
+
+/* --- Events --- */
+
+void http_watch(struct http_exchange *exchange, unsigned add, unsigned remove) {
+    unsigned events = (exchange->events | add) & ~remove;
+    if (events != exchange->events) {
+        exchange->events = events;
+        loop_watch_change(exchange->watch, events);
+    }
+}
+
+static void drop_input(struct http_exchange *exchange) {
+    ssize_t length = recv(exchange->descriptor, exchange->server->input, HTTP_PIECE_MAX, 0);
+    if (length == 0 || (length < 0 && errno != EAGAIN && errno != EINTR)) {
+        http_cut(exchange);
+    }
+}
+
+static void on_readable(struct http_exchange *exchange) {
+    if (exchange->phase == HTTP_LINGERING) {
+        drop_input(exchange);
+    } else if (!wants_input(exchange)) {
+        /* The next request, or the client's end. */
+        http_watch(exchange, 0, LOOP_READABLE);
+        if (exchange->phase == HTTP_WORKING) {
+            http_enter(exchange, HTTP_UNWATCHED);
+        }
+    } else if (waiting_bytes(exchange) > 0 && !reads_head(exchange)) {
+        http_due(exchange); /* what has come before comes first */
+    } else if (reads_head(exchange)) {
+        read_head(exchange);
+    } else {
+        read_body(exchange);
+    }
+}
+
+static void on_events(struct loop_watch *watch, unsigned events, void *argument) {
+    (void)watch;
+    struct http_exchange *exchange = argument;
+    if (exchange->is_cut) {
+        return;
+    }
+    if (events & (LOOP_DISCONNECTED | LOOP_FAILED)) {
+        /* The client has reset the connection, or closed its side. Then it may be reading still
+         * (`nc -N`), but nothing tells that from a client that has gone. */
+        http_cut(exchange);
+        return;
+    }
+    if (events & LOOP_WRITABLE) {
+        http_flush(exchange);
+    }
+    if ((events & LOOP_READABLE) && !exchange->is_cut) {
+        on_readable(exchange);
+    }
+}
+
+void http_due(struct http_exchange *exchange) {
+    struct http_server *server = exchange->server;
+    if (list_is_empty(&exchange->due)) {
+        list_append(&server->due, &exchange->due);
+        loop_ready_last(server->loop, &server->last);
+    }
+}
+
+void http_cut(struct http_exchange *exchange) {
+    exchange->is_cut = true;
+    http_due(exchange);
+}
+
+/* --- From one request to the next --- */
+
+static void clear_request(struct http_exchange *exchange) {
+    if (exchange->room != exchange->input) {
+        give_room(exchange->server, exchange->room);
+    } else if (exchange->room) {
+        exchange->room->fields.length = 0;
+    }
+    memset(&exchange->user, 0,
+           sizeof *exchange - offsetof(struct http_exchange, user)); /* `room`, too */
+}
+
+static void next_request(struct http_exchange *exchange) {
+    clear_request(exchange);
+    if (waiting_bytes(exchange) == 0) {
+        forget_input(exchange);
+    } else {
+        http_due(exchange); /* one request a turn: others are served between two */
+    }
+    http_watch(exchange, LOOP_READABLE, LOOP_WRITABLE);
+    http_enter(exchange, HTTP_HEAD);
+}
+
+/* The last response is out. */
+static void close_or_linger(struct http_exchange *exchange) {
+    bool is_all_read = exchange->has_body_ended && waiting_bytes(exchange) == 0 &&
+                       (exchange->events & LOOP_READABLE);
+    if (is_all_read) {
+        http_connection_free(exchange);
+        return;
+    }
+    clear_request(exchange);
+    forget_input(exchange);
+    shutdown(exchange->descriptor, SHUT_WR);
+    http_watch(exchange, LOOP_READABLE, LOOP_WRITABLE);
+    http_enter(exchange, HTTP_LINGERING);
+}
+
+void http_continue(struct http_exchange *exchange) {
+    if (!exchange->is_cut && exchange->pull && !exchange->is_response_made &&
+        !exchange->is_pull_waiting && !(exchange->events & LOOP_WRITABLE)) {
+        http_pull_next(exchange);
+    }
+    if (exchange->is_cut) {
+        http_connection_free(exchange);
+        return;
+    }
+    if (exchange->is_sent) {
+        end_exchange(exchange, !exchange->is_refused);
+        if (exchange->closes || exchange->is_reading_over) {
+            close_or_linger(exchange);
+            return;
+        }
+        if (exchange->has_body_ended) {
+            next_request(exchange);
+            return;
+        }
         if (exchange->phase != HTTP_MOVING) {
             http_enter(exchange, HTTP_MOVING);
         }
-        return (ssize_t)length;
-    case HTTP_PULL_WAIT:
-        if (exchange->is_pull_resumed) {
-            exchange->server->is_dirty = true;
-            return 0; /* to be asked again at once */
-        }
-        exchange->is_pull_waiting = true;
-        cork(exchange, false);
-        if (is_patience_over(exchange)) {
-            http_suspend(exchange);
-        } else if (exchange->phase != HTTP_WORKING) {
-            http_enter(exchange, HTTP_WORKING);
-        }
-        return 0;
-    case HTTP_PULL_END:
-        if (exchange->pull_length == HTTP_LENGTH_UNKNOWN || position == exchange->pull_length) {
-            http_enter(exchange, HTTP_MOVING);
-            return MHD_CONTENT_READER_END_OF_STREAM;
-        }
-        break; /* less than the head has promised */
-    case HTTP_PULL_ABORT:
-        break;
     }
-    exchange->is_aborted = true;
-    http_reset_at_close(exchange);
-    return MHD_CONTENT_READER_END_WITH_ERROR;
+    if (waiting_bytes(exchange) > 0) {
+        take_input(exchange);
+    }
 }
 
-/* --- The end --- */
+/* --- The connection --- */
 
-static void clear_request(struct http_exchange *exchange) {
-    if (exchange->response) {
-        MHD_destroy_response(exchange->response);
-    }
-    if (exchange->fields.capacity > 4 * KIB) {
-        buf_done(&exchange->fields);
-    }
-    exchange->fields.length = 0;
-    exchange->body_bytes = 0;
-    memset(&exchange->user, 0,
-           offsetof(struct http_exchange, head) - offsetof(struct http_exchange, user));
-}
-
-/* libmicrohttpd 0.9.75 forgets a connection that its content reader has closed: it is in none of
- * the lists that MHD_run looks at, and its socket stays open. Connections with a timeout of their
- * own are all looked at, so it gets one. */
-static void make_sure_of_the_end(struct http_exchange *exchange) {
-    MHD_set_connection_option(exchange->connection, MHD_CONNECTION_OPTION_TIMEOUT, 1u);
-    exchange->server->is_dirty = true;
-}
-
-void http_on_completed(void *context, struct MHD_Connection *connection, void **connection_context,
-                       enum MHD_RequestTerminationCode code) {
-    struct http_server *server = context;
-    (void)connection;
-    struct http_exchange *exchange = *connection_context;
-    *connection_context = NULL;
+void http_connection_new(struct http_server *server, int descriptor,
+                         const struct sockaddr *address) {
+    struct http_exchange *exchange = calloc(1, sizeof *exchange);
     if (!exchange) {
+        close(descriptor);
         return;
     }
-    /* The socket may be closed next. */
-    loop_watch_free(exchange->watch);
-    exchange->watch = NULL;
-    if (exchange->has_begun) {
-        bool is_completed = code == MHD_REQUEST_TERMINATED_COMPLETED_OK && exchange->queued &&
-                            !exchange->is_aborted;
-        exchange->has_begun = false;
-        exchange->is_aborted = true; /* nothing is done any more */
-        add_to(&server->exchanges, -1u);
-        server->application.end(server->application.context, exchange, is_completed);
+    list_init(&exchange->link);
+    list_init(&exchange->due);
+    exchange->server = server;
+    exchange->descriptor = descriptor;
+    if (address->sa_family == AF_INET6) {
+        exchange->ip = ((const struct sockaddr_in6 *)(const void *)address)->sin6_addr;
+    } else if (address->sa_family == AF_INET) {
+        exchange->ip.s6_addr[10] = exchange->ip.s6_addr[11] = 0xff;
+        memcpy(&exchange->ip.s6_addr[12],
+               &((const struct sockaddr_in *)(const void *)address)->sin_addr, 4);
     }
-    cork(exchange, false);
-    bool is_ok = code == MHD_REQUEST_TERMINATED_COMPLETED_OK;
-    bool ends_with_body = exchange->queued && exchange->pull && exchange->head.is_http_1_0 &&
-                          exchange->pull_length == HTTP_LENGTH_UNKNOWN;
-    if (!is_ok || ends_with_body) {
-        make_sure_of_the_end(exchange);
+    exchange->events = LOOP_READABLE;
+    if (!http_count_address(exchange) ||
+        loop_watch_new(server->loop, descriptor, exchange->events, on_events, exchange,
+                       &exchange->watch) != ERR_OK) {
+        http_uncount_address(exchange);
+        close(descriptor);
+        free(exchange);
+        return;
     }
-    clear_request(exchange);
-    http_enter(exchange, is_ok ? HTTP_HEAD : HTTP_CLOSING);
+    http_add_to(&server->connections, 1);
+    http_enter(exchange, HTTP_HEAD);
 }
 
-void http_on_connection(void *context, struct MHD_Connection *connection, void **socket_context,
-                        enum MHD_ConnectionNotificationCode code) {
-    struct http_server *server = context;
-    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
-        add_to(&server->connections, 1);
-        struct http_exchange *exchange = calloc(1, sizeof *exchange);
-        *socket_context = exchange;
-        const union MHD_ConnectionInfo *info =
-            MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-        int descriptor = info ? info->connect_fd : -1;
-        if (!exchange) {
-            shutdown(descriptor, SHUT_RDWR);
-            return;
-        }
-        list_init(&exchange->link);
-        exchange->server = server;
-        exchange->connection = connection;
-        exchange->descriptor = descriptor;
-        http_enter(exchange, HTTP_HEAD);
-    } else {
-        add_to(&server->connections, -1u);
-        struct http_exchange *exchange = *socket_context;
-        *socket_context = NULL;
-        if (exchange) {
-            INVARIANT(!exchange->has_begun);
-            loop_watch_free(exchange->watch);
-            list_remove(&exchange->link);
-            buf_done(&exchange->fields);
-            free(exchange);
-        }
+void http_connection_free(struct http_exchange *exchange) {
+    struct http_server *server = exchange->server;
+    exchange->is_cut = true; /* whatever `end` calls */
+    if (exchange->has_responded && !exchange->is_sent && http_is_1_0_stream(exchange)) {
+        /* The end of the connection is the end of the body: so it must be an error. */
+        struct linger linger = {.l_onoff = 1, .l_linger = 0};
+        setsockopt(exchange->descriptor, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
     }
+    end_exchange(exchange, exchange->is_sent && !exchange->is_refused);
+    clear_request(exchange);
+    forget_input(exchange);
+    buf_done(&exchange->output);
+    loop_watch_free(exchange->watch);
+    close(exchange->descriptor);
+    http_uncount_address(exchange);
+    list_remove(&exchange->due);
+    list_remove(&exchange->link);
+    free(exchange);
+    http_add_to(&server->connections, -1u);
+    http_accept_again(server);
 }

@@ -55,32 +55,77 @@ static const struct http_refusal passed = {0};
 struct framing {
     struct str host;
     size_t host_count, length_count, encoding_count;
+    bool keeps_alive;
 };
 
+static struct str trim(struct str text) {
+    while (text.length > 0 && (*text.data == ' ' || *text.data == '\t')) {
+        text.data++;
+        text.length--;
+    }
+    while (text.length > 0 &&
+           (text.data[text.length - 1] == ' ' || text.data[text.length - 1] == '\t')) {
+        text.length--;
+    }
+    return text;
+}
+
+/* Connection (RFC 9110 section 7.6.1) is a list of which we know two. */
+static void take_connection(struct http_head *head, struct framing *framing, struct str list) {
+    while (list.data) {
+        struct str option = trim(str_cut(&list, ','));
+        if (is_name(option, STR("close"))) {
+            head->closes = true;
+        } else if (is_name(option, STR("keep-alive"))) {
+            framing->keeps_alive = true;
+        }
+    }
+}
+
+/* Most fields are none of these; their lengths tell them apart already. */
 static struct http_refusal check_field(struct http_head *head, struct framing *framing,
                                        struct str name, struct str raw, struct str value) {
-    if (is_name(name, STR("host"))) {
-        framing->host_count++;
-        framing->host = value;
-        if (span(value.data, value.data + value.length, IN_HOST) != value.length) {
-            return refuse(400, "Host: has a character that no host has");
+    switch (name.length) {
+    case 4:
+        if (is_name(name, STR("host"))) {
+            framing->host_count++;
+            framing->host = value;
+            if (span(value.data, value.data + value.length, IN_HOST) != value.length) {
+                return refuse(400, "Host: has a character that no host has");
+            }
         }
-    } else if (is_name(name, STR("content-length"))) {
-        framing->length_count++;
-        if (str_to_u64(value, &head->content_length) != ERR_OK ||
-            head->content_length > INT64_MAX) {
-            return refuse(400, "Content-Length: is not a number of bytes");
+        break;
+    case 6:
+        if (is_name(name, STR("expect"))) {
+            head->expects_continue = is_name(value, STR("100-continue"));
         }
-        head->has_content_length = true;
-    } else if (is_name(name, STR("transfer-encoding"))) {
-        framing->encoding_count++;
-        /* libmicrohttpd compares with the white space at the end: so it must have none. */
-        if (!is_name(value, STR("chunked")) || raw.data + raw.length != value.data + value.length) {
-            return refuse(400, "Transfer-Encoding: only `chunked` is known");
+        break;
+    case 10:
+        if (is_name(name, STR("connection"))) {
+            take_connection(head, framing, value);
         }
-        head->is_chunked = true;
-    } else if (is_name(name, STR("expect"))) {
-        head->expects_continue = is_name(value, STR("100-continue"));
+        break;
+    case 14:
+        if (is_name(name, STR("content-length"))) {
+            framing->length_count++;
+            if (str_to_u64(value, &head->content_length) != ERR_OK ||
+                head->content_length > INT64_MAX) {
+                return refuse(400, "Content-Length: is not a number of bytes");
+            }
+            head->has_content_length = true;
+        }
+        break;
+    case 17:
+        if (is_name(name, STR("transfer-encoding"))) {
+            framing->encoding_count++;
+            /* White space behind it is no error, but others have been seen to miss it. */
+            if (!is_name(value, STR("chunked")) ||
+                raw.data + raw.length != value.data + value.length) {
+                return refuse(400, "Transfer-Encoding: only `chunked` is known");
+            }
+            head->is_chunked = true;
+        }
+        break;
     }
     return passed;
 }
@@ -130,103 +175,88 @@ static struct http_refusal check_target(struct http_head *head, struct str host)
     return passed;
 }
 
+/* The line without its end. */
 static struct http_refusal check_request_line(const char *data, const char *end,
-                                              size_t target_length, size_t query_at,
-                                              struct http_head *head, const char **ret_after) {
+                                              struct http_head *head) {
+    static const size_t version_length = 9; /* with the space before it */
     head->method_length = span(data, end, IN_TOKEN);
     const char *target = data + head->method_length + 1;
-    if (head->method_length == 0 || target >= end || target[-1] != '\0') {
+    const char *version = end - version_length;
+    if (head->method_length == 0 || end - data < (ptrdiff_t)(head->method_length + 1) ||
+        target > version || target[-1] != ' ' || memcmp(version, " HTTP/", 6) != 0) {
         return refuse(400, "the request line must be: METHOD /path HTTP/1.1");
     }
-    if (target_length > (size_t)(end - target) || query_at > target_length) {
-        return refuse(400, "the request line must be: METHOD /path HTTP/1.1");
-    }
-    head->path = (struct str){target, query_at};
-    head->query = (struct str){target + target_length, 0};
-    if (query_at < target_length) {
-        head->query = (struct str){target + query_at + 1, target_length - query_at - 1};
-    }
-    if (span(head->path.data, head->path.data + head->path.length, IN_TARGET) !=
-            head->path.length ||
-        span(head->query.data, head->query.data + head->query.length, IN_TARGET) !=
-            head->query.length) {
+    if (span(target, version, IN_TARGET) != (size_t)(version - target)) {
         return refuse(400, "the request target has a space, a control character or a '#'");
     }
-    const char *version = target + target_length + 1;
-    if (version > end || end - version < 10 || version[-1] != '\0' ||
-        memcmp(version, "HTTP/", 5) != 0) {
-        return refuse(400, "the request line must be: METHOD /path HTTP/1.1");
+    const char *mark = memchr(target, '?', (size_t)(version - target));
+    head->path = (struct str){target, (size_t)((mark ? mark : version) - target)};
+    head->query = (struct str){version, 0};
+    if (mark) {
+        head->query = (struct str){mark + 1, (size_t)(version - mark - 1)};
     }
-    if (version[8] != '\0' || version[9] != '\0') {
-        return refuse(400, "a line must end with CR LF");
-    }
-    if (memcmp(version + 5, "1.0", 3) == 0) {
+    if (memcmp(version + 6, "1.0", 3) == 0) {
         head->is_http_1_0 = true;
-    } else if (memcmp(version + 5, "1.1", 3) != 0) {
+    } else if (memcmp(version + 6, "1.1", 3) != 0) {
         return refuse(505, "only HTTP/1.0 and HTTP/1.1 are known");
     }
-    *ret_after = version + 10;
+    head->is_head = head->method_length == 4 && memcmp(data, "HEAD", 4) == 0;
     return passed;
 }
 
-struct http_refusal http_gate_check(const char *data, size_t length, size_t target_length,
-                                    size_t query_at, size_t bytes_max, struct http_head *ret_head) {
-    if (target_length > bytes_max) {
-        return refuse(414, "the request target is too long");
+static bool is_line_end(const char *at, const char *end) {
+    return end - at >= 2 && at[0] == '\r' && at[1] == '\n';
+}
+
+/* Takes one field and moves *at behind its line. */
+static struct http_refusal take_field(struct http_head *head, struct framing *framing,
+                                      const char **at, const char *end) {
+    struct str name = {*at, span(*at, end, IN_TOKEN)};
+    const char *colon = name.data + name.length;
+    if (name.length == 0 || colon == end || *colon != ':') {
+        return refuse(400, "a field's name must be a token, right before its colon");
     }
-    if (length > MIN(bytes_max, HTTP_HEAD_BYTES_LIMIT)) {
-        return refuse(431, "the request's head is too large");
+    struct str raw = {colon + 1, span(colon + 1, end, IN_VALUE)};
+    const char *raw_end = raw.data + raw.length;
+    if (!is_line_end(raw_end, end)) {
+        return raw_end == end || *raw_end == '\r' || *raw_end == '\n'
+                   ? refuse(400, "a line must end with CR LF")
+                   : refuse(400, "a field's value has a control character");
     }
+    if (head->field_count == HTTP_FIELDS_MAX) {
+        return refuse(431, "more than 100 header fields");
+    }
+    struct str value = trim(raw);
+    head->fields[head->field_count++] = (struct http_field){
+        .name = (uint16_t)(name.data - head->data),
+        .name_length = (uint16_t)name.length,
+        .value = (uint16_t)(value.data - head->data),
+        .value_length = (uint16_t)value.length,
+    };
+    *at = raw_end + 2;
+    return check_field(head, framing, name, raw, value);
+}
+
+struct http_refusal http_gate_check(const char *data, size_t length, struct http_head *ret_head) {
     struct http_head *head = ret_head;
     const char *end = data + length;
     /* All but the fields, which are valid up to the count. */
     memset(head, 0, offsetof(struct http_head, fields));
     head->data = data;
-    const char *at = NULL;
-    struct http_refusal refusal = check_request_line(data, end, target_length, query_at, head, &at);
+    const char *feed = length <= HTTP_HEAD_BYTES_LIMIT ? memchr(data, '\n', length) : NULL;
+    if (!feed || feed == data || feed[-1] != '\r') {
+        return refuse(400, "a line must end with CR LF");
+    }
+    struct http_refusal refusal = check_request_line(data, feed - 1, head);
+    struct framing framing = {0};
+    const char *at = feed + 1;
+    while (!refusal.status && !is_line_end(at, end)) {
+        refusal = take_field(head, &framing, &at, end);
+    }
     if (refusal.status) {
         return refusal;
     }
-    struct framing framing = {0};
-    while (at < end && *at != '\0') {
-        size_t name_length = span(at, end, IN_TOKEN);
-        const char *raw = at + name_length + 1;
-        if (name_length == 0 || raw > end || raw[-1] != '\0') {
-            return refuse(400, "a field's name must be a token, right before its colon");
-        }
-        size_t raw_length = span(raw, end, IN_VALUE);
-        if (end - raw - (ptrdiff_t)raw_length < 2 || raw[raw_length] != '\0') {
-            return refuse(400, "a field's value has a control character");
-        }
-        if (raw[raw_length + 1] != '\0') {
-            return refuse(400, "a line must end with CR LF, and a value has no NUL");
-        }
-        if (head->field_count == HTTP_FIELDS_MAX) {
-            return refuse(431, "more than 100 header fields");
-        }
-        struct str value = {raw, raw_length};
-        while (value.length > 0 && (*value.data == ' ' || *value.data == '\t')) {
-            value.data++;
-            value.length--;
-        }
-        while (value.length > 0 &&
-               (value.data[value.length - 1] == ' ' || value.data[value.length - 1] == '\t')) {
-            value.length--;
-        }
-        head->fields[head->field_count++] = (struct http_field){
-            .name = (uint16_t)(at - data),
-            .name_length = (uint16_t)name_length,
-            .value = (uint16_t)(value.data - data),
-            .value_length = (uint16_t)value.length,
-        };
-        refusal = check_field(head, &framing, (struct str){at, name_length},
-                              (struct str){raw, raw_length}, value);
-        if (refusal.status) {
-            return refusal;
-        }
-        at = raw + raw_length + 2;
-    }
-    if (end - at != 2 || at[0] != '\0' || at[1] != '\0') {
+    if (end - at != 2) {
         return refuse(400, "the head must end with an empty line");
     }
     refusal = check_framing(head, &framing);
@@ -235,8 +265,37 @@ struct http_refusal http_gate_check(const char *data, size_t length, size_t targ
     }
     if (head->is_http_1_0) {
         head->expects_continue = false;
+        head->closes = head->closes || !framing.keeps_alive;
     }
     return refusal;
+}
+
+struct http_refusal http_gate_scan(struct http_scan *scan, const char *data, size_t length,
+                                   size_t bytes_max, size_t *ret_length) {
+    *ret_length = 0;
+    bytes_max = MIN(bytes_max, HTTP_HEAD_BYTES_LIMIT);
+    if (length > 0 && !http_is_token_byte((uint8_t)data[0])) { /* TLS, for example */
+        return refuse(400, "the request line must be: METHOD /path HTTP/1.1");
+    }
+    for (;;) {
+        const char *feed = memchr(data + scan->at, '\n', length - scan->at);
+        scan->at = feed ? (size_t)(feed + 1 - data) : length;
+        if (scan->at > bytes_max) {
+            return scan->line == 0 ? refuse(414, "the request target is too long")
+                                   : refuse(431, "the request's head is too large");
+        }
+        if (!feed) {
+            return passed;
+        }
+        if (feed[-1] != '\r') { /* there is a byte before it: the first is of a token */
+            return refuse(400, "a line must end with CR LF");
+        }
+        if ((size_t)(feed - 1 - data) == scan->line) {
+            *ret_length = scan->at;
+            return passed;
+        }
+        scan->line = scan->at;
+    }
 }
 
 struct str http_head_find(const struct http_head *head, struct str name) {
@@ -253,4 +312,12 @@ bool http_is_field(const char *name, const char *value) {
     const char *value_end = value + strlen(value);
     return name != name_end && span(name, name_end, IN_TOKEN) == (size_t)(name_end - name) &&
            span(value, value_end, IN_VALUE) == (size_t)(value_end - value);
+}
+
+bool http_is_token_byte(uint8_t byte) {
+    return classes[byte] & IN_TOKEN;
+}
+
+bool http_is_value_byte(uint8_t byte) {
+    return classes[byte] & IN_VALUE;
 }

@@ -7,64 +7,24 @@
 
 #include <cmocka.h>
 
-/* A head as libmicrohttpd leaves it: the separators are NUL. As it does, this takes a bare LF for
- * the end of a line, and cuts the request line at its first and last space. */
-struct left {
-    char data[HTTP_HEAD_BYTES_LIMIT + 4096];
-    size_t length, target_length, query_at;
-};
-
-static void leave(struct left *left, const char *text, size_t length) {
-    assert_true(length <= sizeof left->data);
-    memcpy(left->data, text, length);
-    left->length = length;
-    char *end = left->data + length;
-    char *line = left->data;
-    bool is_first = true;
-    while (line < end) {
-        char *feed = memchr(line, '\n', (size_t)(end - line));
-        assert_non_null(feed);
-        char *line_end = feed;
-        if (feed > line && feed[-1] == '\r') {
-            line_end = feed - 1;
-        }
-        memset(line_end, 0, (size_t)(feed + 1 - line_end));
-        if (is_first) {
-            char *first = memchr(line, ' ', (size_t)(line_end - line));
-            char *last = memrchr(line, ' ', (size_t)(line_end - line));
-            assert_non_null(first);
-            *first = *last = '\0';
-            left->target_length = strlen(first + 1);
-            char *mark = strchr(first + 1, '?');
-            left->query_at = mark ? (size_t)(mark - first - 1) : left->target_length;
-            if (mark) {
-                *mark = '\0';
-            }
-            is_first = false;
-        } else {
-            char *colon = memchr(line, ':', (size_t)(line_end - line));
-            if (colon) {
-                *colon = '\0';
-            }
-        }
-        line = feed + 1;
-    }
-}
-
+/* As a connection does it, with all of the head at once. */
 static struct http_refusal check(const char *text, size_t length, struct http_head *head) {
-    static struct left left;
-    leave(&left, text, length);
+    struct http_scan scan = {0};
+    size_t head_length = 0;
+    static char kept[HTTP_HEAD_BYTES_LIMIT + 4096]; /* what the head borrows */
+    assert_true(length <= sizeof kept);
     /* On the heap and of the exact size, so that a sanitizer sees what is read beyond. */
-    char *exact = malloc(left.length);
-    static char kept[sizeof left.data];
-    memcpy(exact, left.data, left.length);
-    struct http_refusal refusal =
-        http_gate_check(exact, left.length, left.target_length, left.query_at, 32 * KIB, head);
+    char *exact = malloc(length);
+    memcpy(exact, text, length);
+    struct http_refusal refusal = http_gate_scan(&scan, exact, length, 32 * KIB, &head_length);
+    if (!refusal.status) {
+        assert_int_equal(head_length, length);
+        refusal = http_gate_check(exact, length, head);
+    }
     free(exact);
-    if (refusal.status == 0) { /* the same again over memory that stays */
-        memcpy(kept, left.data, left.length);
-        refusal =
-            http_gate_check(kept, left.length, left.target_length, left.query_at, 32 * KIB, head);
+    if (!refusal.status) {
+        memcpy(kept, text, length);
+        refusal = http_gate_check(kept, length, head);
     }
     return refusal;
 }
@@ -242,22 +202,86 @@ static void test_sizes(void **state) {
     assert_int_equal(status_of_size(65 * KIB, false), 431);
 }
 
-/* A head cut off anywhere is refused, whatever the lengths say, and nothing beyond is read. */
+/* A head cut off anywhere is refused, and nothing beyond is read. */
 static void test_cut_off(void **state) {
     (void)state;
     static const char text[] = "GET /a?b HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n";
-    static struct left left;
-    leave(&left, text, sizeof text - 1);
-    for (size_t length = 0; length < left.length; length++) {
-        for (size_t target_length = 0; target_length < 6; target_length++) {
-            char *exact = malloc(length + !length);
-            memcpy(exact, left.data, length);
-            struct http_refusal refusal = http_gate_check(exact, length, target_length,
-                                                          MIN(target_length, 2), 32 * KIB, &head);
-            assert_int_not_equal(refusal.status, 0);
-            free(exact);
+    for (size_t length = 0; length < sizeof text - 1; length++) {
+        char *exact = malloc(length + !length);
+        memcpy(exact, text, length);
+        assert_int_not_equal(http_gate_check(exact, length, &head).status, 0);
+        free(exact);
+    }
+}
+
+/* Wherever it is split, the end of a head is found, and what is wrong is seen as soon as it can. */
+static void test_scan(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        size_t head_length; /* 0: there is no end */
+        int status;
+    } cases[] = {
+        {"GET / HTTP/1.1\r\nHost: a\r\n\r\nbody\r\n\r\n", 27, 0},
+        {"GET /\r\n\r\n", 9, 0}, /* the gate's own matter */
+        {"GET / HTTP/1.1\r\nHost: a\r\nX", 0, 0},
+        {"GET / HTTP/1.1\nHost", 0, 400},
+        {"GET / HTTP/1.1\r\nHost: a\r\n\nX", 0, 400},
+        {"GET / HTTP/1.1\r\n\nHost: a", 0, 400},
+        {"\x16\x03\x01", 0, 400},
+        {" ", 0, 400},
+    };
+    for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
+        size_t length = strlen(cases[i].text);
+        for (size_t split = 0; split <= length; split++) {
+            struct http_scan scan = {0};
+            size_t found = 0;
+            struct http_refusal refusal = http_gate_scan(&scan, cases[i].text, split, 1024, &found);
+            if (!refusal.status && found == 0) {
+                refusal = http_gate_scan(&scan, cases[i].text, length, 1024, &found);
+            }
+            assert_int_equal(refusal.status, cases[i].status);
+            assert_int_equal(found, cases[i].head_length);
         }
     }
+}
+
+/* What is too much is refused without waiting for its end. */
+static void test_scan_too_much(void **state) {
+    (void)state;
+    static char text[3000];
+    memset(text, 'x', sizeof text);
+    struct http_scan scan = {0};
+    size_t found = 0;
+    assert_int_equal(http_gate_scan(&scan, text, 2000, 2000, &found).status, 0);
+    assert_int_equal(http_gate_scan(&scan, text, 2001, 2000, &found).status, 414);
+    memcpy(text, "GET / HTTP/1.1\r\n", 16);
+    scan = (struct http_scan){0};
+    assert_int_equal(http_gate_scan(&scan, text, 2000, 2000, &found).status, 0);
+    assert_int_equal(http_gate_scan(&scan, text, 2001, 2000, &found).status, 431);
+}
+
+static void test_connection(void **state) {
+    (void)state;
+#define GET_1_1(fields) "GET / HTTP/1.1\r\nHost: a\r\n" fields "\r\n"
+    ASSERT_STATUS(GET_1_1(""), 0);
+    assert_false(head.closes || head.is_head);
+    static const char *const closing[] = {
+        GET_1_1("Connection: close\r\n"),
+        GET_1_1("connection: CLOSE\r\n"),
+        GET_1_1("Connection: keep-alive , close\r\n"),
+        GET_1_1("Connection: x\r\nConnection:close,y\r\n"),
+        "GET / HTTP/1.0\r\n\r\n",
+        "GET / HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n",
+    };
+    for (size_t i = 0; i < ARRAY_LENGTH(closing); i++) {
+        assert_int_equal(check(closing[i], strlen(closing[i]), &head).status, 0);
+        assert_true(head.closes);
+    }
+    ASSERT_STATUS(GET_1_1("Connection: closed, xclose\r\n"), 0);
+    assert_false(head.closes);
+    ASSERT_STATUS("HEAD / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", 0);
+    assert_true(!head.closes && head.is_head);
 }
 
 static void test_response_fields(void **state) {
@@ -275,10 +299,12 @@ static void test_response_fields(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lets_in),     cmocka_unit_test(test_request_line),
-        cmocka_unit_test(test_framing),     cmocka_unit_test(test_fields),
-        cmocka_unit_test(test_many_fields), cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_cut_off),     cmocka_unit_test(test_response_fields),
+        cmocka_unit_test(test_lets_in),         cmocka_unit_test(test_request_line),
+        cmocka_unit_test(test_framing),         cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_many_fields),     cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_cut_off),         cmocka_unit_test(test_scan),
+        cmocka_unit_test(test_scan_too_much),   cmocka_unit_test(test_connection),
+        cmocka_unit_test(test_response_fields),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

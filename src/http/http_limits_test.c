@@ -119,6 +119,36 @@ static void test_client_gone(void **state) {
     stop();
 }
 
+/* One that resets the connection at once: the error may be all that is ever told of it. */
+static void test_client_resets(void **state) {
+    (void)state;
+    start(&usual);
+    static const char *const requests[] = {
+        "",
+        "GET / HTTP/1.1\r\nHo",
+        "PUT /e HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n",
+        "PUT /stuck HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc",
+        "GET /never HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /stream HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /flood HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    };
+    for (size_t i = 0; i < ARRAY_LENGTH(requests); i++) {
+        for (int turns = 0; turns < 5; turns++) {
+            int client = client_new();
+            client_send(client, requests[i], strlen(requests[i]));
+            for (int turn = 0; turn < turns; turn++) {
+                loop_turn(test.loop);
+            }
+            struct linger linger = {.l_onoff = 1, .l_linger = 0};
+            assert_int_equal(setsockopt(client, SOL_SOCKET, SO_LINGER, &linger, sizeof linger), 0);
+            close(client);
+            settle();
+        }
+    }
+    assert_int_equal(test.completed, 0);
+    stop();
+}
+
 static void test_body_cut_off_anywhere(void **state) {
     (void)state;
     start(&usual);
@@ -336,6 +366,7 @@ int main(void) {
         TEST(test_gate),
         TEST(test_large_heads),
         TEST(test_client_gone),
+        TEST(test_client_resets),
         TEST(test_body_cut_off_anywhere),
         TEST(test_deadlines),
         TEST(test_drip),

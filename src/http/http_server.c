@@ -1,114 +1,19 @@
-/* The listener, libmicrohttpd inside the loop, and the deadlines of the connections. */
+/* The listener, and the deadlines of its connections. */
 #include "http/http_exchange.h"
 
 #include "base/log.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/tcp.h>
 #include <netdb.h>
-#include <netinet/in.h>
-#include <poll.h>
-#include <pthread.h>
 #include <stdio.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* --- Running libmicrohttpd --- */
-
-/* Several servers may share a loop, which has one place for who is called before it waits. */
-struct turn_end {
-    struct list link;
-    struct loop *loop;
-    struct list servers; /* touched on the loop's thread only */
-};
-static pthread_mutex_t turn_ends_lock = PTHREAD_MUTEX_INITIALIZER; /* guards the list's links */
-static struct list turn_ends = {&turn_ends, &turn_ends};
-
-/* Whether libmicrohttpd wants to be called again at once. It knows no other times: the deadlines
- * are ours. */
-static bool wants_run(struct http_server *server) {
-    unsigned long long timeout_ms;
-    return server->is_dirty ||
-           (MHD_get_timeout(server->daemon, &timeout_ms) == MHD_YES && timeout_ms == 0);
-}
-
-static void run_daemon(struct http_server *server) {
-    server->is_dirty = false;
-    if (MHD_run(server->daemon) != MHD_YES) {
-        log_fatal("libmicrohttpd does not run");
-    }
-    server->is_dirty = wants_run(server);
-}
-
-/* Twice: a response that was given while the request waited unsuspended is made ready by the first
- * run and written by the second. What is left then is for the next turn. */
-static void end_turn(struct http_server *server) {
-    server->turn++;
-    for (int i = 0; i < 2 && server->is_dirty; i++) {
-        run_daemon(server);
-    }
-    if (server->is_dirty) {
-        loop_ready(server->loop, &server->again);
-    }
-}
-
-static void before_wait(void *argument) {
-    struct turn_end *turn_end = argument;
-    LIST_FOR_EACH (node, &turn_end->servers) {
-        end_turn(CONTAINER_OF(node, struct http_server, link));
-    }
-}
-
-static void on_again(struct loop_task *task) {
-    (void)task; /* that it was ready has kept the loop from waiting */
-}
-
-static void on_events(struct loop_watch *watch, unsigned events, void *argument) {
-    (void)watch;
-    (void)events;
-    run_daemon(argument);
-}
-
-static enum err join_turns(struct http_server *server) {
-    pthread_mutex_lock(&turn_ends_lock);
-    struct turn_end *found = NULL;
-    LIST_FOR_EACH (node, &turn_ends) {
-        struct turn_end *turn_end = CONTAINER_OF(node, struct turn_end, link);
-        if (turn_end->loop == server->loop) {
-            found = turn_end;
-            break;
-        }
-    }
-    if (!found) {
-        found = calloc(1, sizeof *found);
-        if (found) {
-            found->loop = server->loop;
-            list_init(&found->servers);
-            list_append(&turn_ends, &found->link);
-            loop_set_before_wait(server->loop, before_wait, found);
-        }
-    }
-    if (found) {
-        list_append(&found->servers, &server->link);
-    }
-    pthread_mutex_unlock(&turn_ends_lock);
-    return found ? ERR_OK : ERR_NOMEM;
-}
-
-static void leave_turns(struct http_server *server) {
-    pthread_mutex_lock(&turn_ends_lock);
-    struct list *neighbour = server->link.next;
-    list_remove(&server->link);
-    if (neighbour != &server->link && list_is_empty(neighbour)) { /* it was the head */
-        struct turn_end *turn_end = CONTAINER_OF(neighbour, struct turn_end, servers);
-        loop_set_before_wait(server->loop, NULL, NULL);
-        list_remove(&turn_end->link);
-        free(turn_end);
-    }
-    pthread_mutex_unlock(&turn_ends_lock);
-}
+/* So many connections are accepted in a turn of the loop. */
+#define ACCEPTS_MAX 64
+/* Without descriptors for new connections, after this it is tried again. */
+#define ACCEPT_AGAIN_NS (100 * NS_PER_MS)
 
 /* --- Phases and deadlines --- */
 
@@ -124,9 +29,27 @@ static void want_sweep(struct http_server *server, uint64_t deadline_ns) {
     }
 }
 
+/* Of a phase whose list is in the order of time. */
+static uint64_t timeout_ns(const struct http_server *server, enum http_phase phase) {
+    switch (phase) {
+    case HTTP_HEAD:
+        return server->options.head_timeout_ns;
+    case HTTP_UNWATCHED:
+        return HTTP_WATCH_AFTER_NS;
+    default: /* HTTP_LINGERING */
+        return MIN(HTTP_LINGER_NS, server->options.head_timeout_ns);
+    }
+}
+
 void http_enter(struct http_exchange *exchange, enum http_phase phase) {
     struct http_server *server = exchange->server;
     uint64_t now_ns = loop_now_ns(server->loop);
+    if (exchange->phase == HTTP_WATCHED) {
+        http_watch(exchange, 0, LOOP_DISCONNECTED);
+    }
+    if (phase == HTTP_WORKING && !(exchange->events & LOOP_READABLE)) {
+        phase = HTTP_UNWATCHED;
+    }
     list_remove(&exchange->link);
     list_append(&server->phases[phase], &exchange->link);
     exchange->phase = phase;
@@ -134,92 +57,24 @@ void http_enter(struct http_exchange *exchange, enum http_phase phase) {
     if (!exchange->is_body_paused) {
         exchange->measured_ns = 0;
     }
-    if (phase == HTTP_HEAD) {
-        want_sweep(server, now_ns + server->options.head_timeout_ns);
-    } else if (phase == HTTP_MOVING) {
+    if (phase == HTTP_MOVING) {
         want_sweep(server, now_ns + sweep_interval_ns(server));
-    } else if (phase == HTTP_WAITING) {
-        want_sweep(server, now_ns + HTTP_WATCH_AFTER_NS);
+    } else if (phase == HTTP_HEAD || phase == HTTP_UNWATCHED || phase == HTTP_LINGERING) {
+        want_sweep(server, now_ns + timeout_ns(server, phase));
     }
 }
 
-void http_suspend(struct http_exchange *exchange) {
-    MHD_suspend_connection(exchange->connection);
-    exchange->is_suspended = true;
-    http_enter(exchange, HTTP_WAITING);
-}
-
-void http_wake(struct http_exchange *exchange) {
-    INVARIANT(exchange->is_suspended);
-    loop_watch_free(exchange->watch);
-    exchange->watch = NULL;
-    exchange->is_suspended = false;
-    MHD_resume_connection(exchange->connection);
-    exchange->server->is_dirty = true;
-    http_enter(exchange, exchange->has_body_ended ? HTTP_WORKING : HTTP_MOVING);
-    if (exchange->is_body_paused) {
-        /* What was measured of the client goes on, without the time in which it had to wait: or one
-         * that sends a byte now and then, each of which is a pause, would never be too slow. */
-        exchange->is_body_paused = false;
-        if (exchange->measured_ns != 0) {
-            uint64_t paused_ns = exchange->since_ns - exchange->paused_ns;
-            exchange->measured_ns += paused_ns;
-            exchange->moved_ns += paused_ns;
-        }
-    }
-}
-
-void http_reset_at_close(struct http_exchange *exchange) {
-    if (exchange->queued && exchange->head.is_http_1_0 &&
-        exchange->pull_length == HTTP_LENGTH_UNKNOWN) {
-        struct linger linger = {.l_onoff = 1, .l_linger = 0};
-        setsockopt(exchange->descriptor, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
-    }
-}
-
-void http_cut(struct http_exchange *exchange) {
-    if (exchange->is_aborted) {
-        return;
-    }
-    exchange->is_aborted = true;
-    http_reset_at_close(exchange);
-    if (exchange->is_suspended) {
-        http_wake(exchange);
-    } else {
-        shutdown(exchange->descriptor, SHUT_RDWR);
-        exchange->server->is_dirty = true;
-    }
-    http_enter(exchange, HTTP_CLOSING);
-}
-
-/* The client has closed its side. It may be reading still (`nc -N`), but nothing tells that from a
- * client that has gone, and libmicrohttpd would close the connection at its next read anyway. */
-static void on_client_gone(struct loop_watch *watch, unsigned events, void *argument) {
-    (void)watch;
-    (void)events;
-    http_cut(argument);
-}
-
-static void watch_client(struct http_exchange *exchange) {
-    /* Without memory for it the client's end is noticed when something is sent. */
-    if (loop_watch_new(exchange->server->loop, exchange->descriptor, LOOP_DISCONNECTED,
-                       on_client_gone, exchange, &exchange->watch) != ERR_OK) {
-        exchange->watch = NULL;
-    }
-    http_enter(exchange, HTTP_WATCHED);
-}
-
-/* What has come of the body, or what the client's host has acknowledged of the response. */
+/* What has come of the body, and what the client's host has acknowledged of the response. */
 static uint64_t moved_bytes(const struct http_exchange *exchange) {
-    if (!exchange->queued) {
+    if (!exchange->has_responded) {
         return exchange->body_bytes;
     }
     struct tcp_info info = {0};
     socklen_t size = sizeof info;
     if (getsockopt(exchange->descriptor, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) {
-        return 0;
+        return exchange->body_bytes;
     }
-    return info.tcpi_bytes_acked;
+    return exchange->body_bytes + info.tcpi_bytes_acked;
 }
 
 static bool is_too_slow(struct http_exchange *exchange, uint64_t now_ns) {
@@ -248,22 +103,28 @@ static bool is_too_slow(struct http_exchange *exchange, uint64_t now_ns) {
            moved - exchange->moved_start_bytes < needed / 1000;
 }
 
-/* Whether a client that owes us the rest of a body has gone. libmicrohttpd misses it where the end
- * comes together with the last data: it reads those and waits for an event that was there already.
- * Asked of those only of which nothing came since the last sweep. */
-static bool has_left(const struct http_exchange *exchange, uint64_t now_ns) {
-    if (exchange->queued || exchange->has_body_ended || exchange->moved_ns == now_ns) {
-        return false;
+static void meet_deadline(struct http_exchange *exchange) {
+    if (exchange->phase == HTTP_UNWATCHED) {
+        http_enter(exchange, HTTP_WATCHED);
+        http_watch(exchange, LOOP_DISCONNECTED, 0);
+    } else {
+        list_remove(&exchange->link); /* out of this list */
+        http_cut(exchange);
     }
-    struct pollfd poll_of = {.fd = exchange->descriptor, .events = POLLRDHUP};
-    int unread = 0;
-    return poll(&poll_of, 1, 0) == 1 && ioctl(exchange->descriptor, FIONREAD, &unread) == 0 &&
-           unread == 0;
 }
 
-static struct http_exchange *first_of(const struct http_server *server, enum http_phase phase) {
-    const struct list *head = &server->phases[phase];
-    return list_is_empty(head) ? NULL : CONTAINER_OF(head->next, struct http_exchange, link);
+/* Those at the front of a list that is in the order of time. */
+static void sweep_phase(struct http_server *server, enum http_phase phase) {
+    uint64_t now_ns = loop_now_ns(server->loop);
+    struct list *head = &server->phases[phase];
+    while (!list_is_empty(head)) {
+        struct http_exchange *exchange = CONTAINER_OF(head->next, struct http_exchange, link);
+        if (now_ns - exchange->since_ns < timeout_ns(server, phase)) {
+            want_sweep(server, exchange->since_ns + timeout_ns(server, phase));
+            return;
+        }
+        meet_deadline(exchange);
+    }
 }
 
 /* One timer for all connections: it looks at the front of the lists that are in the order of time,
@@ -271,29 +132,126 @@ static struct http_exchange *first_of(const struct http_server *server, enum htt
 static void sweep(struct loop_timer *timer) {
     struct http_server *server = CONTAINER_OF(timer, struct http_server, sweep);
     uint64_t now_ns = loop_now_ns(server->loop);
-    struct http_exchange *exchange;
-    while ((exchange = first_of(server, HTTP_HEAD)) &&
-           now_ns - exchange->since_ns >= server->options.head_timeout_ns) {
-        http_cut(exchange);
-    }
-    while ((exchange = first_of(server, HTTP_WAITING)) &&
-           now_ns - exchange->since_ns >= HTTP_WATCH_AFTER_NS) {
-        watch_client(exchange);
-    }
-    LIST_FOR_EACH_SAFE (node, &server->phases[HTTP_MOVING]) {
-        exchange = CONTAINER_OF(node, struct http_exchange, link);
-        if (is_too_slow(exchange, now_ns) || has_left(exchange, now_ns)) {
+    sweep_phase(server, HTTP_HEAD);
+    sweep_phase(server, HTTP_UNWATCHED);
+    sweep_phase(server, HTTP_LINGERING);
+    LIST_FOR_EACH (node, &server->phases[HTTP_MOVING]) {
+        struct http_exchange *exchange = CONTAINER_OF(node, struct http_exchange, link);
+        if (!exchange->is_cut && is_too_slow(exchange, now_ns)) {
             http_cut(exchange);
         }
     }
-    if ((exchange = first_of(server, HTTP_HEAD))) {
-        want_sweep(server, exchange->since_ns + server->options.head_timeout_ns);
-    }
-    if ((exchange = first_of(server, HTTP_WAITING))) {
-        want_sweep(server, exchange->since_ns + HTTP_WATCH_AFTER_NS);
-    }
-    if (first_of(server, HTTP_MOVING)) {
+    if (!list_is_empty(&server->phases[HTTP_MOVING])) {
         want_sweep(server, now_ns + sweep_interval_ns(server));
+    }
+}
+
+/* The end of a turn. */
+static void on_last(struct loop_task *task) {
+    struct http_server *server = CONTAINER_OF(task, struct http_server, last);
+    struct list batch;
+    list_append(&server->due, &batch);
+    list_remove(&server->due);
+    while (!list_is_empty(&batch)) {
+        struct http_exchange *exchange = CONTAINER_OF(batch.next, struct http_exchange, due);
+        list_remove(&exchange->due);
+        http_continue(exchange);
+    }
+}
+
+/* --- Accepting --- */
+
+bool http_count_address(struct http_exchange *exchange) {
+    struct http_server *server = exchange->server;
+    if (server->options.connections_per_address_max == 0) {
+        return true;
+    }
+    struct map_node *node = map_find(&server->addresses, MAP_KEY(exchange->ip));
+    struct http_address *address = node ? CONTAINER_OF(node, struct http_address, node) : NULL;
+    if (!address) {
+        address = alloc_zeroed(sizeof *address);
+        if (!address) {
+            return false;
+        }
+        address->ip = exchange->ip;
+        if (map_insert(&server->addresses, &address->node, MAP_KEY(address->ip)) != ERR_OK) {
+            free(address);
+            return false;
+        }
+    } else if (address->count >= server->options.connections_per_address_max) {
+        return false;
+    }
+    address->count++;
+    exchange->counted = address;
+    return true;
+}
+
+void http_uncount_address(struct http_exchange *exchange) {
+    struct http_address *address = exchange->counted;
+    if (address && --address->count == 0) {
+        map_remove(&exchange->server->addresses, &address->node);
+        free(address);
+    }
+}
+
+static void watch_listener(struct http_server *server) {
+    bool is_wanted = !server->is_full && !server->is_out_of_descriptors;
+    if (server->watch) {
+        loop_watch_change(server->watch, is_wanted ? LOOP_READABLE : 0);
+    }
+}
+
+void http_accept_again(struct http_server *server) {
+    if (server->is_full) {
+        server->is_full = false;
+        watch_listener(server);
+    }
+}
+
+static void on_accept_soon(struct loop_timer *timer) {
+    struct http_server *server = CONTAINER_OF(timer, struct http_server, accept_soon);
+    server->is_out_of_descriptors = false;
+    watch_listener(server);
+}
+
+/* Those who wait keep the listener readable: so it is left alone for a while. */
+static void pause_accepting(struct http_server *server, int error) {
+    if (!server->has_warned) {
+        server->has_warned = true;
+        log_warning("new connections have to wait: %s", strerror(error));
+    }
+    server->is_out_of_descriptors = true;
+    watch_listener(server);
+    loop_timer_start(server->loop, &server->accept_soon,
+                     loop_now_ns(server->loop) + ACCEPT_AGAIN_NS);
+}
+
+static void on_listener(struct loop_watch *watch, unsigned events, void *argument) {
+    (void)watch;
+    (void)events;
+    struct http_server *server = argument;
+    for (int i = 0; i < ACCEPTS_MAX; i++) {
+        if (http_server_connections(server) >= server->options.connections_max) {
+            server->is_full = true;
+            watch_listener(server);
+            return;
+        }
+        union {
+            struct sockaddr any;
+            struct sockaddr_storage storage;
+        } address = {0};
+        socklen_t size = sizeof address;
+        int descriptor =
+            accept4(server->listener, &address.any, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (descriptor >= 0) {
+            http_connection_new(server, descriptor, &address.any);
+        } else if (errno == EAGAIN) { /* nobody waits */
+            server->has_warned = false;
+            return;
+        } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            pause_accepting(server, errno);
+            return;
+        } /* else that connection has failed already: the next one */
     }
 }
 
@@ -312,13 +270,15 @@ static enum err open_listener(const char *address, uint16_t port, int *ret_descr
         return buf_fail(message, ERR_INVAL, "'%s' is no IP address to listen on", address);
     }
     int yes = 1;
-    int unsent = HTTP_UNSENT_BYTES; /* connections have it from their listener */
+    int unsent = HTTP_UNSENT_BYTES;
     int descriptor =
         socket(info->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
     bool is_open =
         descriptor >= 0 &&
         setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) == 0 &&
         setsockopt(descriptor, SOL_SOCKET, SO_REUSEPORT, &yes, sizeof yes) == 0 &&
+        /* Connections have these from their listener. */
+        setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes) == 0 &&
         setsockopt(descriptor, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent) == 0 &&
         bind(descriptor, info->ai_addr, info->ai_addrlen) == 0 && listen(descriptor, 4096) == 0;
     freeaddrinfo(info);
@@ -340,27 +300,13 @@ static enum err open_listener(const char *address, uint16_t port, int *ret_descr
     return ERR_OK;
 }
 
-static enum err start_daemon(struct http_server *server) {
-    const struct http_options *options = &server->options;
-    server->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO, server->port, NULL, NULL,
-        http_on_access, server, MHD_OPTION_LISTEN_SOCKET, server->listener,
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned)options->connections_max,
-        MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned)options->connections_per_address_max,
-        MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        options->head_bytes_max + HTTP_POOL_EXTRA, MHD_OPTION_NOTIFY_COMPLETED, http_on_completed,
-        server, MHD_OPTION_NOTIFY_CONNECTION, http_on_connection, server,
-        MHD_OPTION_URI_LOG_CALLBACK, http_on_request_line, server, MHD_OPTION_UNESCAPE_CALLBACK,
-        http_on_unescape, server, MHD_OPTION_END);
-    if (!server->daemon) {
-        return ERR_NOMEM; /* it has closed the listener */
+static enum err start(struct http_server *server) {
+    server->input = malloc(HTTP_PIECE_MAX);
+    server->output = malloc(HTTP_OUTPUT_BYTES);
+    if (!server->input || !server->output) {
+        return ERR_NOMEM;
     }
-    const union MHD_DaemonInfo *info =
-        MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD);
-    if (!info || info->epoll_fd < 0) {
-        return ERR_NOTSUP;
-    }
-    return loop_watch_new(server->loop, info->epoll_fd, LOOP_READABLE, on_events, server,
+    return loop_watch_new(server->loop, server->listener, LOOP_READABLE, on_listener, server,
                           &server->watch);
 }
 
@@ -372,11 +318,6 @@ enum err http_server_new(struct loop *loop, const struct http_options *options,
         options->body_rate_timeout_ns == 0) {
         return buf_fail(message, ERR_INVAL, "the limits of the HTTP server make no sense");
     }
-    /* The gate reads the head where this version leaves it. */
-    if (strncmp(MHD_get_version(), "0.9.", 4) != 0) {
-        return buf_fail(message, ERR_NOTSUP, "libmicrohttpd %s is not known, only 0.9",
-                        MHD_get_version());
-    }
     struct http_server *server = calloc(1, sizeof *server);
     if (!server) {
         return ERR_NOMEM;
@@ -385,27 +326,24 @@ enum err http_server_new(struct loop *loop, const struct http_options *options,
     server->application = *application;
     server->options = *options;
     server->options.address = NULL;
+    list_init(&server->due);
     for (size_t i = 0; i < ARRAY_LENGTH(server->phases); i++) {
         list_init(&server->phases[i]);
     }
-    list_init(&server->link);
     loop_timer_init(&server->sweep, sweep);
-    loop_task_init(&server->again, on_again);
+    loop_timer_init(&server->accept_soon, on_accept_soon);
+    loop_task_init(&server->last, on_last);
     enum err err =
         open_listener(options->address, options->port, &server->listener, &server->port, message);
     if (err) {
         free(server);
         return err;
     }
-    err = start_daemon(server);
-    if (!err) {
-        err = join_turns(server);
-    }
+    err = start(server);
     if (err) {
         http_server_free(server);
         return buf_fail(message, err, "can't start the HTTP server: %s", err_text(err));
     }
-    server->is_dirty = true; /* its first run adds the listener to its epoll set */
     *ret_server = server;
     return ERR_OK;
 }
@@ -415,13 +353,12 @@ uint16_t http_port(const struct http_server *server) {
 }
 
 void http_server_quiesce(struct http_server *server) {
-    if (server->is_quiesced) {
-        return;
-    }
-    server->is_quiesced = true;
-    int listener = MHD_quiesce_daemon(server->daemon);
-    if (listener >= 0) {
-        close(listener);
+    if (server->listener >= 0) {
+        loop_timer_stop(&server->accept_soon);
+        loop_watch_free(STEAL(server->watch));
+        close(server->listener);
+        server->listener = -1;
+        server->is_quiesced = true;
     }
 }
 
@@ -438,22 +375,22 @@ void http_server_free(struct http_server *server) {
         return;
     }
     server->is_stopping = true;
-    loop_timer_stop(&server->sweep);
-    loop_task_cancel(&server->again);
-    loop_watch_free(server->watch);
+    http_server_quiesce(server);
     for (size_t i = 0; i < ARRAY_LENGTH(server->phases); i++) {
-        LIST_FOR_EACH_SAFE (node, &server->phases[i]) {
-            struct http_exchange *exchange = CONTAINER_OF(node, struct http_exchange, link);
-            exchange->is_aborted = true;
-            if (exchange->is_suspended) { /* libmicrohttpd stops with none suspended only */
-                http_wake(exchange);
-            }
+        struct list *head = &server->phases[i];
+        while (!list_is_empty(head)) {
+            http_connection_free(CONTAINER_OF(head->next, struct http_exchange, link));
         }
     }
-    if (server->daemon) {
-        MHD_stop_daemon(server->daemon); /* ends and frees all exchanges */
+    while (!list_is_empty(&server->due)) { /* cut by a deadline, and in no phase */
+        http_connection_free(CONTAINER_OF(server->due.next, struct http_exchange, due));
     }
     INVARIANT(server->connections == 0 && server->exchanges == 0);
-    leave_turns(server);
+    loop_timer_stop(&server->sweep);
+    loop_task_cancel(&server->last);
+    http_rooms_free(server);
+    map_done(&server->addresses);
+    free(server->input);
+    free(server->output);
     free(server);
 }

@@ -83,18 +83,27 @@ static void test_stream(void **state) {
         assert_contains(&text, "8\r\npiece 0\n\r\n");
         assert_contains(&text, "8\r\npiece 9\n\r\n");
     }
-    SEND(client, "HEAD /stream HTTP/1.1\r\nHost: a\r\n\r\n");
-    cleanup_buf struct buf head = {0};
-    /* Nothing behind it, and the connection ends: nobody knows how long the body would be. */
-    assert_false(client_read(client, &head, "", 0));
-    assert_contains(&head, "\r\nConnection: close\r\n");
-    assert_string_equal(strstr(buf_text(&head), "\r\n\r\n"), "\r\n\r\n");
-    close(client);
-    client = client_new();
+    /* Nothing behind the head but the next response. */
+    SEND(client, "HEAD /stream HTTP/1.1\r\nHost: a\r\n\r\n"
+                 "HEAD /e HTTP/1.1\r\nHost: a\r\n\r\nHEAD /zeros HTTP/1.1\r\nHost: a\r\n\r\n"
+                 "GET /204 HTTP/1.1\r\nHost: a\r\n\r\n");
+    cleanup_buf struct buf heads = {0};
+    assert_true(client_read(client, &heads, "\r\n\r\n", 4));
+    const char *at = buf_text(&heads);
+    static const char *const fields[] = {"Transfer-Encoding: chunked", "Content-Length: 10",
+                                         "Content-Length: 3145728", "text/plain"};
+    for (size_t i = 0; i < ARRAY_LENGTH(fields); i++) {
+        assert_memory_equal(at, "HTTP/1.1 20", 11);
+        const char *end = strstr(at, "\r\n\r\n");
+        const char *field = strstr(at, fields[i]);
+        assert_true(field && field < end);
+        at = end + 4;
+    }
+    assert_string_equal(at, "");
+    assert_null(strstr(strstr(buf_text(&heads), "HTTP/1.1 204"), "Content-Length"));
     SEND(client, "GET /zeros HTTP/1.1\r\nHost: a\r\n\r\n");
     cleanup_buf struct buf zeros = {0};
     assert_true(client_read(client, &zeros, "\r\n\r\n", 1));
-    assert_null(strstr(buf_text(&head), "piece"));
     assert_contains(&zeros, "\r\nContent-Length: 3145728\r\n");
     size_t head_length = (size_t)(strstr(buf_text(&zeros), "\r\n\r\n") + 4 - buf_text(&zeros));
     be_patient();
@@ -110,7 +119,28 @@ static void test_stream(void **state) {
     assert_int_equal(zeros.length, head_length + 3 * MIB);
     close(client);
     settle();
-    assert_int_equal(test.completed, 5);
+    assert_int_equal(test.completed, 8);
+    stop();
+}
+
+/* The head of a stream, what it has at once, and its end leave in one packet. */
+static void test_short_stream(void **state) {
+    (void)state;
+    start(&usual);
+    int client = client_new();
+    for (int i = 0; i < 3; i++) {
+        SEND(client, "GET /pieces HTTP/1.1\r\nHost: a\r\n\r\n");
+        be_patient();
+        char data[1024];
+        ssize_t length;
+        while ((length = recv(client, data, sizeof data - 1, MSG_DONTWAIT)) < 0) {
+            step();
+        }
+        data[length] = '\0';
+        assert_string_equal(strstr(data, "\r\n\r\n"), "\r\n\r\n16\r\nfirst second and third\r\n"
+                                                      "0\r\nRun-Exit: 0\r\n\r\n");
+    }
+    close(client);
     stop();
 }
 
@@ -192,6 +222,7 @@ static void test_body_backpressure(void **state) {
     stop();
 }
 
+/* Wherever it is split, the body is the same, and the next request is seen. */
 static void test_chunked_body(void **state) {
     (void)state;
     start(&usual);
@@ -207,13 +238,95 @@ static void test_chunked_body(void **state) {
         }
         client_send(client, request + split, sizeof request - 1 - split);
         cleanup_buf struct buf text = {0};
-        assert_false(client_read(client, &text, "", 0)); /* and nothing behind it is answered */
+        assert_true(client_read(client, &text, "]", 2));
         assert_contains(&text, "[POST /e hello, world]");
-        assert_contains(&text, "\r\nConnection: close\r\n");
-        assert_null(strstr(buf_text(&text), "/behind"));
+        assert_contains(&text, "[GET /behind ]");
+        assert_null(strstr(buf_text(&text), "\r\nConnection:"));
         close(client);
     }
     settle();
+    stop();
+}
+
+/* A byte at a time, on one connection. */
+static void test_drop_by_drop(void **state) {
+    (void)state;
+    start(&usual);
+    int client = client_new();
+    static const char requests[] =
+        "\r\nPOST /e HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "5\r\nhello\r\n0\r\n\r\n"
+        "PUT /pauses HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nthere"
+        "\r\n\r\nGET /stream HTTP/1.0\r\n\r\n";
+    for (size_t i = 0; i < sizeof requests - 1; i++) {
+        client_send(client, requests + i, 1);
+        loop_turn(test.loop);
+        loop_turn(test.loop);
+    }
+    cleanup_buf struct buf text = {0};
+    assert_false(client_read(client, &text, "", 0));
+    assert_contains(&text, "[POST /e hello]");
+    assert_contains(&text, "[PUT /pauses there]");
+    assert_contains(&text, "piece 8\npiece 9\n");
+    close(client);
+    settle();
+    assert_int_equal(test.completed, 3);
+    stop();
+}
+
+/* More requests than any buffer holds, with bodies that pause; the client reads only then. */
+static void test_long_pipeline(void **state) {
+    (void)state;
+    start(&usual);
+    enum { COUNT = 3000 };
+    cleanup_buf struct buf all = {0};
+    for (unsigned i = 0; i < COUNT; i += 3) {
+        assert_int_equal(
+            buf_printf(&all,
+                       "POST /task HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n%04u"
+                       "POST /pauses HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+                       "4\r\n%04u\r\n0\r\n\r\n"
+                       "GET /%04u HTTP/1.1\r\nHost: a\r\n\r\n",
+                       i, i + 1, i + 2),
+            ERR_OK);
+    }
+    int client = client_new();
+    client_send(client, all.data, all.length);
+    cleanup_buf struct buf text = {0};
+    assert_true(client_read_once(client, &text, "[GET /2999 ]"));
+    const char *at = buf_text(&text);
+    static const char *const kinds[] = {"[POST /task ", "[POST /pauses ", "[GET /"};
+    for (unsigned i = 0; i < COUNT; i++) { /* in this order */
+        char expected[40];
+        snprintf(expected, sizeof expected, "%s%04u", kinds[i % 3], i);
+        at = strstr(at, expected);
+        assert_non_null(at);
+    }
+    close(client);
+    settle();
+    assert_int_equal(test.completed, COUNT);
+    stop();
+}
+
+/* Of those who send many requests at once, nobody is served twice before others are once. */
+static void test_pipelines_take_turns(void **state) {
+    (void)state;
+    start(&usual);
+    int clients[2];
+    for (int i = 0; i < 2; i++) {
+        clients[i] = client_new();
+        for (int j = 0; j < 20; j++) {
+            SEND(clients[i], "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        }
+    }
+    be_patient();
+    while (test.ended < 40) {
+        unsigned before = test.begun;
+        step();
+        assert_true(test.begun <= before + 4); /* two a connection: what came, and what waited */
+    }
+    close(clients[0]);
+    close(clients[1]);
     stop();
 }
 
@@ -240,58 +353,144 @@ static void test_expect_continue(void **state) {
     stop();
 }
 
-/* An answer before the end of the body: the rest is dropped, and the connection is in step. */
+/* An answer before the end of the body goes out at once. */
 static void test_early_answers(void **state) {
     (void)state;
     start(&usual);
-    const char *paths[] = {"/begin", "/middle"};
+    static const char *const paths[] = {"/begin", "/middle", "/begin", "/middle", "/early-stream"};
+    static const char *const answers[] = {"[early]", "[middle]", "[early]", "[middle]", "piece 9"};
     char *data = calloc(1, 1000000);
     memset(data, 'x', 1000000);
+    int client = client_new();
     for (size_t i = 0; i < ARRAY_LENGTH(paths); i++) {
-        int client = client_new();
         char request[100];
         int length =
-            snprintf(request, sizeof request,
-                     "PUT %s HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n", paths[i]);
+            snprintf(request, sizeof request, "PUT %s HTTP/1.1\r\nHost: a\r\n%s\r\n\r\n", paths[i],
+                     i < 2 ? "Content-Length: 1000000" : "Transfer-Encoding: chunked");
         client_send(client, request, (size_t)length);
-        client_send(client, data, 1000000);
-        SEND(client, "GET /next HTTP/1.1\r\nHost: a\r\n\r\n");
+        if (i >= 2) {
+            SEND(client, "f4240\r\n");
+        }
+        client_send(client, data, 1000);
         cleanup_buf struct buf text = {0};
+        assert_true(client_read(client, &text, answers[i], 1));
+        /* The rest is dropped, and the connection is in step. */
+        client_send(client, data, 999000);
+        if (i >= 2) {
+            SEND(client, "\r\n0\r\n\r\n");
+        }
+        SEND(client, "GET /next HTTP/1.1\r\nHost: a\r\n\r\n");
+        text.length = 0;
         assert_true(client_read(client, &text, "[GET /next ]", 1));
-        assert_contains(&text, "HTTP/1.1 413 ");
-        close(client);
     }
-    /* Too much to drop: the answer comes at once, with the end of the connection. */
+    close(client);
+    settle();
+    assert_int_equal(test.completed, 10);
+    free(data);
+    stop();
+}
+
+/* Too much to drop: the answer ends the connection, but is not lost by what still comes. */
+static void test_early_answers_of_long_bodies(void **state) {
+    (void)state;
+    start(&usual);
+    char *data = calloc(1, 1000000);
     int client = client_new();
     SEND(client, "PUT /begin HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n");
+    client_send(client, data, 1000000);
     cleanup_buf struct buf text = {0};
     assert_false(client_read(client, &text, "", 0));
     assert_contains(&text, "[early]");
     assert_contains(&text, "\r\nConnection: close\r\n");
     close(client);
-    /* Or, where the length is not known, without an answer. */
+    /* Where the length is not known that shows later. */
     client = client_new();
     SEND(client, "PUT /begin HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
-    for (int i = 0; i < 40; i++) {
+    cleanup_buf struct buf other = {0};
+    assert_true(client_read(client, &other, "[early]", 1));
+    for (int i = 0; i < 20; i++) {
         SEND(client, "f4240\r\n");
         client_send(client, data, 1000000);
         SEND(client, "\r\n");
     }
-    cleanup_buf struct buf none = {0};
-    assert_false(client_read(client, &none, "", 0));
+    assert_false(client_read(client, &other, "", 0));
     close(client);
     free(data);
     settle();
+    assert_int_equal(test.completed, 2);
+    stop();
+}
+
+/* Chunks that are none, before there is an answer and after. */
+static void test_broken_chunks(void **state) {
+    (void)state;
+    start(&usual);
+    static const char *const paths[] = {"/e", "/begin", "/middle", "/stuck"};
+    static const char *const expected[] = {"HTTP/1.1 400 ", "[early]", "[middle]", ""};
+    for (size_t i = 0; i < ARRAY_LENGTH(paths); i++) {
+        int client = client_new();
+        char request[200];
+        int length = snprintf(request, sizeof request,
+                              "PUT %s HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+                              "5\r\nhello\r\nX\r\n\r\nGET /next HTTP/1.1\r\nHost: a\r\n\r\n",
+                              paths[i]);
+        client_send(client, request, (size_t)length);
+        cleanup_buf struct buf text = {0};
+        if (i == 3) { /* it has not come to them */
+            wait_for_begun(4);
+            shutdown(client, SHUT_WR);
+        }
+        assert_false(client_read(client, &text, "", 0));
+        assert_contains(&text, expected[i]);
+        assert_null(strstr(buf_text(&text), "/next"));
+        close(client);
+        settle();
+        assert_int_equal(test.ended, i + 1);
+    }
+    assert_int_equal(test.completed, 2);
+    stop();
+}
+
+/* A response that the kernel does not take at once, by http_respond. */
+static void test_large_answer(void **state) {
+    (void)state;
+    start(&usual);
+    int client = client_new();
+    char *data = malloc(8 * MIB);
+    memset(data, 'a', 8 * MIB);
+    SEND(client, "PUT /e HTTP/1.1\r\nHost: a\r\nContent-Length: 8388608\r\n\r\n");
+    client_send(client, data, 8 * MIB);
+    SEND(client, "GET /next HTTP/1.1\r\nHost: a\r\n\r\n");
+    cleanup_buf struct buf text = {0};
+    assert_true(client_read_once(client, &text, "[GET /next ]"));
+    const char *echoed = strstr(buf_text(&text), "[PUT /e ");
+    assert_non_null(echoed);
+    assert_memory_equal(echoed + 8, data, 8 * MIB);
+    assert_int_equal(echoed[8 + 8 * MIB], ']');
+    close(client);
+    free(data);
     stop();
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_one_connection),    TEST(test_pipelined),
-        TEST(test_request_parts),     TEST(test_stream),
-        TEST(test_http_1_0),          TEST(test_aborts),
-        TEST(test_body_backpressure), TEST(test_chunked_body),
-        TEST(test_expect_continue),   TEST(test_early_answers),
+        TEST(test_one_connection),
+        TEST(test_pipelined),
+        TEST(test_request_parts),
+        TEST(test_stream),
+        TEST(test_short_stream),
+        TEST(test_http_1_0),
+        TEST(test_aborts),
+        TEST(test_body_backpressure),
+        TEST(test_chunked_body),
+        TEST(test_drop_by_drop),
+        TEST(test_long_pipeline),
+        TEST(test_pipelines_take_turns),
+        TEST(test_expect_continue),
+        TEST(test_early_answers),
+        TEST(test_early_answers_of_long_bodies),
+        TEST(test_broken_chunks),
+        TEST(test_large_answer),
     };
     return cmocka_run_group_tests(tests, open_first_loop, NULL);
 }

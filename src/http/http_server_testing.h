@@ -117,6 +117,21 @@ static inline enum http_pull_result pull_short(void *argument, void *buffer, siz
     return HTTP_PULL_DATA;
 }
 
+/* Three pieces, and the end. */
+static inline enum http_pull_result pull_pieces(void *argument, void *buffer, size_t size,
+                                                size_t *ret_length) {
+    struct request *request = argument;
+    static const char *const pieces[] = {"first ", "second ", "and third"};
+    if (request->pulls == 3) {
+        assert_int_equal(http_add_trailer(request->exchange, "Run-Exit", "0"), ERR_OK);
+        return HTTP_PULL_END;
+    }
+    const char *piece = pieces[request->pulls++];
+    *ret_length = MIN(size, strlen(piece));
+    memcpy(buffer, piece, *ret_length);
+    return HTTP_PULL_DATA;
+}
+
 static inline void begin(void *context, struct http_exchange *exchange) {
     (void)context;
     struct request *request = calloc(1, sizeof *request);
@@ -127,6 +142,8 @@ static inline void begin(void *context, struct http_exchange *exchange) {
     test.begun++;
     if (path_is(exchange, "/begin")) {
         http_respond(exchange, 413, "text/plain", "[early]", 7);
+    } else if (path_is(exchange, "/early-stream")) {
+        http_respond_stream(exchange, 200, "text/plain", HTTP_LENGTH_UNKNOWN, pull, request);
     } else if (path_is(exchange, "/abort-begin")) {
         http_abort(exchange);
     }
@@ -176,6 +193,10 @@ static inline void body_end(void *context, struct http_exchange *exchange) {
     } else if (path_is(exchange, "/stream") || path_is(exchange, "/stream-abort")) {
         assert_int_equal(http_add_header(exchange, "Trailer", "Run-Exit"), ERR_OK);
         http_respond_stream(exchange, 200, "text/plain", HTTP_LENGTH_UNKNOWN, pull, request);
+    } else if (path_is(exchange, "/pieces")) {
+        http_respond_stream(exchange, 200, "text/plain", HTTP_LENGTH_UNKNOWN, pull_pieces, request);
+    } else if (path_is(exchange, "/204")) {
+        http_respond(exchange, 204, "text/plain", "not sent", 8);
     } else if (path_is(exchange, "/zeros")) {
         http_respond_stream(exchange, 200, "text/plain", 3 * MIB, pull_zeros, request);
     } else if (path_is(exchange, "/flood")) { /* more than the buffers of two sockets hold */
@@ -306,7 +327,26 @@ static inline bool client_read(int client, struct buf *text, const char *until, 
     }
 }
 
-/* Turns until all that begun has ended and libmicrohttpd knows of no connection. */
+/* Reads until `last` has come: for more than client_read should search again and again. */
+static inline bool client_read_once(int client, struct buf *text, const char *last) {
+    size_t length = strlen(last);
+    be_patient();
+    while (text->length < length || memcmp(text->data + text->length - length, last, length) != 0) {
+        static char data[64 * KIB];
+        ssize_t got = recv(client, data, sizeof data, MSG_DONTWAIT);
+        if (got == 0 || (got < 0 && errno != EAGAIN)) {
+            return false;
+        }
+        if (got > 0) {
+            assert_int_equal(buf_append(text, data, (size_t)got), ERR_OK);
+        } else {
+            step();
+        }
+    }
+    return true;
+}
+
+/* Turns until all that begun has ended and there is no connection. */
 static inline void settle(void) {
     be_patient();
     while (http_server_connections(test.server) > 0) {

@@ -17,6 +17,14 @@ void loop_ready(struct loop *loop, struct loop_task *task) {
     }
 }
 
+void loop_ready_last(struct loop *loop, struct loop_task *task) {
+    loop_check_thread(loop);
+    if (!task->queued) {
+        task->queued = true;
+        list_append(&loop->last, &task->link);
+    }
+}
+
 void loop_task_cancel(struct loop_task *task) {
     if (task->queued) {
         task->queued = false;
@@ -24,15 +32,15 @@ void loop_task_cancel(struct loop_task *task) {
     }
 }
 
-/* Runs the tasks that are ready now; what they make ready waits for the next turn. */
-static void run_ready(struct loop *loop) {
-    if (list_is_empty(&loop->ready)) {
+/* Runs the tasks that are in the queue now; those that come meanwhile stay for the next turn. */
+static void run_tasks(struct list *queue) {
+    if (list_is_empty(queue)) {
         return;
     }
     struct list batch;
-    list_append(&loop->ready, &batch);
+    list_append(queue, &batch);
     /* `batch` is now the last node of the ring; without its old head the ring is the batch's. */
-    list_remove(&loop->ready);
+    list_remove(queue);
     while (!list_is_empty(&batch)) {
         struct loop_task *task = CONTAINER_OF(batch.next, struct loop_task, link);
         list_remove(&task->link);
@@ -78,11 +86,9 @@ static void on_idle(uv_idle_t *idle) {
 
 static void on_prepare(uv_prepare_t *prepare) {
     struct loop *loop = CONTAINER_OF(prepare, struct loop, prepare);
-    if (loop->before_wait) {
-        loop->before_wait(loop->before_wait_argument);
-    }
+    run_tasks(&loop->last);
     bool has_expired = loop_timers_arm(loop);
-    if (has_expired || !list_is_empty(&loop->ready)) {
+    if (has_expired || !list_is_empty(&loop->ready) || !list_is_empty(&loop->last)) {
         uv_idle_start(&loop->idle, on_idle);
     } else {
         uv_idle_stop(&loop->idle);
@@ -93,7 +99,7 @@ static void on_prepare(uv_prepare_t *prepare) {
 static void on_check(uv_check_t *check) {
     struct loop *loop = CONTAINER_OF(check, struct loop, check);
     loop_timers_expire(loop);
-    run_ready(loop);
+    run_tasks(&loop->ready);
     if (atomic_load(&loop->is_stopping)) {
         uv_stop(&loop->uv);
     }
@@ -125,6 +131,7 @@ enum err loop_new(unsigned index, struct loop **ret_loop) {
     loop->index = index;
     loop->now_is_stale = true;
     list_init(&loop->ready);
+    list_init(&loop->last);
     list_init(&loop->processes);
     list_init(&loop->signals);
     *ret_loop = loop;
@@ -184,7 +191,8 @@ bool loop_turn(struct loop *loop) {
     uv_run(&loop->uv, UV_RUN_NOWAIT);
     loop->has_thread = false;
     loop->now_is_stale = true;
-    return !list_is_empty(&loop->ready) || atomic_load(&loop->posts) != NULL ||
+    return !list_is_empty(&loop->ready) || !list_is_empty(&loop->last) ||
+           atomic_load(&loop->posts) != NULL ||
            (loop->heap_count > 0 && loop->heap[1]->deadline_ns <= loop_now_ns(loop));
 }
 
@@ -210,10 +218,4 @@ uint64_t loop_now_ns(const struct loop *loop) {
         cache->now_is_stale = false;
     }
     return loop->now_ns;
-}
-
-void loop_set_before_wait(struct loop *loop, void (*before_wait)(void *argument), void *argument) {
-    loop_check_thread(loop);
-    loop->before_wait = before_wait;
-    loop->before_wait_argument = argument;
 }

@@ -3,7 +3,7 @@
  * There is one loop a thread. Everything that belongs to a loop (runs, connections, operations) is
  * touched on its thread only; `loop_post` is the one way in from elsewhere. One turn of a loop:
  * descriptors and timers, then the ready tasks that were there when the turn began (so that tasks
- * which make each other ready can't starve input), then waiting.
+ * which make each other ready can't starve input), then those for the turn's end, then waiting.
  *
  * Layer: knows base and libuv only. Nobody else includes <uv.h> but loop/. */
 #pragma once
@@ -55,6 +55,10 @@ uint64_t loop_now_ns(const struct loop *loop);
 
 /* Queues a task for this or the next turn; nothing if it is queued. Thread: the loop's. */
 void loop_ready(struct loop *loop, struct loop_task *task);
+/* Queues a task for the end of this turn: it runs after the ready tasks, right before the loop
+ * waits, and what it makes ready is not waited upon. What these tasks queue likewise is for the
+ * next turn. Nothing if it is queued, here or as ready. Thread: the loop's. */
+void loop_ready_last(struct loop *loop, struct loop_task *task);
 /* Takes a queued task back. Thread: the loop's. */
 void loop_task_cancel(struct loop_task *task);
 
@@ -84,10 +88,11 @@ static inline bool loop_timer_is_started(const struct loop_timer *timer) {
 }
 
 /* Watches a descriptor of the host for readability, writability, or the peer's end (RDHUP).
- * Level-triggered. An error on the descriptor comes as all that was wanted, once: then the watch
- * rests until loop_watch_change. The descriptor is made non-blocking. One watch a descriptor and
- * loop (EXIST); PERM for what can't be waited for (a regular file). Thread: the loop's. */
-enum { LOOP_READABLE = 1, LOOP_WRITABLE = 2, LOOP_DISCONNECTED = 4 };
+ * Level-triggered. An error on the descriptor comes as all that was wanted and LOOP_FAILED, once:
+ * then the watch rests until loop_watch_change. The descriptor is made non-blocking. One watch a
+ * descriptor and loop (EXIST); PERM for what can't be waited for (a regular file). Thread: the
+ * loop's. */
+enum { LOOP_READABLE = 1, LOOP_WRITABLE = 2, LOOP_DISCONNECTED = 4, LOOP_FAILED = 8 };
 struct loop_watch;
 typedef void loop_watch_callback(struct loop_watch *watch, unsigned events, void *argument);
 MUST_USE enum err loop_watch_new(struct loop *loop, int descriptor, unsigned events,
@@ -96,10 +101,6 @@ MUST_USE enum err loop_watch_new(struct loop *loop, int descriptor, unsigned eve
 void loop_watch_change(struct loop_watch *watch, unsigned events);
 /* No callback comes after this; the descriptor may be closed at once. Accepts NULL. */
 void loop_watch_free(struct loop_watch *watch);
-
-/* Calls `before_wait` on each turn right before the loop waits (libmicrohttpd's MHD_run and the
- * like). One at a time may be set. Thread: the loop's. */
-void loop_set_before_wait(struct loop *loop, void (*before_wait)(void *argument), void *argument);
 
 /* Work for the pool of worker threads (shared by all loops, bounded): `run` on a worker, then
  * `done` on the loop. It can't be taken back: what it uses belongs to it until `done`.

@@ -25,6 +25,7 @@ struct loop {
     bool now_is_stale; /* time may have passed since now_ns was read */
 
     struct list ready; /* struct loop_task.link */
+    struct list last;  /* likewise, for the end of the turn */
 
     /* Guarded by being atomic: a stack that the loop takes as a whole and turns round. */
     _Atomic(struct loop_post *) posts;
@@ -32,9 +33,6 @@ struct loop {
 
     struct loop_timer **heap; /* heap[1] is the earliest; heap[0] is not used */
     size_t heap_count, heap_capacity;
-
-    void (*before_wait)(void *argument);
-    void *before_wait_argument;
 
     size_t work_count;     /* with the pool of workers */
     struct list processes; /* struct loop_process.link */

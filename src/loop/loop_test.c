@@ -311,7 +311,7 @@ static void test_watch_tells_errors_once(void **state) {
     close(ends[0]); /* what writing would say is EPIPE */
     loop_turn(loop);
     assert_int_equal(seen.count, 1);
-    assert_int_equal(seen.events, LOOP_WRITABLE);
+    assert_int_equal(seen.events, LOOP_WRITABLE | LOOP_FAILED);
     loop_turn(loop);
     assert_int_equal(seen.count, 1);
     loop_watch_change(watch, LOOP_WRITABLE); /* asked again, told again */
@@ -335,34 +335,43 @@ static void test_watch_refuses_files(void **state) {
     assert_null(watch);
 }
 
-static unsigned before_wait_count;
-static struct loop_task *made_ready;
-static void count_before_wait(void *argument) {
-    assert_ptr_equal(argument, &before_wait_count);
-    before_wait_count++;
-    if (made_ready) {
-        loop_ready(loop, STEAL(made_ready));
+struct last {
+    struct loop_task task;
+    unsigned runs;
+    struct loop_task *makes_ready;
+};
+static void on_last(struct loop_task *task) {
+    struct last *last = CONTAINER_OF(task, struct last, task);
+    last->runs++;
+    loop_ready_last(loop, task); /* for the next turn */
+    if (last->makes_ready) {
+        loop_ready(loop, STEAL(last->makes_ready));
     }
 }
 static void stop_task(struct loop_task *task) {
     (void)task;
     loop_stop(loop);
 }
-static void test_before_wait(void **state) {
+static void test_ready_last(void **state) {
     (void)state;
-    before_wait_count = 0;
-    loop_set_before_wait(loop, count_before_wait, &before_wait_count);
-    loop_turn(loop);
-    assert_int_equal(before_wait_count, 1);
+    struct last last = {0};
+    loop_task_init(&last.task, on_last);
+    loop_ready_last(loop, &last.task);
+    loop_ready_last(loop, &last.task);
+    assert_int_equal(last.runs, 0);
+    assert_true(loop_turn(loop));
+    assert_int_equal(last.runs, 1); /* once a turn, though it is queued again */
+    assert_true(loop_turn(loop));
+    assert_int_equal(last.runs, 2);
     /* What it makes ready is not waited upon. */
     struct loop_task task;
     loop_task_init(&task, stop_task);
-    made_ready = &task;
+    last.makes_ready = &task;
     loop_run(loop);
-    assert_int_equal(before_wait_count, 2);
-    loop_set_before_wait(loop, NULL, NULL);
-    loop_turn(loop);
-    assert_int_equal(before_wait_count, 2);
+    assert_int_equal(last.runs, 3);
+    loop_task_cancel(&last.task);
+    assert_false(loop_turn(loop));
+    assert_int_equal(last.runs, 3);
 }
 
 static void test_now(void **state) {
@@ -469,7 +478,7 @@ int main(void) {
         TEST(test_watch_sees_the_peer_leave),
         TEST(test_watch_tells_errors_once),
         TEST(test_watch_refuses_files),
-        TEST(test_before_wait),
+        TEST(test_ready_last),
         TEST(test_now),
         TEST(test_work),
         TEST(test_free_waits_for_work),

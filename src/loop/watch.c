@@ -20,7 +20,7 @@ static void on_poll(uv_poll_t *poll, int status, int uv_events) {
     if (status < 0) {
         /* libuv has stopped watching. Whatever the owner tries next tells it the error. */
         watch->events = 0;
-        events = watch->wanted;
+        events = watch->wanted | LOOP_FAILED;
     } else {
         events = (uv_events & UV_READABLE ? (unsigned)LOOP_READABLE : 0) |
                  (uv_events & UV_WRITABLE ? (unsigned)LOOP_WRITABLE : 0) |
