@@ -3,7 +3,9 @@ How fast the others are meanwhile is measured by `make bench` (crowd)."""
 
 import itertools
 import random
+import re
 import socket
+import time
 
 import pytest
 
@@ -256,3 +258,24 @@ def test_standard_input_is_not_gathered(files):
         connection.sendall(b"two\n")
         assert next(chunks) == b"TWO\n"
     files.post(f"/proc/{run}/ctl", "kill")
+
+
+# ---- runs that say much --------------------------------------------------------------------------
+
+
+def test_a_run_that_says_much_does_not_fill_its_log(client, guests):
+    """All of it is its output; the log has a part, the count of the rest, and how it ended."""
+    client.create("loud", guests.c("worker"))
+    count = 400_000  # lines of 9 to 14 bytes, much longer in a log
+    began = time.monotonic()
+    answer = client.run("loud", f"say {count}", "trap")
+    passed = time.monotonic() - began
+    assert answer.body.startswith(b"%d bottles\n" % count) and b"\n1 bottles\n" in answer.body
+    log = client.get("/apps/loud/log").body
+    assert b" out %d bottles\n" % count in log
+    logged = len(re.findall(rb" out \d+ bottles", log))
+    left_out = sum(int(found) for found in re.findall(rb" sys (\d+) lines of \d+ bytes are left out", log))
+    dropped = sum(int(found) for found in re.findall(rb" sys (\d+) lines were dropped", log))
+    assert logged + left_out + dropped == count
+    assert logged * 56 <= (8 << 20) + (passed + 1) * (1 << 20)
+    assert b"unreachable" in log and b"ended: trap 134" in log  # our own words are always there

@@ -83,12 +83,16 @@ bool output_seek(const struct output *output, struct run_reader *reader, unsigne
 
 /* ---- run_lines.c: output cut in lines for the app's log ---- */
 
+enum { LOG_BURST_BYTES = 8 * MIB, LOG_BYTES_A_SECOND = MIB };
 struct lines {
     struct buf partial[2]; /* of standard output and error: the line that is not ended */
+    uint64_t used_bytes;   /* of LOG_BURST_BYTES: what was logged, less what has come back */
+    uint64_t since_ns;     /* when that was counted last */
+    uint64_t left_out, left_out_bytes; /* lines that the log did not take, and are not told yet */
 };
 void lines_append(struct lines *lines, struct applog *log, uint64_t run_id, unsigned stream,
                   const void *data, size_t length, uint64_t time_ns);
-/* Ends lines that are not ended. */
+/* Ends lines that are not ended, and tells what was left out. */
 void lines_flush(struct lines *lines, struct applog *log, uint64_t run_id, uint64_t time_ns);
 void lines_done(struct lines *lines);
 

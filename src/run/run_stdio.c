@@ -254,6 +254,7 @@ void run_say(struct run *run, unsigned stream, struct str text, bool own_line) {
         lines_flush(&run->lines, run->log, run->id, time_ns);
     }
     if (run->log && !(run->is_call && stream == RUN_STDOUT)) {
+        run->lines.used_bytes = 0; /* however much the run has said, what we say of it is logged */
         lines_append(&run->lines, run->log, run->id, stream, text.data, text.length, time_ns);
     }
     if (run->is_web || (stream == RUN_STDERR && run->discard_stderr)) {
