@@ -3,6 +3,7 @@
 #include "api/run_answer.h"
 #include "api/run_form.h"
 #include "api/run_options.h"
+#include "base/block.h"
 
 #include <inttypes.h>
 
@@ -87,7 +88,7 @@ static void start(struct request *request) {
     if (!request_check_parameters(request, parameters)) {
         return;
     }
-    struct run_exchange *own = alloc_zeroed(sizeof *own);
+    struct run_exchange *own = block_new(sizeof *own);
     if (!own) {
         request_fail(request, ERR_NOMEM, NULL);
         return;
@@ -282,7 +283,7 @@ static void end(struct request *request, bool completed) {
     run_form_free(own->form);
     run_answer_free(own->answer);
     run_unref(own->run);
-    free(own);
+    block_free(own, sizeof *own);
 }
 
 const struct request_handler run_handler = {

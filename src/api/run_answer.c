@@ -2,6 +2,7 @@
 
 #include "api/json_text.h"
 #include "api/run_changes.h"
+#include "base/block.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -448,7 +449,7 @@ static void respond(struct run_answer *answer, const struct run_status *status) 
 
 enum err run_answer_start(struct request *request, const struct run_answer_options *options,
                           struct run_answer **ret_answer) {
-    struct run_answer *answer = alloc_zeroed(sizeof *answer);
+    struct run_answer *answer = block_new(sizeof *answer);
     if (!answer) {
         return ERR_NOMEM;
     }
@@ -532,5 +533,5 @@ void run_answer_free(struct run_answer *answer) {
     }
     run_unref(answer->run);
     buf_done(&answer->formatted);
-    free(answer);
+    block_free(answer, sizeof *answer);
 }

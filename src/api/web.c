@@ -3,6 +3,7 @@
  * everybody (public), nobody (off). */
 #include "api/handlers.h"
 #include "api/web_internal.h"
+#include "base/block.h"
 #include "base/clock.h"
 #include "base/log.h"
 
@@ -230,7 +231,7 @@ bool web_redirect(struct web *web, const char *location) {
 /* --- the handler ------------------------------------------------------------------------------ */
 
 static void start(struct request *request) {
-    struct web *web = alloc_zeroed(sizeof *web);
+    struct web *web = block_new(sizeof *web);
     if (!web) {
         request_fail(request, ERR_NOMEM, NULL);
         return;
@@ -312,7 +313,7 @@ static void end(struct request *request, bool completed) {
     app_unref(web->app);
     buf_done(&web->redirected);
     buf_done(&web->redirected_raw);
-    free(web);
+    block_free(web, sizeof *web);
 }
 
 const struct request_handler web_handler = {

@@ -1,5 +1,6 @@
 #include "loop/op.h"
 
+#include "base/block.h"
 #include "base/log.h"
 
 #include <pthread.h>
@@ -50,7 +51,7 @@ static void stop_waiting(struct op_waiter *waiter) {
 
 static void waiter_free(struct op_waiter *waiter) {
     guard_unref(waiter->guard);
-    free(waiter);
+    block_free(waiter, sizeof *waiter);
 }
 
 static void on_waiter_post(struct loop_post *post) {
@@ -163,7 +164,7 @@ enum err op_queue_wait(struct op_queue *queue, struct op *op) {
     struct guard *guard = queue->mutex;
     struct op_waiter *waiter = op->waiter;
     if (!waiter) {
-        waiter = malloc(sizeof *waiter);
+        waiter = block_new_raw(sizeof *waiter);
         if (!waiter) {
             return ERR_NOMEM;
         }
