@@ -636,6 +636,15 @@ def test_links_do_not_lead_out_of_www(app, guests):
     assert web(app, "/loop", name="links").text == ""
 
 
+def test_www_may_be_a_link(app, guests):
+    app.create("linked", guests.c_text(
+        '#include <stdio.h>\n#include <unistd.h>\n'
+        'int main(void) { symlink("public", "/www"); puts("program"); return 0; }'))
+    app.put("/apps/linked/files/public/page.txt", b"a file")
+    assert web(app, "/page.txt", name="linked").text == "program\n"
+    assert web(app, "/page.txt", name="linked").text == "a file"
+
+
 # --- who may see it, and where -------------------------------------------------------------------
 
 

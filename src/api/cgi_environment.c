@@ -5,13 +5,9 @@
 #include <stdio.h>
 #include <strings.h>
 
-/* Enough for usual requests: one allocation. */
-#define USUAL_BYTES 2048
-
 struct build {
     const struct web *web;
     struct cgi_environment *environment;
-    size_t begin; /* of the variable that is written */
     enum err err;
 };
 
@@ -21,32 +17,52 @@ static bool is_name(struct str name, const char *other) {
 
 /* --- variables -------------------------------------------------------------------------------- */
 
-/* While it is built only the lengths count: the text may still move. */
-static void end_variable(struct build *build) {
-    struct cgi_environment *environment = build->environment;
-    if (!build->err && environment->count == CGI_VARIABLES_MAX) {
-        build->err = ERR_2BIG;
+static enum err grow(struct cgi_environment *environment, size_t wanted) {
+    size_t capacity = environment->capacity;
+    while (capacity < wanted) {
+        capacity *= 2;
     }
-    if (!build->err) {
-        environment->variables[environment->count++].length =
-            environment->text.length - build->begin;
-        build->begin = environment->text.length;
+    bool is_usual = environment->text == environment->usual;
+    char *text = realloc(is_usual ? NULL : environment->text, capacity);
+    if (!text) {
+        return ERR_NOMEM;
     }
+    if (is_usual) {
+        memcpy(text, environment->usual, environment->length);
+    }
+    environment->text = text;
+    environment->capacity = capacity;
+    return ERR_OK;
 }
 
 static void append(struct build *build, struct str text) {
-    if (!build->err) {
-        build->err = buf_append_str(&build->environment->text, text);
+    struct cgi_environment *environment = build->environment;
+    size_t wanted = environment->length + text.length;
+    if (!build->err && wanted > environment->capacity) {
+        build->err = grow(environment, wanted);
+    }
+    if (!build->err && text.length > 0) {
+        memcpy(environment->text + environment->length, text.data, text.length);
+        environment->length = wanted;
     }
 }
 
-static void add(struct build *build, const char *prefix, struct str value) {
-    append(build, str_of(prefix));
+static void end_variable(struct build *build) {
+    struct cgi_environment *environment = build->environment;
+    append(build, (struct str){"", 1});
+    if (!build->err && environment->count == CGI_VARIABLES_MAX) {
+        build->err = ERR_2BIG;
+    }
+    environment->count += build->err ? 0 : 1;
+}
+
+static void add(struct build *build, struct str prefix, struct str value) {
+    append(build, prefix);
     append(build, value);
     end_variable(build);
 }
 
-static void add_number(struct build *build, const char *prefix, uint64_t number) {
+static void add_number(struct build *build, struct str prefix, uint64_t number) {
     char text[24];
     snprintf(text, sizeof text, "%" PRIu64, number);
     add(build, prefix, str_of(text));
@@ -121,14 +137,14 @@ static void add_header(void *argument, struct str name, struct str value) {
         return; /* it was joined to the first one */
     }
     append(build, STR("HTTP_"));
-    struct buf *text = &build->environment->text;
-    size_t at = text->length;
+    struct cgi_environment *environment = build->environment;
+    size_t at = environment->length;
     append(build, name);
-    for (; !build->err && at < text->length; at++) {
-        uint8_t byte = text->data[at];
-        text->data[at] = byte == '-'                  ? '_'
-                         : byte >= 'a' && byte <= 'z' ? (uint8_t)(byte - 'a' + 'A')
-                                                      : byte;
+    for (; !build->err && at < environment->length; at++) {
+        char byte = environment->text[at];
+        environment->text[at] = byte == '-'                  ? '_'
+                                : byte >= 'a' && byte <= 'z' ? (char)(byte - 'a' + 'A')
+                                                             : byte;
     }
     append(build, STR("="));
     append(build, value);
@@ -150,23 +166,23 @@ static void add_server(struct build *build) {
     }
     bool is_tls = str_equal_text(http_header(exchange, "X-Forwarded-Proto"), "https") &&
                   access_is_trusted_proxy(&request->api->access, http_client_address(exchange));
-    add(build, "SERVER_NAME=", name.length > 0 ? name : STR("localhost"));
-    add(build, "SERVER_PORT=", port.length > 0 ? port : is_tls ? STR("443") : STR("80"));
-    add(build, "SERVER_PROTOCOL=", http_is_1_0(exchange) ? STR("HTTP/1.0") : STR("HTTP/1.1"));
-    add(build, "SERVER_SOFTWARE=", STR("0asm"));
+    add(build, STR("SERVER_NAME="), name.length > 0 ? name : STR("localhost"));
+    add(build, STR("SERVER_PORT="), port.length > 0 ? port : is_tls ? STR("443") : STR("80"));
+    add(build, STR("SERVER_PROTOCOL="), http_is_1_0(exchange) ? STR("HTTP/1.0") : STR("HTTP/1.1"));
+    add(build, STR("SERVER_SOFTWARE="), STR("0asm"));
     if (is_tls) {
-        add(build, "HTTPS=", STR("on"));
+        add(build, STR("HTTPS="), STR("on"));
     }
 }
 
 static void add_request(struct build *build, uint64_t length) {
     const struct web *web = build->web;
     const struct http_exchange *exchange = web->request->exchange;
-    add(build, "GATEWAY_INTERFACE=", STR("CGI/1.1"));
-    add(build, "REQUEST_METHOD=", web->method);
-    add(build, "SCRIPT_NAME=", web->script_name);
-    add(build, "PATH_INFO=", web->path_info);
-    add(build, "QUERY_STRING=", web->raw_query);
+    add(build, STR("GATEWAY_INTERFACE="), STR("CGI/1.1"));
+    add(build, STR("REQUEST_METHOD="), web->method);
+    add(build, STR("SCRIPT_NAME="), web->script_name);
+    add(build, STR("PATH_INFO="), web->path_info);
+    add(build, STR("QUERY_STRING="), web->raw_query);
     append(build, STR("REQUEST_URI="));
     append(build, web->raw_path);
     if (web->raw_query.length > 0) {
@@ -174,12 +190,12 @@ static void add_request(struct build *build, uint64_t length) {
         append(build, web->raw_query);
     }
     end_variable(build);
-    add(build, "REMOTE_ADDR=", str_of(http_client_address(exchange)));
+    add(build, STR("REMOTE_ADDR="), str_of(http_client_address(exchange)));
     if (web->has_body) {
-        add_number(build, "CONTENT_LENGTH=", length);
+        add_number(build, STR("CONTENT_LENGTH="), length);
         struct str type = http_header(exchange, "Content-Type");
         if (type.length > 0) {
-            add(build, "CONTENT_TYPE=", type);
+            add(build, STR("CONTENT_TYPE="), type);
         }
     }
 }
@@ -187,21 +203,22 @@ static void add_request(struct build *build, uint64_t length) {
 enum err cgi_environment_build(const struct web *web, uint64_t length,
                                struct cgi_environment *ret_environment) {
     struct cgi_environment *environment = ret_environment;
-    environment->text = (struct buf){0};
+    environment->text = environment->usual;
+    environment->capacity = sizeof environment->usual;
+    environment->length = 0;
     environment->count = 0;
     struct build build = {.web = web, .environment = environment};
-    build.err = buf_reserve(&environment->text, USUAL_BYTES);
     add_request(&build, length);
     add_server(&build);
     http_headers_each(web->request->exchange, add_header, &build);
     if (build.err) {
-        buf_done(&environment->text);
-        return build.err;
+        cgi_environment_done(environment);
     }
-    const char *at = buf_text(&environment->text);
-    for (size_t i = 0; i < environment->count; i++) {
-        environment->variables[i].data = at;
-        at += environment->variables[i].length;
+    return build.err;
+}
+
+void cgi_environment_done(struct cgi_environment *environment) {
+    if (environment->text != environment->usual) {
+        free(environment->text);
     }
-    return ERR_OK;
 }

@@ -2,6 +2,8 @@
 
 #include <strings.h>
 
+enum { FIELDS_AT_FIRST = 4 };
+
 static bool is_token(uint8_t byte) {
     bool is_letter = (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z');
     bool is_digit = byte >= '0' && byte <= '9';
@@ -119,6 +121,18 @@ static bool interpret(struct cgi_response *response, struct str name, struct str
     return value.length > 0 && !cgi_is_kept_back(name);
 }
 
+/* Most heads have one field, or there is none. */
+static bool has_room_for_field(struct cgi_response *response) {
+    size_t count = response->field_count;
+    if (count > 0 && (count < FIELDS_AT_FIRST || (count & (count - 1)) != 0)) {
+        return true; /* there is some for each power of two */
+    }
+    size_t capacity = MAX(2 * count, (size_t)FIELDS_AT_FIRST);
+    struct cgi_field *fields = realloc(response->fields, capacity * sizeof *fields);
+    response->fields = fields ? fields : response->fields;
+    return fields != NULL;
+}
+
 /* A line is complete; the value ends before `end`. */
 static void take_field(struct cgi_response *response, size_t end) {
     if (response->field_count == CGI_FIELDS_MAX) {
@@ -132,6 +146,10 @@ static void take_field(struct cgi_response *response, size_t end) {
     }
     while (end > value_at && (text[end - 1] == ' ' || text[end - 1] == '\t')) {
         end--;
+    }
+    if (!has_room_for_field(response)) {
+        set_broken(response, "the server is out of memory");
+        return;
     }
     struct cgi_field *field = &response->fields[response->field_count++];
     *field = (struct cgi_field){
@@ -276,4 +294,5 @@ struct str cgi_response_body(const struct cgi_response *response) {
 
 void cgi_response_done(struct cgi_response *response) {
     buf_done(&response->gathered);
+    free(STEAL(response->fields));
 }

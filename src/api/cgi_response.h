@@ -51,7 +51,7 @@ struct cgi_response {
     struct cgi_field {
         uint16_t name, name_length, value, value_length;
         bool is_passed; /* to the client, by cgi_response_field */
-    } fields[CGI_FIELDS_MAX];
+    } * fields;
     bool has_cgi_field, has_status, has_location, has_type, length_is_bad;
 };
 

@@ -248,14 +248,13 @@ static void start_run(struct web *web, uint64_t length) {
         .app = web->app,
         .traceparent = request->who.traceparent,
         .tracestate = request->who.tracestate,
-        .environment = environment.variables,
-        .environment_count = environment.count,
-        .environment_is_unique = true,
+        .more_environment = {environment.text, environment.length},
+        .more_environment_count = environment.count,
         .is_web = true,
         .stdin_open = web->has_body && length > 0,
     };
     enum err err = run_start(request->api->runs, request->loop, &run, &cgi->run, &request->message);
-    buf_done(&environment.text);
+    cgi_environment_done(&environment);
     web->run_id = cgi->run ? run_id(cgi->run) : 0;
     if (err == ERR_AGAIN) {
         web_fail(web, 503, "this page has too many visitors; try again later");

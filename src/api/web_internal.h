@@ -32,6 +32,7 @@ struct web_static {
         STATIC_OPEN,
         STATIC_ANSWERED,
     } stage;
+    bool is_link; /* /www is one */
     struct tree_walk tree_walk;
     struct ns *pages; /* with /www as its root, which nothing leads out of */
     struct ns_walk walk;
@@ -144,10 +145,12 @@ void web_listen_done(struct web *web);
 
 #define CGI_VARIABLES_MAX 128
 struct cgi_environment {
-    struct buf text;
-    struct str variables[CGI_VARIABLES_MAX]; /* "KEY=VALUE" in `text`, each once */
-    size_t count;
+    char *text; /* variables, "KEY=VALUE" with a NUL each, none of them twice */
+    size_t length, capacity;
+    uint32_t count;
+    char usual[4096]; /* so much of `text` needs no memory of its own */
 };
 /* The meta-variables of RFC 3875 section 4.1. `length` of the body, if there is one. */
 MUST_USE enum err cgi_environment_build(const struct web *web, uint64_t length,
                                         struct cgi_environment *ret_environment);
+void cgi_environment_done(struct cgi_environment *environment);

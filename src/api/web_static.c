@@ -18,8 +18,29 @@ static enum err as_missing(enum err err) {
     }
 }
 
-/* Finds /www of the app, its volume over its version's files. */
-static enum err find_directory(struct web *web) {
+/* Looks for /www where it is if it is a directory, or nothing. Most apps that answer themselves
+ * have none, and shall pay little for the question. NOTSUP: it is a link, which has to be followed.
+ */
+static enum err look_for_directory(struct web *web, struct file **ret_directory) {
+    const struct str names[] = {STR("apps"), str_of(web->app->name), STR("files"), STR("www")};
+    size_t walked = 0;
+    struct file *file = NULL;
+    enum err err = file_walk(&web->request->op, web->request->api->root, names, ARRAY_LENGTH(names),
+                             &walked, &file);
+    if (err) {
+        return err;
+    }
+    if (walked == ARRAY_LENGTH(names) && file->type == FILE_DIRECTORY) {
+        *ret_directory = file;
+        return ERR_OK;
+    }
+    bool is_missing = walked < ARRAY_LENGTH(names) || file->type != FILE_SYMBOLIC_LINK;
+    file_unref(file);
+    return is_missing ? ERR_NOENT : ERR_NOTSUP;
+}
+
+/* The same by a link. */
+static enum err follow_to_directory(struct web *web, struct file **ret_directory) {
     struct web_static *pages = &web->pages;
     if (pages->path.length == 0) {
         enum err err = buf_printf(&pages->path, "apps/%s/files/www", web->app->name);
@@ -33,10 +54,30 @@ static enum err find_directory(struct web *web) {
     if (err) {
         return err;
     }
-    err = found.place.file->type == FILE_DIRECTORY ? ns_new(found.place.file, &pages->pages)
-                                                   : ERR_NOENT;
-    ns_place_done(&found.place);
     pages->path.length = 0;
+    if (found.place.file->type == FILE_DIRECTORY) {
+        *ret_directory = file_ref(found.place.file);
+    } else {
+        err = ERR_NOENT;
+    }
+    ns_place_done(&found.place);
+    return err;
+}
+
+/* Finds /www of the app, its volume over its version's files. */
+static enum err find_directory(struct web *web) {
+    struct web_static *pages = &web->pages;
+    struct file *directory = NULL;
+    enum err err = pages->is_link ? ERR_NOTSUP : look_for_directory(web, &directory);
+    if (err == ERR_NOTSUP) {
+        pages->is_link = true;
+        err = follow_to_directory(web, &directory);
+    }
+    if (err) {
+        return err;
+    }
+    err = ns_new(directory, &pages->pages);
+    file_unref(directory);
     if (!err) {
         struct str path = web->path_info;
         while (path.length > 0 && path.data[0] == '/') {

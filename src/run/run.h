@@ -60,10 +60,11 @@ struct run_request {
     bool has_arguments;
     const struct str *environment; /* "KEY=VALUE", added to the app's */
     size_t environment_count;
-    bool environment_is_unique; /* no variable is there twice: it need not be looked for */
-    struct str call;            /* exported function to call; length 0: _start */
-    struct app_limits limits;   /* 0 = not given; only tightens */
-    const struct str *net;      /* narrows what it may reach: "none", or hosts as the app's net= */
+    struct str more_environment; /* the same as one text, each with its NUL, none of them twice */
+    uint32_t more_environment_count;
+    struct str call;          /* exported function to call; length 0: _start */
+    struct app_limits limits; /* 0 = not given; only tightens */
+    const struct str *net;    /* narrows what it may reach: "none", or hosts as the app's net= */
     size_t net_count;
     const struct str *tags; /* "K:V" */
     size_t tag_count;

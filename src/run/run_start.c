@@ -65,6 +65,36 @@ static enum err add_variable(struct run *run, struct str variable, struct buf *m
     return add_string(&run->environment, RUN_ENVIRONMENT_MAX, variable, "environment", message);
 }
 
+/* Whether it has a variable of that name. */
+static bool is_in(struct str environment, struct str variable) {
+    while (environment.length > 0) {
+        if (is_same_variable(variable, str_cut(&environment, 0))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What is there in one piece is taken in one piece. */
+static enum err add_more_environment(struct run *run, const struct run_request *request,
+                                     struct buf *message) {
+    struct wasi_strings *strings = &run->environment;
+    struct str more = request->more_environment;
+    if (more.length == 0) {
+        return ERR_OK;
+    }
+    INVARIANT(more.data[more.length - 1] == 0);
+    if (request->more_environment_count > RUN_ENVIRONMENT_MAX - strings->count) {
+        return buf_fail(message, ERR_2BIG, "environment: more than %d", RUN_ENVIRONMENT_MAX);
+    }
+    if (more.length > RUN_STRINGS_BYTES_MAX - strings->bytes.length) {
+        return buf_fail(message, ERR_2BIG, "environment: more than %d bytes in all",
+                        RUN_STRINGS_BYTES_MAX);
+    }
+    strings->count += request->more_environment_count;
+    return buf_append_str(&strings->bytes, more);
+}
+
 /* The request's variables win over the app's, later ones over earlier ones. Nothing is added: the
  * working directory, which some hosts give as PWD, is the only preopened one, "/", anyway. */
 static enum err add_environment(struct run *run, const struct run_request *request,
@@ -76,17 +106,17 @@ static enum err add_environment(struct run *run, const struct run_request *reque
     enum err err = ERR_OK;
     for (char **next = run->app->environment; !err && next && *next; next++) {
         struct str variable = str_of(*next);
-        if (!is_overridden(variable, request->environment, 0, count)) {
+        if (!is_overridden(variable, request->environment, 0, count) &&
+            !is_in(request->more_environment, variable)) {
             err = add_variable(run, variable, message);
         }
     }
     for (size_t i = 0; !err && i < count; i++) {
-        if (request->environment_is_unique ||
-            !is_overridden(request->environment[i], request->environment, i + 1, count)) {
+        if (!is_overridden(request->environment[i], request->environment, i + 1, count)) {
             err = add_variable(run, request->environment[i], message);
         }
     }
-    return err;
+    return err ? err : add_more_environment(run, request, message);
 }
 
 /* A hop of the trace that the request belongs to. */

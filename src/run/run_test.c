@@ -374,7 +374,15 @@ static void test_arguments(void **state) {
     assert_string_equal(texts[1], "x:y:z");
     run_unref(run);
 
+    request = (struct run_request){
+        .app = app, .more_environment = {"Y=5\0Z=\0", 7}, .more_environment_count = 2};
+    run = fixture_start(&fixture, &request);
+    check_strings(run_environment(run), (const char *[]){"X=1", "Y=5", "Z=", NULL});
+    run_unref(run);
+
     cleanup_buf struct buf message = {0};
+    request.more_environment_count = RUN_ENVIRONMENT_MAX;
+    assert_int_equal(run_start(fixture.runs, fixture.loops[0], &request, &run, &message), ERR_2BIG);
     struct str bad = {"A=\0", 3};
     request = (struct run_request){.app = app, .environment = &bad, .environment_count = 1};
     assert_int_equal(run_start(fixture.runs, fixture.loops[0], &request, &run, &message),
