@@ -1,5 +1,9 @@
 /* What the HTTP server refuses, cuts off and survives; and its start and its end. */
 #include "http/http_server_testing.h"
+
+#include <netinet/tcp.h>
+#include <sys/resource.h>
+
 static void test_gate(void **state) {
     (void)state;
     start(&usual);
@@ -264,6 +268,85 @@ static void test_connection_limits(void **state) {
     stop();
 }
 
+/* At the limit of all connections one more waits until another has gone. */
+static void test_all_connections(void **state) {
+    (void)state;
+    struct http_options options = usual;
+    options.connections_max = 2;
+    start(&options);
+    int clients[3] = {client_new(), client_new(), client_new()};
+    SEND(clients[2], "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    for (int i = 0; i < 20; i++) {
+        loop_turn(test.loop);
+    }
+    assert_int_equal(http_server_connections(test.server), 2);
+    assert_false(loop_turn(test.loop)); /* and nothing is tried again and again */
+    close(clients[0]);
+    cleanup_buf struct buf text = {0};
+    assert_true(client_read(clients[2], &text, "]", 1));
+    close(clients[1]);
+    close(clients[2]);
+    stop();
+}
+
+/* Without descriptors for new connections they wait, too. */
+static void test_no_descriptors(void **state) {
+    (void)state;
+    start(&usual);
+    log_set_level(LOG_ERROR); /* it warns */
+    int client = client_new();
+    SEND(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    int next = dup(client); /* the lowest number that is free */
+    close(next);
+    struct rlimit before, limit;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    limit = before;
+    limit.rlim_cur = (rlim_t)next;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    for (int i = 0; i < 20; i++) {
+        loop_turn(test.loop);
+    }
+    assert_int_equal(http_server_connections(test.server), 0);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    cleanup_buf struct buf text = {0};
+    assert_true(client_read(client, &text, "]", 1));
+    close(client);
+    settle();
+    stop();
+    log_set_level(LOG_INFO);
+}
+
+/* What is set once, for the listener, holds for its connections. */
+static void test_socket_options(void **state) {
+    (void)state;
+    start(&usual);
+    int client = client_new();
+    be_patient();
+    while (http_server_connections(test.server) == 0) {
+        step();
+    }
+    struct sockaddr_in mine = {0}, peer = {0};
+    socklen_t size = sizeof mine;
+    assert_int_equal(getsockname(client, (struct sockaddr *)&mine, &size), 0);
+    int found = -1;
+    for (int descriptor = 0; descriptor < 100; descriptor++) {
+        size = sizeof peer;
+        if (getpeername(descriptor, (struct sockaddr *)&peer, &size) == 0 &&
+            peer.sin_family == AF_INET && peer.sin_port == mine.sin_port) {
+            found = descriptor;
+        }
+    }
+    assert_true(found >= 0);
+    int value = 0;
+    size = sizeof value;
+    assert_int_equal(getsockopt(found, IPPROTO_TCP, TCP_NODELAY, &value, &size), 0);
+    assert_int_not_equal(value, 0);
+    assert_int_equal(getsockopt(found, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &value, &size), 0);
+    assert_true(value > 0 && value <= (int)MIB);
+    close(client);
+    stop();
+}
+
 static void test_quiesce(void **state) {
     (void)state;
     start(&usual);
@@ -371,6 +454,9 @@ int main(void) {
         TEST(test_deadlines),
         TEST(test_drip),
         TEST(test_connection_limits),
+        TEST(test_all_connections),
+        TEST(test_no_descriptors),
+        TEST(test_socket_options),
         TEST(test_quiesce),
         TEST(test_free_under_load),
         TEST(test_two_servers_on_one_loop),
