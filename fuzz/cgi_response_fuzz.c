@@ -1,5 +1,6 @@
 /* What a CGI program prints: however it is cut into pieces, it means the same, and what is passed
- * on is what a header field may be. The first byte is the size of the pieces. */
+ * on is what a header field may be. The first byte is the size of the pieces,
+ * its highest bit whether it may begin with a status line. */
 #include "api/cgi_response.h"
 
 #include "base/log.h"
@@ -47,9 +48,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size == 0) {
         return 0;
     }
-    struct cgi_response whole = {0}, pieces = {0};
+    bool takes_status_line = data[0] & 0x80;
+    struct cgi_response whole = {.takes_status_line = takes_status_line};
+    struct cgi_response pieces = {.takes_status_line = takes_status_line};
     parse(&whole, data + 1, size - 1, SIZE_MAX);
-    parse(&pieces, data + 1, size - 1, MAX((size_t)data[0], (size_t)1));
+    parse(&pieces, data + 1, size - 1, MAX((size_t)data[0] & 0x7f, (size_t)1));
     INVARIANT(whole.state == pieces.state && whole.status == pieces.status &&
               whole.body_at == pieces.body_at && whole.field_count == pieces.field_count);
     check(&whole, data + 1, size - 1);

@@ -247,6 +247,7 @@ def test_page(name, build, guests, make_server, tmp_path):
 @pytest.mark.parametrize("page,example", [
     ("docs/first-c.md", "first.c"), ("docs/first-go.md", "first.go"),
     ("docs/first-rust.md", "first.rs"), ("docs/web.md", "guestbook.c"),
+    ("docs/web.md", "todo.c"),
     ("docs/first-python.md", "first.py"), ("docs/calls.md", "upper.c"),
     ("docs/calls.md", "count.c"), ("docs/calls.md", "report.c"),
     ("docs/net.md", "fetch.go"), ("docs/net.md", "net_http.py"), ("docs/net.md", "webhook.py")])

@@ -326,7 +326,7 @@ def test_too_many_wait(make_server, c_module, eventually):
     client = server.client
     client.create("c", c_module, serve="listen", queue="2", arg="deaf")
     waiting = [client.open("GET", "/web/c/") for _ in range(2)]
-    eventually(lambda: "2 connections wait" in str(instances(client, "c")[0]))
+    eventually(lambda: "2 wait" in str(instances(client, "c")[0]))
     response = web(client, "/", name="c")
     assert response.status == 503 and response.headers["retry-after"] == "1"
     for connection, stream in waiting:

@@ -118,6 +118,10 @@ static bool interpret(struct cgi_response *response, struct str name, struct str
         take_length(response, value);
         return false;
     }
+    if (is_name(name, "Transfer-Encoding") && response->has_status_line) {
+        set_broken(response,
+                   "it has a Transfer-Encoding; the body is what is written, until close");
+    }
     return value.length > 0 && !cgi_is_kept_back(name);
 }
 
@@ -182,7 +186,8 @@ static void conclude(struct cgi_response *response) {
     }
     const char *location = cgi_response_location(response);
     bool is_path = location && location[0] == '/' && location[1] != '/' && location[1] != '\\';
-    response->is_local_redirect = is_path && response->field_count == 1;
+    response->is_local_redirect =
+        is_path && response->field_count == 1 && !response->has_status_line;
     response->has_length = response->has_length && !response->length_is_bad;
 }
 
@@ -206,6 +211,30 @@ static void end_head(struct cgi_response *response, size_t body_at) {
     response->state = CGI_DOCUMENT;
     response->body_at = body_at;
     conclude(response);
+}
+
+/* "HTTP/1.1 404 Not Found", of which `end` is the end: what is not of this form is text. */
+static void take_status_line(struct cgi_response *response, size_t end) {
+    struct str line = {(const char *)response->gathered.data, end};
+    if (line.length > 0 && line.data[line.length - 1] == '\r') {
+        line.length--;
+    }
+    bool is_valid = str_starts(line, STR("HTTP/1.0 ")) || str_starts(line, STR("HTTP/1.1 "));
+    str_cut(&line, ' ');
+    for (size_t i = 0; i < line.length; i++) {
+        is_valid &= is_value((uint8_t)line.data[i]);
+    }
+    if (!is_valid || !parse_status(line, &response->status)) {
+        set_no_head(response, NULL);
+        return;
+    }
+    response->has_cgi_field = response->has_status = response->has_status_line = true;
+    response->place = CGI_AT_LINE;
+}
+
+static bool is_status_line(const struct cgi_response *response, size_t at) {
+    return response->takes_status_line && at == 4 &&
+           memcmp(response->gathered.data, "HTTP/", 5) == 0;
 }
 
 static void scan_byte(struct cgi_response *response, size_t at) {
@@ -234,8 +263,15 @@ static void scan_byte(struct cgi_response *response, size_t at) {
         if (byte == ':') {
             response->value_at = at + 1;
             response->place = CGI_IN_VALUE;
+        } else if (byte == '/' && is_status_line(response, at)) {
+            response->place = CGI_IN_STATUS_LINE;
         } else if (!is_token(byte)) {
             set_no_head(response, "a line of its head is not NAME: VALUE");
+        }
+        break;
+    case CGI_IN_STATUS_LINE:
+        if (byte == '\n') {
+            take_status_line(response, at);
         }
         break;
     case CGI_AT_VALUE_CR:

@@ -5,6 +5,8 @@
  * Content-Type, Location or Status, as the RFC demands. Output whose beginning is not of this form,
  * or has none of the three, is no CGI response but text: so any program that prints is a web page.
  * A head that has one of the three and is then malformed is broken: nothing of it is believed.
+ * Where that is allowed, a head may begin with a status line of HTTP/1.0 or 1.1 in place of Status;
+ * then it needs none of the three, and a Transfer-Encoding is refused: the body is what is written.
  *
  * Passed on are all fields but those that concern the connection (Connection, Transfer-Encoding,
  * ...), those that are the server's own (Date, X-Content-Type-Options), and X-CGI-*. Nothing of the
@@ -26,6 +28,7 @@ enum cgi_state {
 };
 
 struct cgi_response {
+    bool takes_status_line; /* set by the caller: "HTTP/1.1 200 OK" may be its first line */
     enum cgi_state state;
     const char *broken; /* static */
     /* Once it is a document: */
@@ -43,7 +46,8 @@ struct cgi_response {
         CGI_AT_LINE_CR,
         CGI_IN_NAME,
         CGI_IN_VALUE,
-        CGI_AT_VALUE_CR
+        CGI_AT_VALUE_CR,
+        CGI_IN_STATUS_LINE
     } place;
     size_t scanned, name_at, value_at;
     size_t type_at, location_at; /* 0: not given */
@@ -52,11 +56,12 @@ struct cgi_response {
         uint16_t name, name_length, value, value_length;
         bool is_passed; /* to the client, by cgi_response_field */
     } * fields;
-    bool has_cgi_field, has_status, has_location, has_type, length_is_bad;
+    bool has_cgi_field, has_status, has_status_line, has_location, has_type, length_is_bad;
 };
 
-/* `response` is zero at first. Takes all of `data`; whatever comes behind the head is in
- * `gathered`. Not to be called any more once `state` is not CGI_HEAD. NOMEM. */
+/* `response` is zero at first, but for takes_status_line. Takes all of `data`; whatever comes
+ * behind the head is in `gathered`. Not to be called any more once `state` is not CGI_HEAD. NOMEM.
+ */
 MUST_USE enum err cgi_response_take(struct cgi_response *response, const void *data, size_t length);
 /* There is no more output: `state` is not CGI_HEAD afterwards. */
 void cgi_response_end(struct cgi_response *response);

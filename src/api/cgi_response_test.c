@@ -7,9 +7,11 @@
 
 #include <cmocka.h>
 
+static bool takes_status_line;
+
 /* Takes the text in pieces, then its end. */
 static void parse(struct cgi_response *response, struct str text, size_t piece) {
-    *response = (struct cgi_response){0};
+    *response = (struct cgi_response){.takes_status_line = takes_status_line};
     size_t at = 0;
     while (at < text.length && response->state == CGI_HEAD) {
         size_t length = MIN(piece, text.length - at);
@@ -187,6 +189,55 @@ static void test_broken(void **state) {
     cgi_response_done(&response);
 }
 
+static void test_status_lines(void **state) {
+    (void)state;
+    expect("HTTP/1.1 200 OK\r\n\r\nx", "text [HTTP/1.1 200 OK\r\n\r\nx]");
+    takes_status_line = true;
+    expect("HTTP/1.1 200 OK\r\n\r\nx", "200 - [x]");
+    expect("HTTP/1.0 404\nX-One: 1\n\nx", "404 - X-One=1 [x]");
+    expect(
+        "HTTP/1.1 201 Cr\xe9\xe9 :/\r\nContent-Type: a/b\r\nContent-Length: 1\r\nDate: x\r\n\r\nx",
+        "201 a/b length 1 [x]");
+    expect("HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n", "302 - at /x []");
+    expect("HTTP/1.1 200 \r\n\r\n", "200 - []");
+    /* What CGI programs write is understood as before. */
+    expect("Status: 404\n\nx", "404 - [x]");
+    expect("Location: /x\n\n", "302 - local /x []");
+    static const char *const texts[] = {
+        "HTTP",
+        "HTTP/",
+        "HTTP/1.1 200 OK",
+        "HTTP/1.1 200 O\x01K\n\n",
+        "HTTP/1.1 200 O\rK\n\n",
+        "HTTP/1.2 200 OK\n\n",
+        "HTTP/2 200\n\n",
+        "HTTP/1.1 100 Continue\n\n",
+        "HTTP/1.1  200 OK\n\n",
+        "HTTP/1.1 20 OK\n\n",
+        "HTTPS/1.1 200 OK\n\n",
+        "X: y\nHTTP/1.1 200 OK\n\n",
+        "http/1.1 200 OK\n\n",
+    };
+    for (size_t i = 0; i < ARRAY_LENGTH(texts); i++) {
+        char expected[128];
+        snprintf(expected, sizeof expected, "text [%s]", texts[i]);
+        expect(texts[i], expected);
+    }
+    static const char *const broken[] = {
+        "HTTP/1.1 200 OK\n",
+        "HTTP/1.1 200 OK\nX: y",
+        "HTTP/1.1 200 OK\nno field\n\n",
+        "HTTP/1.1 200 OK\nHTTP/1.1 200 OK\n\n",
+        "HTTP/1.1 200 OK\nStatus: 200\n\n",
+        "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n",
+        "HTTP/1.1 200 OK\nContent-Type:\n\n",
+    };
+    for (size_t i = 0; i < ARRAY_LENGTH(broken); i++) {
+        expect(broken[i], "broken");
+    }
+    takes_status_line = false;
+}
+
 static void parse_long(const char *first, size_t line_length, size_t lines,
                        enum cgi_state expected) {
     cleanup_buf struct buf text = {0};
@@ -223,7 +274,7 @@ int main(void) {
         cmocka_unit_test(test_documents), cmocka_unit_test(test_lengths),
         cmocka_unit_test(test_redirects), cmocka_unit_test(test_kept_back),
         cmocka_unit_test(test_text),      cmocka_unit_test(test_broken),
-        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_limits),    cmocka_unit_test(test_status_lines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -155,8 +155,8 @@ static bool is_get(const struct web *web) {
 static void start_program(struct web *web) {
     web_static_done(web);
     if (web->app->limits.serve == APP_SERVE_LISTEN) {
-        web->stage = WEB_LISTEN;
-        web_listen_start(web);
+        web->stage = WEB_SERVE;
+        web_serve_start(web);
     } else {
         web->stage = WEB_CGI;
         web_cgi_start(web);
@@ -209,7 +209,9 @@ bool web_redirect(struct web *web, const char *location) {
         web_fail(web, 502, "the program of this page gave no valid answer");
         return true;
     }
-    web_cgi_done(web); /* with `location`, which was its own */
+    web_cgi_done(web);
+    web_serve_done(web);
+    web_document_done(&web->document); /* with `location`, which was its own */
     op_abandon(&web->request->op);
     web->redirects++;
     web->run_id = 0;
@@ -269,6 +271,8 @@ static size_t body(struct request *request, const uint8_t *data, size_t length) 
         return 0;
     case WEB_CGI:
         return web_cgi_body(web, data, length);
+    case WEB_SERVE:
+        return web_serve_body(web, data, length);
     case WEB_LISTEN:
         return web_listen_body(web, data, length);
     case WEB_DONE:
@@ -285,6 +289,8 @@ static void body_end(struct request *request) {
     web->body_ended = true;
     if (web->stage == WEB_CGI) {
         web_cgi_body_end(web);
+    } else if (web->stage == WEB_SERVE) {
+        web_serve_body_end(web);
     } else if (web->stage == WEB_LISTEN) {
         web_listen_body_end(web);
     }
@@ -296,6 +302,8 @@ static void step(struct request *request) {
         step_static(web);
     } else if (web->stage == WEB_CGI) {
         web_cgi_step(web);
+    } else if (web->stage == WEB_SERVE) {
+        web_serve_step(web);
     } else if (web->stage == WEB_LISTEN) {
         web_listen_step(web);
     }
@@ -308,7 +316,9 @@ static void end(struct request *request, bool completed) {
         return;
     }
     web_cgi_done(web);
+    web_serve_done(web);
     web_listen_done(web);
+    web_document_done(&web->document);
     web_static_done(web);
     app_unref(web->app);
     buf_done(&web->redirected);

@@ -4,7 +4,10 @@
  *   web.c              which app, whether the client may, what answers
  *   web_static.c       files below /www
  *   web_cgi.c          a program, started for this request (serve=cgi)
- *   web_listen.c       a program that is kept (serve=listen)
+ *   web_serve.c        a program that is kept (serve=listen): a request waits for it
+ *   web_listen.c       ... and is taken by accept
+ *   web_forward.c      what it is told of the request
+ *   web_document.c     what a program answers, by CGI or /net/serve
  *   cgi_environment.c  what it is told of the request
  *   cgi_response.c     what it answers
  *
@@ -16,6 +19,7 @@
 #include "api/file_answer.h"
 #include "api/tree.h"
 #include "api/upload.h"
+#include "dev/service.h"
 #include "net/multi.h"
 
 /* Of a program that redirects locally to a page that does the same. */
@@ -44,19 +48,31 @@ struct web_static {
     struct buf path; /* that is walked */
 };
 
+/* --- web_document.c --- */
+
+struct web;
+struct web_document {
+    const char *name; /* for the log */
+    /* A piece of the answer. PENDING: the op is woken. OK with 0 bytes: its end. Else it was cut,
+     * or there is no memory. */
+    enum err (*read)(struct web *web, void *data, size_t size, size_t *ret_length);
+    /* All has come before anything was answered, or it was cut with this error. */
+    void (*ended)(struct web *web, enum err err);
+    struct cgi_response response;
+    size_t body_sent;        /* of what is in the response's memory */
+    uint64_t body_remaining; /* of a length that the program has given; else UINT64_MAX */
+    bool is_pulled, waits;   /* the response streams; its pull waits for the op */
+};
+
 /* --- web_cgi.c --- */
 
 struct cgi {
     struct run *run;
     struct run_reader reader;
-    struct cgi_response response;
-    size_t body_sent;        /* of what is in the response's memory */
-    uint64_t body_remaining; /* of a length that the program has given; else UINT64_MAX */
-    bool input_ended;        /* the program reads no more: the rest of the body is dropped */
-    bool body_waits;         /* a piece of the body found no room */
-    bool is_pulled, waiting; /* the response streams; its pull waits for the op */
-    bool has_ended;          /* the end of its output was seen */
-    bool is_spooled;         /* the body had no length: it is gathered first */
+    bool input_ended; /* the program reads no more: the rest of the body is dropped */
+    bool body_waits;  /* a piece of the body found no room */
+    bool has_ended;   /* the end of its output was seen */
+    bool is_spooled;  /* the body had no length: it is gathered first */
     struct upload spool;
     struct op feed;       /* that gives the gathered body to the program */
     bool has_feed, feeds; /* it is made; the program has not taken all */
@@ -67,18 +83,13 @@ struct cgi {
 
 /* --- web_listen.c --- */
 
-struct web_fifo {
-    struct buf buf;
-    size_t at; /* what is before was taken */
-};
-
 struct web_listen {
     struct web *web;
     struct instance *instance; /* a reference, until the transfer is over */
     struct net_easy easy;
     struct curl_slist *lines;
     struct loop_timer timer; /* for the answer's head */
-    struct web_fifo body, answer;
+    struct fifo body, answer;
     struct buf fields; /* of the answer: name NUL value NUL */
     size_t head_bytes;
     int status;
@@ -89,6 +100,18 @@ struct web_listen {
     bool waiting;                  /* the pull waits */
     bool is_over;                  /* the transfer, with this result: */
     CURLcode result;
+};
+
+/* --- web_serve.c --- */
+
+struct web_serve {
+    struct web *web;
+    struct serve_request *request; /* a reference */
+    struct loop_timer timer;       /* for the answer's head; before, while neither side goes on */
+    uint64_t taken;                /* of the body, when it was started */
+    uint64_t gathered;             /* bytes of the body that were handed on */
+    bool body_waits;               /* a piece of the body found no room */
+    bool has_left;
 };
 
 /* --- one request --- */
@@ -107,9 +130,11 @@ struct web {
     bool body_ended; /* all of the request has come */
     bool body_waits; /* a piece of the body came before anybody wanted it */
     uint64_t run_id; /* the run that answers; 0 = none yet */
-    enum { WEB_STATIC, WEB_CGI, WEB_LISTEN, WEB_DONE } stage;
+    enum { WEB_STATIC, WEB_CGI, WEB_SERVE, WEB_LISTEN, WEB_DONE } stage;
     struct web_static pages;
     struct cgi cgi;
+    struct web_document document;
+    struct web_serve *serve;   /* owned */
     struct web_listen *listen; /* owned */
 };
 
@@ -129,17 +154,45 @@ void web_log(struct web *web, const char *format, ...) PRINTF_LIKE(2, 3);
 MUST_USE enum err web_static_step(struct web *web);
 void web_static_done(struct web *web);
 
+/* Polled: goes on with the answer until it is given. For `step` while it is not. */
+void web_document_step(struct web *web);
+/* All of it has been read, by `ended`. */
+void web_document_finish(struct web *web);
+/* For `step` once it streams. */
+void web_document_woken(struct web *web);
+/* It is no valid answer. */
+void web_document_fail(struct web *web, const char *why);
+void web_document_done(struct web_document *document);
+
 void web_cgi_start(struct web *web);
 size_t web_cgi_body(struct web *web, const uint8_t *data, size_t length);
 void web_cgi_body_end(struct web *web);
 void web_cgi_step(struct web *web);
 void web_cgi_done(struct web *web);
 
-void web_listen_start(struct web *web);
+void web_serve_start(struct web *web);
+size_t web_serve_body(struct web *web, const uint8_t *data, size_t length);
+void web_serve_body_end(struct web *web);
+void web_serve_step(struct web *web);
+void web_serve_done(struct web *web);
+/* There is no instance, or no place: answers. `retry_ns` as that of service_hold. */
+void web_serve_fail(struct web *web, enum err err, uint64_t retry_ns);
+
+/* Goes on with a request that the program has claimed by accept: takes over the instance, and what
+ * was gathered of the body. */
+void web_listen_start(struct web *web, struct instance *instance, struct serve_request *claimed,
+                      struct fifo *body);
 size_t web_listen_body(struct web *web, const uint8_t *data, size_t length);
 void web_listen_body_end(struct web *web);
 void web_listen_step(struct web *web);
 void web_listen_done(struct web *web);
+
+/* --- web_forward.c --- */
+
+/* Appends path and query as the program sees them. */
+MUST_USE enum err web_forward_target(const struct web *web, struct buf *target);
+/* Appends the fields, "NAME: VALUE" CR LF each, but Content-Length. */
+MUST_USE enum err web_forward_fields(const struct web *web, struct buf *fields);
 
 /* --- cgi_environment.c --- */
 

@@ -1,5 +1,5 @@
-/* serve=listen: a request of the web door goes on to a program that is kept (dev/service.h), by a
- * connection of its own. HTTP is spoken by libcurl; both bodies stream.
+/* serve=listen: a request of the web door that a program has claimed by accept (web_serve.c) goes
+ * on to it by a connection of its own. HTTP is spoken by libcurl; both bodies stream.
  *
  * libcurl connects to a socket of the loop's own (AF_UNIX, in no file system); what is accepted
  * there at once is the program's end. A socket pair would do, but libcurl 7.88 connects also those
@@ -9,10 +9,6 @@
  * request has ended waits here, up to EARLY_MAX. */
 #include "api/web_internal.h"
 
-#include "base/log.h"
-#include "dev/service.h"
-
-#include <fcntl.h>
 #include <stdio.h>
 #include <strings.h>
 #include <sys/socket.h>
@@ -23,26 +19,6 @@ enum {
     WINDOW = 64 * 1024,      /* bytes of a body that wait, in each direction */
     EARLY_MAX = 1024 * 1024, /* of an answer that comes before the request has ended */
 };
-
-/* Bytes on their way: appended at the end, taken from the front. */
-static size_t fifo_length(const struct web_fifo *fifo) {
-    return fifo->buf.length - fifo->at;
-}
-
-static size_t fifo_take(struct web_fifo *fifo, void *data, size_t size) {
-    size_t length = MIN(size, fifo_length(fifo));
-    if (length > 0) {
-        memcpy(data, fifo->buf.data + fifo->at, length);
-        fifo->at += length;
-    }
-    if (fifo->at == fifo->buf.length) {
-        fifo->at = fifo->buf.length = 0;
-    } else if (fifo->at > WINDOW) {
-        buf_consume(&fifo->buf, fifo->at);
-        fifo->at = 0;
-    }
-    return length;
-}
 
 static void wake(struct web_listen *listen) {
     op_wake(&listen->web->request->op);
@@ -130,7 +106,7 @@ static size_t on_write(char *data, size_t size, size_t count, void *context) {
         listen->recv_paused = true;
         return CURL_WRITEFUNC_PAUSE;
     }
-    if (waiting + length > EARLY_MAX || buf_append(&listen->answer.buf, data, length) != ERR_OK) {
+    if (waiting + length > EARLY_MAX || fifo_append(&listen->answer, data, length) != ERR_OK) {
         return 0;
     }
     wake(listen);
@@ -186,71 +162,29 @@ static enum err add_line(struct web_listen *listen, const char *line) {
     return ERR_OK;
 }
 
-struct add {
-    struct web *web;
-    bool from_proxy; /* whose word counts */
-    bool has_type;
-    struct str forwarded_for;
-    enum err err;
-};
-
-static void add_header(void *argument, struct str name, struct str value) {
-    static const char *const names[] = {"Host", "Content-Length", "Expect", "Proxy", "Forwarded"};
-    struct add *add = argument;
-    bool is_ours = cgi_is_kept_back(name);
-    for (size_t i = 0; i < ARRAY_LENGTH(names); i++) {
-        is_ours |= is_named(name, names[i]);
-    }
-    if (is_named(name, "Authorization")) {
-        is_ours |= access_is_own_token(&add->web->request->api->access, value);
-    }
-    bool is_forwarded = name.length > 12 && strncasecmp(name.data, "X-Forwarded-", 12) == 0;
-    if (is_named(name, "X-Forwarded-For") && add->from_proxy) {
-        add->forwarded_for = value;
-    }
-    add->has_type |= is_named(name, "Content-Type");
-    if (add->err || is_ours || (is_forwarded && !add->from_proxy) ||
-        is_named(name, "X-Forwarded-For") || is_named(name, "X-Forwarded-Prefix")) {
-        return;
-    }
-    cleanup_buf struct buf line = {0};
-    /* libcurl takes "NAME:" for "leave it out", and "NAME;" for an empty one. */
-    add->err = value.length > 0
-                   ? buf_printf(&line, STR_FORMAT ": " STR_FORMAT, STR_ARGS(name), STR_ARGS(value))
-                   : buf_printf(&line, STR_FORMAT ";", STR_ARGS(name));
-    if (!add->err) {
-        add->err = add_line(add->web->listen, buf_text(&line));
-    }
-}
-
-/* What the program is told of the way to it. */
-static enum err add_way(struct add *add) {
-    struct web *web = add->web;
-    const struct http_exchange *exchange = web->request->exchange;
-    cleanup_buf struct buf line = {0};
-    struct str host = http_header(exchange, "Host");
-    enum err err =
-        buf_printf(&line, "Host: " STR_FORMAT, STR_ARGS(host.length > 0 ? host : STR("localhost")));
-    err = err ? err : add_line(web->listen, buf_text(&line));
-    line.length = 0;
-    err =
-        err ? err
-            : buf_printf(&line, "X-Forwarded-For: " STR_FORMAT "%s%s", STR_ARGS(add->forwarded_for),
-                         add->forwarded_for.length ? ", " : "", http_client_address(exchange));
-    err = err ? err : add_line(web->listen, buf_text(&line));
-    if (!err && web->script_name.length > 0) {
-        line.length = 0;
-        err = buf_printf(&line, "X-Forwarded-Prefix: " STR_FORMAT, STR_ARGS(web->script_name));
-        err = err ? err : add_line(web->listen, buf_text(&line));
+/* The fields as libcurl takes them: it takes "NAME:" for "leave it out", "NAME;" for an empty one.
+ */
+static enum err add_fields(struct web *web) {
+    cleanup_buf struct buf fields = {0};
+    enum err err = web_forward_fields(web, &fields);
+    char *at = (char *)fields.data, *end;
+    for (; !err && *at; at = end + 2) {
+        end = strstr(at, "\r\n");
+        end[0] = '\0';
+        char *colon = strchr(at, ':');
+        if (colon[2] == '\0') {
+            colon[0] = ';';
+            colon[1] = '\0';
+        }
+        err = add_line(web->listen, at);
     }
     /* Not libcurl's own. */
-    static const char *const absent[] = {"Expect:", "Accept:", "User-Agent:", "Content-Type:"};
+    static const char *const absent[] = {"Expect", "Accept", "User-Agent", "Content-Type"};
     for (size_t i = 0; !err && i < ARRAY_LENGTH(absent); i++) {
-        struct str name = str_of(absent[i]);
-        char text[16];
-        snprintf(text, sizeof text, "%.*s", (int)name.length - 1, absent[i]);
-        if (!http_header(exchange, text).data || i == 0) {
-            err = add_line(web->listen, absent[i]);
+        char line[16];
+        snprintf(line, sizeof line, "%s:", absent[i]);
+        if (i == 0 || !http_header(web->request->exchange, absent[i]).data) {
+            err = add_line(web->listen, line);
         }
     }
     return err;
@@ -258,13 +192,7 @@ static enum err add_way(struct add *add) {
 
 static enum err set_target(struct web *web, CURL *curl) {
     cleanup_buf struct buf target = {0};
-    enum err err = query_encode(web->path_info, true, &target);
-    if (!err && target.length == 0) {
-        err = buf_append_byte(&target, '/');
-    }
-    if (!err && web->raw_query.length > 0) {
-        err = buf_printf(&target, "?" STR_FORMAT, STR_ARGS(web->raw_query));
-    }
+    enum err err = web_forward_target(web, &target);
     if (!err && curl_easy_setopt(curl, CURLOPT_REQUEST_TARGET, buf_text(&target)) != CURLE_OK) {
         err = ERR_NOMEM;
     }
@@ -291,17 +219,12 @@ static void set_body(struct web *web, CURL *curl) {
 
 static enum err set_up(struct web *web, const struct web_wire *wire) {
     struct web_listen *listen = web->listen;
-    struct http_exchange *exchange = web->request->exchange;
     enum err err = net_easy_new(on_done, &listen->easy);
     if (err) {
         return err;
     }
     CURL *curl = listen->easy.curl;
-    struct add add = {.web = web,
-                      .from_proxy = access_is_trusted_proxy(&web->request->api->access,
-                                                            http_client_address(exchange))};
-    http_headers_each(exchange, add_header, &add);
-    err = add.err ? add.err : add_way(&add);
+    err = add_fields(web);
     if (!err) {
         err = set_target(web, curl);
     }
@@ -384,27 +307,9 @@ static int accept_own(const struct web_wire *wire) {
 
 /* --- starting ----------------------------------------------------------------------------- */
 
-static void fail_connect(struct web *web, enum err err, uint64_t retry_ns) {
-    struct request *request = web->request;
-    if (err != ERR_AGAIN || retry_ns > 0) {
-        web_log(web, "no answer to a request of the web door: %s",
-                request->message.length ? buf_text(&request->message) : err_text(err));
-    }
-    request->retry_after_s = (unsigned)((retry_ns + NS_PER_S - 1) / NS_PER_S);
-    if (err == ERR_AGAIN && retry_ns == 0) {
-        web_fail(web, 503, "this page has too many visitors; try again later");
-    } else if (err == ERR_AGAIN) {
-        web_fail(web, 503, "the program of this page is started again; try again later");
-    } else {
-        web_fail(web, err == ERR_NOMEM || err == ERR_NFILE ? 503 : 502,
-                 "the program of this page can't be started");
-    }
-}
-
 /* Lets libcurl connect, and gives the other end to the program. */
-static enum err connect_program(struct web *web, uint64_t *ret_retry_ns) {
+static enum err connect_program(struct web *web, struct serve_request *claimed) {
     struct web_listen *listen = web->listen;
-    struct request *request = web->request;
     struct web_wire *wire;
     enum err err = get_wire(web, &wire);
     if (!err) {
@@ -421,12 +326,9 @@ static enum err connect_program(struct web *web, uint64_t *ret_retry_ns) {
     if (descriptor < 0) {
         return ERR_NFILE;
     }
-    err = service_connect(request->api->services, request->loop, web->app, descriptor,
-                          &listen->instance, ret_retry_ns, &request->message);
+    err = service_connect(listen->instance, claimed, descriptor, &web->request->message);
     if (err) {
         close(descriptor);
-    } else {
-        web->run_id = instance_run_id(listen->instance);
     }
     return err;
 }
@@ -523,22 +425,30 @@ static void fail_over(struct web *web) {
 
 /* --- what web.c calls --------------------------------------------------------------------- */
 
-void web_listen_start(struct web *web) {
+void web_listen_start(struct web *web, struct instance *instance, struct serve_request *claimed,
+                      struct fifo *body) {
     struct web_listen *listen = calloc(1, sizeof *listen);
     if (!listen) {
+        service_done(instance);
+        fifo_done(body);
         web_fail(web, 503, "the server is out of memory");
         return;
     }
     web->listen = listen;
+    web->stage = WEB_LISTEN;
     listen->web = web;
+    listen->instance = instance;
+    listen->body = *body;
+    *body = (struct fifo){0};
     listen->body_waits = web->body_waits;
+    web->body_waits = false;
     loop_timer_init(&listen->timer, time_is_over);
-    uint64_t retry_ns = 0;
-    enum err err = connect_program(web, &retry_ns);
+    enum err err = connect_program(web, claimed);
     if (err) {
         net_easy_free(&listen->easy);
         listen->easy = (struct net_easy){0};
-        fail_connect(web, err, retry_ns);
+        release_instance(listen);
+        web_serve_fail(web, err, 0);
         return;
     }
     if (listen->body_waits) {
@@ -557,7 +467,7 @@ size_t web_listen_body(struct web *web, const uint8_t *data, size_t length) {
     }
     size_t waiting = fifo_length(&listen->body);
     size_t taken = MIN(length, waiting < WINDOW ? WINDOW - waiting : 0);
-    if (taken == 0 || buf_append(&listen->body.buf, data, taken) != ERR_OK) {
+    if (taken == 0 || fifo_append(&listen->body, data, taken) != ERR_OK) {
         listen->body_waits = true;
         return 0;
     }
@@ -612,8 +522,8 @@ void web_listen_done(struct web *web) {
     curl_slist_free_all(listen->lines);
     release_instance(listen);
     buf_done(&listen->fields);
-    buf_done(&listen->answer.buf);
-    buf_done(&listen->body.buf);
+    fifo_done(&listen->answer);
+    fifo_done(&listen->body);
     free(listen);
     web->listen = NULL;
 }

@@ -2,20 +2,21 @@
 
 #include "base/clock.h"
 #include "base/map.h"
+#include "dev/serve.h"
 #include "store/applog.h"
 
 enum { ROOT_INODE = 1, FIRST_INODE = 2, HOST_AT = 1 };
 /* Of what is found by its name: beside the few of the entries. */
 #define NAMED_INODE (UINT64_C(1) << 63)
 
-enum entry_kind { KIND_HTTP, KIND_REQUEST, KIND_STREAM };
+enum entry_kind { KIND_HTTP, KIND_REQUEST, KIND_SERVE, KIND_STREAM };
 static const struct entry {
     const char *name;
     enum entry_kind kind;
     bool is_tls;
 } entries[] = {
-    {"http", KIND_HTTP, false},  {"https", KIND_HTTP, true}, {"request", KIND_REQUEST, false},
-    {"tcp", KIND_STREAM, false}, {"tls", KIND_STREAM, true},
+    {"http", KIND_HTTP, false},   {"https", KIND_HTTP, true},  {"request", KIND_REQUEST, false},
+    {"serve", KIND_SERVE, false}, {"tcp", KIND_STREAM, false}, {"tls", KIND_STREAM, true},
 };
 
 /* ---- who uses it ---- */
@@ -228,17 +229,49 @@ static enum err find_below(struct op *op, struct net_root *root, const struct en
     return err;
 }
 
+/* ---- serve ---- */
+
+static enum err serve_open(struct op *op, struct file *file, unsigned open_flags,
+                           struct file **ret_file) {
+    (void)open_flags;
+    struct net_node *node = CONTAINER_OF(file, struct net_node, file);
+    struct run *run;
+    if (op->who->run_id == 0 ||
+        runs_find(node->root->options.runs, op->who->run_id, &run) != ERR_OK) {
+        return ERR_NXIO;
+    }
+    struct file *listener = run_listener(run);
+    enum err err = listener ? serve_file_open(listener, file->device, file->inode, ret_file)
+                            : buf_fail(op->message, ERR_NXIO,
+                                       "requests come to programs that are kept: set serve=listen, "
+                                       "and open a page of the app");
+    run_unref(run);
+    return err;
+}
+
+static const struct dev serve_dev = {
+    .name = "serve",
+    .open = serve_open,
+    .release = net_node_release,
+};
+
 /* ---- the directories ---- */
 
 static const struct dev entry_dev;
 
+static bool is_directory(const struct entry *entry) {
+    return entry->kind == KIND_HTTP || entry->kind == KIND_STREAM;
+}
+
 static enum err find_entry(struct net_root *root, const struct entry *entry,
                            struct file **ret_file) {
-    bool is_directory = entry->kind != KIND_REQUEST;
+    bool has_entries = is_directory(entry);
+    const struct dev *dev = has_entries                 ? &entry_dev
+                            : entry->kind == KIND_SERVE ? &serve_dev
+                                                        : &net_request_dev;
     struct net_node *node;
-    enum err err = net_node_new(root, is_directory ? &entry_dev : &net_request_dev,
-                                is_directory ? FILE_DIRECTORY : FILE_CHARACTER_DEVICE,
-                                is_directory ? 0 : FILE_REWINDABLE,
+    enum err err = net_node_new(root, dev, has_entries ? FILE_DIRECTORY : FILE_CHARACTER_DEVICE,
+                                has_entries ? 0 : FILE_REWINDABLE,
                                 FIRST_INODE + (uint64_t)(entry - entries), &node);
     if (!err) {
         *ret_file = &node->file;
@@ -274,7 +307,7 @@ static enum err root_walk(struct op *op, struct file *directory, const struct st
             continue;
         }
         size_t walked = 0;
-        bool is_below = count > HOST_AT && entries[i].kind != KIND_REQUEST;
+        bool is_below = count > HOST_AT && is_directory(&entries[i]);
         enum err err = is_below ? find_below(op, root, &entries[i], names + HOST_AT,
                                              count - HOST_AT, &walked, ret_file)
                                 : find_entry(root, &entries[i], ret_file);
@@ -290,9 +323,8 @@ static enum err root_readdir(struct op *op, struct file *directory, struct dir_l
     (void)op, (void)directory;
     enum err err = ERR_OK;
     for (size_t i = 0; !err && i < ARRAY_LENGTH(entries); i++) {
-        bool is_directory = entries[i].kind != KIND_REQUEST;
         err = dir_list_add(ret_list, str_of(entries[i].name), FIRST_INODE + i,
-                           is_directory ? FILE_DIRECTORY : FILE_CHARACTER_DEVICE);
+                           is_directory(&entries[i]) ? FILE_DIRECTORY : FILE_CHARACTER_DEVICE);
     }
     return err;
 }

@@ -3,6 +3,7 @@
  *   http/HOST[:PORT]/PATH?QUERY   dev/http.c     open and read: a GET; write first: a POST
  *   https/...                                    the same, verified
  *   request                       dev/request.c  any request and its response
+ *   serve                         dev/serve.h    a request of the app's web door (serve=listen)
  *   tcp/HOST:PORT                 dev/tcp.c      a connection
  *   tls/HOST:PORT                                the same, verified
  *

@@ -1,169 +1,14 @@
 #include "dev/serve.h"
 
-#include "base/list.h"
-
-#include <errno.h>
-#include <pthread.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-/* ---- connections ---- */
-
-struct connection {
-    struct file file;
-    struct list link; /* in its listener's list until it is accepted */
-    int descriptor;
-    struct loop_watch *watch; /* of the descriptor, once an operation had to wait */
-    unsigned watched;
-    struct op_queue changed; /* who waits for the descriptor */
-};
-
-static struct connection *connection_of(struct file *file) {
-    return CONTAINER_OF(file, struct connection, file);
-}
-
-static void on_events(struct loop_watch *watch, unsigned events, void *argument) {
-    struct connection *connection = argument;
-    /* What is still wanted is asked for again by those who are woken. */
-    connection->watched &= ~events;
-    loop_watch_change(watch, connection->watched);
-    op_queue_wake_all(&connection->changed);
-}
-
-/* `op` is woken when the descriptor is ready for one of `events`. */
-static enum err wait_for(struct op *op, struct connection *connection, unsigned events) {
-    enum err err = op_queue_wait(&connection->changed, op);
-    if (err) {
-        return op_finish(op, err);
-    }
-    connection->watched |= events;
-    if (connection->watch) {
-        loop_watch_change(connection->watch, connection->watched);
-        return ERR_PENDING;
-    }
-    err = loop_watch_new(op->loop, connection->descriptor, connection->watched, on_events,
-                         connection, &connection->watch);
-    return err ? op_finish(op, err) : ERR_PENDING;
-}
-
-static enum err transfer(struct op *op, struct connection *connection, void *data, size_t length,
-                         bool is_write, size_t *ret_length) {
-    ssize_t moved;
-    do {
-        moved = is_write ? send(connection->descriptor, data, length, MSG_NOSIGNAL | MSG_DONTWAIT)
-                         : recv(connection->descriptor, data, length, MSG_DONTWAIT);
-    } while (moved < 0 && errno == EINTR);
-    if (moved >= 0) {
-        *ret_length = (size_t)moved;
-        return op_finish(op, ERR_OK);
-    }
-    if (errno != EAGAIN && errno != EWOULDBLOCK) {
-        return op_finish(op, err_from_errno(errno));
-    }
-    return op->nonblocking ? ERR_AGAIN
-                           : wait_for(op, connection, is_write ? LOOP_WRITABLE : LOOP_READABLE);
-}
-
-static enum err connection_read(struct op *op, struct file *file, void *data, size_t length,
-                                uint64_t offset, size_t *ret_read) {
-    (void)offset;
-    return transfer(op, connection_of(file), data, length, false, ret_read);
-}
-
-static enum err connection_write(struct op *op, struct file *file, const void *data, size_t length,
-                                 uint64_t offset, size_t *ret_written) {
-    (void)offset;
-    void *bytes = (void *)(uintptr_t)data; /* only read */
-    return transfer(op, connection_of(file), bytes, length, true, ret_written);
-}
-
-static enum err connection_poll(struct op *op, struct file *file, unsigned wanted,
-                                unsigned *ret_ready, uint64_t *ret_bytes) {
-    struct connection *connection = connection_of(file);
-    unsigned ready = 0;
-    int bytes = 0;
-    char byte;
-    if (wanted & POLL_READABLE) {
-        ssize_t peeked = recv(connection->descriptor, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-        if (peeked >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK)) {
-            (void)!ioctl(connection->descriptor, FIONREAD, &bytes);
-            ready |= POLL_READABLE | (peeked > 0 ? 0u : POLL_HANGUP);
-        }
-    }
-    if (wanted & POLL_WRITABLE) {
-        ssize_t sent = send(connection->descriptor, &byte, 0, MSG_NOSIGNAL | MSG_DONTWAIT);
-        ready |= sent >= 0 || errno != EAGAIN ? POLL_WRITABLE : 0;
-    }
-    if (ready || op->nonblocking) {
-        *ret_ready = ready;
-        *ret_bytes = (uint64_t)bytes;
-        return op_finish(op, ERR_OK);
-    }
-    return wait_for(op, connection,
-                    (wanted & POLL_READABLE ? (unsigned)LOOP_READABLE : 0) |
-                        (wanted & POLL_WRITABLE ? (unsigned)LOOP_WRITABLE : 0));
-}
-
-static enum err connection_shutdown(struct op *op, struct file *file, unsigned shutdown_flags) {
-    int how = shutdown_flags == SHUTDOWN_READ    ? SHUT_RD
-              : shutdown_flags == SHUTDOWN_WRITE ? SHUT_WR
-                                                 : SHUT_RDWR;
-    int result = shutdown(connection_of(file)->descriptor, how);
-    return op_finish(op, result == 0 ? ERR_OK : err_from_errno(errno));
-}
-
-static void connection_release(struct file *file) {
-    struct connection *connection = connection_of(file);
-    loop_watch_free(connection->watch);
-    op_queue_done(&connection->changed);
-    if (connection->descriptor >= 0) {
-        close(connection->descriptor);
-    }
-    free(connection);
-}
-
-static const struct dev connection_dev = {
-    .name = "connection",
-    .read = connection_read,
-    .write = connection_write,
-    .poll = connection_poll,
-    .shutdown = connection_shutdown,
-    .release = connection_release,
-};
-
-static enum err connection_new(int descriptor, struct connection **ret_connection) {
-    static atomic_uint_fast64_t next_inode = 1;
-    struct connection *connection = calloc(1, sizeof(*connection));
-    if (!connection) {
-        return ERR_NOMEM;
-    }
-    enum err err = op_queue_init(&connection->changed);
-    if (err) {
-        free(connection);
-        return err;
-    }
-    static atomic_uint_fast64_t device;
-    uint64_t number = atomic_load(&device);
-    if (number == 0) {
-        number = dev_next_number(); /* two of them do no harm */
-        atomic_store(&device, number);
-    }
-    file_init(&connection->file, &connection_dev, number, atomic_fetch_add(&next_inode, 1),
-              FILE_SOCKET_STREAM, FILE_TIED);
-    list_init(&connection->link);
-    connection->descriptor = descriptor;
-    *ret_connection = connection;
-    return ERR_OK;
-}
-
-/* ---- the listener ---- */
+#include "dev/serve_internal.h"
 
 struct listener {
     struct file file;
-    pthread_mutex_t lock; /* guards the following */
-    struct list waiting;  /* connection.link */
-    size_t waiting_count;
+    pthread_mutex_t lock;                /* guards the following; taken after services' */
+    struct list requests;                /* serve_request.link */
+    struct list connections;             /* connection.link */
+    size_t request_count, ripe_count;    /* of the requests, those that /net/serve may take */
+    size_t connection_count, connecting; /* the latter: claimed, their connections are made */
     bool is_closed;
     struct op_queue changed;
 };
@@ -172,32 +17,159 @@ static struct listener *listener_of(struct file *file) {
     return CONTAINER_OF(file, struct listener, file);
 }
 
-static struct connection *take_first(struct listener *listener) {
+/* ---- requests ---- */
+
+/* With the lock. */
+static void unlink_request(struct listener *listener, struct serve_request *request,
+                           enum serve_state state) {
+    list_remove(&request->link);
+    listener->request_count--;
+    listener->ripe_count -= request->is_ripe;
+    atomic_store(&request->state, state);
+}
+
+enum err serve_listener_put(struct file *file, struct serve_request *request, size_t waiting_max) {
+    struct listener *listener = listener_of(file);
+    if (request->listener != file) {
+        file_unref(request->listener);
+        request->listener = file_ref(file);
+    }
+    enum err err = ERR_OK;
+    pthread_mutex_lock(&listener->lock);
+    if (listener->is_closed) {
+        err = ERR_PIPE;
+    } else if (listener->request_count + listener->connection_count >= waiting_max) {
+        err = ERR_AGAIN;
+    } else {
+        atomic_store(&request->state, SERVE_WAITING);
+        list_append(&listener->requests, &request->link);
+        listener->request_count++;
+        listener->ripe_count += request->is_ripe;
+    }
+    pthread_mutex_unlock(&listener->lock);
+    if (!err) {
+        op_queue_wake_all(&listener->changed);
+    }
+    return err;
+}
+
+void serve_request_ripen(struct serve_request *request) {
+    struct listener *listener = listener_of(request->listener);
+    pthread_mutex_lock(&listener->lock);
+    bool was_ripe = request->is_ripe;
+    request->is_ripe = true;
+    bool is_new = !was_ripe && serve_request_state(request) == SERVE_WAITING;
+    listener->ripe_count += is_new;
+    pthread_mutex_unlock(&listener->lock);
+    if (is_new) {
+        op_queue_wake_all(&listener->changed);
+    }
+}
+
+void serve_listener_withdraw(struct serve_request *request) {
+    if (!request->listener) {
+        return; /* it never waited */
+    }
+    struct listener *listener = listener_of(request->listener);
+    bool was_claimed = false;
+    pthread_mutex_lock(&listener->lock);
+    if (serve_request_state(request) == SERVE_WAITING && !list_is_empty(&request->link)) {
+        unlink_request(listener, request, SERVE_REFUSED);
+    } else if (serve_request_state(request) == SERVE_CONNECTING) {
+        atomic_store(&request->state, SERVE_REFUSED);
+        listener->connecting--;
+        was_claimed = true;
+    }
+    pthread_mutex_unlock(&listener->lock);
+    if (was_claimed) {
+        op_queue_wake_all(&listener->changed); /* whoever accepts claims another one */
+    }
+}
+
+/* A reference, or NULL. */
+static struct serve_request *take_ripe(struct listener *listener) {
+    struct serve_request *taken = NULL;
+    pthread_mutex_lock(&listener->lock);
+    LIST_FOR_EACH (node, &listener->requests) {
+        struct serve_request *request = CONTAINER_OF(node, struct serve_request, link);
+        if (request->is_ripe) {
+            taken = serve_request_ref(request);
+            unlink_request(listener, request, SERVE_TAKEN);
+            break;
+        }
+    }
+    pthread_mutex_unlock(&listener->lock);
+    return taken;
+}
+
+enum err serve_listener_take(struct op *op, struct file *file, struct serve_request **ret_request) {
+    struct listener *listener = listener_of(file);
+    struct serve_request *request = take_ripe(listener);
+    if (!request && op->nonblocking) {
+        return ERR_AGAIN;
+    }
+    if (!request) {
+        enum err err = op_queue_wait(&listener->changed, op);
+        if (err) {
+            return op_finish(op, err);
+        }
+        request = take_ripe(listener); /* it may have come between the look and the wait */
+        if (!request) {
+            return ERR_PENDING;
+        }
+    }
+    *ret_request = request;
+    return op_finish(op, ERR_OK);
+}
+
+/* ---- connections ---- */
+
+static struct connection *take_connection(struct listener *listener) {
     struct connection *first = NULL;
     pthread_mutex_lock(&listener->lock);
-    if (!list_is_empty(&listener->waiting)) {
-        first = CONTAINER_OF(listener->waiting.next, struct connection, link);
+    if (!list_is_empty(&listener->connections)) {
+        first = CONTAINER_OF(listener->connections.next, struct connection, link);
         list_remove(&first->link);
-        listener->waiting_count--;
+        listener->connection_count--;
     }
     pthread_mutex_unlock(&listener->lock);
     return first;
 }
 
+/* The first request is to become a connection, if none is already on its way to. Whether there is
+ * one. */
+static bool claim(struct listener *listener) {
+    struct serve_request *request = NULL;
+    pthread_mutex_lock(&listener->lock);
+    if (listener->connecting == 0 && !list_is_empty(&listener->requests)) {
+        request =
+            serve_request_ref(CONTAINER_OF(listener->requests.next, struct serve_request, link));
+        unlink_request(listener, request, SERVE_CONNECTING);
+        listener->connecting++;
+    }
+    bool is_on_its_way = listener->connecting > 0;
+    pthread_mutex_unlock(&listener->lock);
+    if (request) {
+        op_queue_wake_all(&request->of_door);
+        serve_request_unref(request);
+    }
+    return is_on_its_way;
+}
+
 static enum err listener_accept(struct op *op, struct file *file, struct file **ret_connection) {
     struct listener *listener = listener_of(file);
-    struct connection *first = take_first(listener);
-    if (!first && op->nonblocking) {
-        return ERR_AGAIN;
-    }
+    struct connection *first = take_connection(listener);
     if (!first) {
         enum err err = op_queue_wait(&listener->changed, op);
         if (err) {
             return op_finish(op, err);
         }
-        first = take_first(listener); /* it may have come between the look and the wait */
+        /* That a door makes one does not take long: this alone waits where waiting is not wanted.
+         */
+        bool is_on_its_way = claim(listener);
+        first = take_connection(listener); /* it may have come between the look and the wait */
         if (!first) {
-            return ERR_PENDING;
+            return is_on_its_way || !op->nonblocking ? ERR_PENDING : op_finish(op, ERR_AGAIN);
         }
     }
     *ret_connection = &first->file;
@@ -208,7 +180,7 @@ static enum err listener_poll(struct op *op, struct file *file, unsigned wanted,
                               unsigned *ret_ready, uint64_t *ret_bytes) {
     struct listener *listener = listener_of(file);
     for (bool again = false;; again = true) {
-        size_t waiting = serve_listener_waiting(file);
+        size_t waiting = serve_listener_waiting(file).all;
         if (waiting > 0 || op->nonblocking) {
             *ret_ready = waiting > 0 ? wanted & POLL_READABLE : 0;
             *ret_bytes = waiting;
@@ -223,6 +195,40 @@ static enum err listener_poll(struct op *op, struct file *file, unsigned wanted,
         }
     }
 }
+
+enum err serve_listener_connect(struct file *file, struct serve_request *request, int descriptor,
+                                size_t waiting_max) {
+    struct listener *listener = listener_of(file);
+    struct connection *connection;
+    enum err err = connection_new(descriptor, &connection);
+    if (err) {
+        return err;
+    }
+    pthread_mutex_lock(&listener->lock);
+    bool is_claimed = request && serve_request_state(request) == SERVE_CONNECTING;
+    if (listener->is_closed) {
+        err = ERR_PIPE;
+    } else if (!is_claimed && listener->request_count + listener->connection_count >= waiting_max) {
+        err = ERR_AGAIN;
+    } else {
+        list_append(&listener->connections, &connection->link);
+        listener->connection_count++;
+    }
+    if (!err && is_claimed) {
+        listener->connecting--;
+        atomic_store(&request->state, SERVE_TAKEN);
+    }
+    pthread_mutex_unlock(&listener->lock);
+    if (err) {
+        connection->descriptor = -1; /* the caller's */
+        file_unref(&connection->file);
+        return err;
+    }
+    op_queue_wake_all(&listener->changed);
+    return ERR_OK;
+}
+
+/* ---- the listener ---- */
 
 static enum err no_content(struct op *op) {
     return op_finish(op, ERR_NOTCONN);
@@ -267,43 +273,33 @@ enum err serve_listener_new(struct file **ret_listener) {
     }
     file_init(&listener->file, &listener_dev, dev_next_number(), 1, FILE_SOCKET_STREAM, FILE_TIED);
     pthread_mutex_init(&listener->lock, NULL);
-    list_init(&listener->waiting);
+    list_init(&listener->requests);
+    list_init(&listener->connections);
     *ret_listener = &listener->file;
     return ERR_OK;
 }
 
-enum err serve_listener_connect(struct file *file, int descriptor, size_t waiting_max) {
+struct serve_waiting serve_listener_waiting(struct file *file) {
     struct listener *listener = listener_of(file);
-    struct connection *connection;
-    enum err err = connection_new(descriptor, &connection);
-    if (err) {
-        return err;
-    }
     pthread_mutex_lock(&listener->lock);
-    if (listener->is_closed) {
-        err = ERR_PIPE;
-    } else if (listener->waiting_count >= waiting_max) {
-        err = ERR_AGAIN;
-    } else {
-        list_append(&listener->waiting, &connection->link);
-        listener->waiting_count++;
-    }
+    struct serve_waiting waiting = {
+        .ripe = listener->ripe_count + listener->connection_count,
+        .all = listener->request_count + listener->connection_count,
+    };
     pthread_mutex_unlock(&listener->lock);
-    if (err) {
-        connection->descriptor = -1; /* the caller's */
-        file_unref(&connection->file);
-        return err;
-    }
-    op_queue_wake_all(&listener->changed);
-    return ERR_OK;
+    return waiting;
 }
 
-size_t serve_listener_waiting(struct file *file) {
-    struct listener *listener = listener_of(file);
+static struct serve_request *refuse_first(struct listener *listener) {
+    struct serve_request *request = NULL;
     pthread_mutex_lock(&listener->lock);
-    size_t count = listener->waiting_count;
+    if (!list_is_empty(&listener->requests)) {
+        request =
+            serve_request_ref(CONTAINER_OF(listener->requests.next, struct serve_request, link));
+        unlink_request(listener, request, SERVE_REFUSED);
+    }
     pthread_mutex_unlock(&listener->lock);
-    return count;
+    return request;
 }
 
 void serve_listener_close(struct file *file) {
@@ -311,8 +307,13 @@ void serve_listener_close(struct file *file) {
     pthread_mutex_lock(&listener->lock);
     listener->is_closed = true;
     pthread_mutex_unlock(&listener->lock);
+    struct serve_request *request;
+    while ((request = refuse_first(listener))) {
+        op_queue_wake_all(&request->of_door);
+        serve_request_unref(request);
+    }
     struct connection *connection;
-    while ((connection = take_first(listener))) {
+    while ((connection = take_connection(listener))) {
         file_unref(&connection->file);
     }
 }

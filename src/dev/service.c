@@ -3,14 +3,13 @@
 #include "base/clock.h"
 #include "base/list.h"
 #include "base/map.h"
-#include "dev/serve.h"
 
 #include <inttypes.h>
 #include <pthread.h>
 
 enum {
-    WAITING_FOR_MORE = 8,   /* connections that wait for the least busy one: then one more starts */
-    WAITING_DEFAULT = 1000, /* connections that wait at most, where the app says nothing */
+    WAITING_FOR_MORE = 8,   /* requests that wait for the least busy one: then one more starts */
+    WAITING_DEFAULT = 1000, /* requests that wait at most, where the app says nothing */
     FAILURES_MAX = 9,       /* that make the delay longer */
 };
 #define TICK_NS NS_PER_S
@@ -200,7 +199,7 @@ static enum err start(struct services *services, struct service *service, struct
     return ERR_OK;
 }
 
-/* ---- connections ---- */
+/* ---- requests ---- */
 
 static struct service *find_service(struct services *services, int64_t app_id) {
     struct map_node *node = map_find(&services->table, MAP_KEY(app_id));
@@ -239,7 +238,7 @@ static struct instance *choose(struct service *service, const struct app *app) {
         if (instance->is_draining) {
             continue;
         }
-        size_t waiting = serve_listener_waiting(instance->listener);
+        size_t waiting = serve_listener_waiting(instance->listener).ripe;
         if (!best || waiting < best_waiting ||
             (waiting == best_waiting && instance->in_flight < best->in_flight)) {
             best = instance;
@@ -256,7 +255,7 @@ static enum err start_more(struct services *services, struct service *service, s
                            struct buf *message) {
     uint64_t now_ns = clock_monotonic_ns();
     size_t living = count_living(service);
-    bool is_busy = *best && serve_listener_waiting((*best)->listener) >= WAITING_FOR_MORE;
+    bool is_busy = *best && serve_listener_waiting((*best)->listener).ripe >= WAITING_FOR_MORE;
     uint64_t wanted = MAX(least_of(app), (uint64_t)1);
     if (is_busy && living >= wanted) {
         wanted = MIN(living + 1, most_of(app));
@@ -274,9 +273,8 @@ static enum err start_more(struct services *services, struct service *service, s
     return *best ? ERR_OK : err ? err : ERR_AGAIN;
 }
 
-enum err service_connect(struct services *services, struct loop *loop, struct app *app,
-                         int descriptor, struct instance **ret_instance, uint64_t *ret_retry_ns,
-                         struct buf *message) {
+enum err service_hold(struct services *services, struct loop *loop, struct app *app,
+                      struct instance **ret_instance, uint64_t *ret_retry_ns, struct buf *message) {
     struct service *service = NULL;
     struct instance *best = NULL;
     *ret_retry_ns = 0;
@@ -288,16 +286,6 @@ enum err service_connect(struct services *services, struct loop *loop, struct ap
         err = start_more(services, service, loop, app, &best, ret_retry_ns, message);
     }
     if (!err) {
-        size_t waiting_max = app->limits.queue ? (size_t)app->limits.queue : WAITING_DEFAULT;
-        err = serve_listener_connect(best->listener, descriptor, waiting_max);
-        if (err == ERR_PIPE) {
-            err = ERR_AGAIN; /* it has ended just now */
-        }
-        if (err == ERR_AGAIN) {
-            (void)buf_fail(message, err, "%zu connections wait", waiting_max);
-        }
-    }
-    if (!err) {
         best->in_flight++;
         best->since_ns = clock_monotonic_ns();
         atomic_fetch_add(&best->references, 1);
@@ -305,6 +293,34 @@ enum err service_connect(struct services *services, struct loop *loop, struct ap
     }
     pthread_mutex_unlock(&services->lock);
     return err;
+}
+
+static size_t waiting_max_of(const struct instance *instance) {
+    uint64_t queue = instance->app->limits.queue;
+    return queue ? (size_t)queue : WAITING_DEFAULT;
+}
+
+static enum err explain(const struct instance *instance, enum err err, struct buf *message) {
+    return err == ERR_AGAIN ? buf_fail(message, err, "%zu requests wait", waiting_max_of(instance))
+                            : err;
+}
+
+enum err service_put(struct instance *instance, struct serve_request *request,
+                     struct buf *message) {
+    request->instance = instance;
+    enum err err = serve_listener_put(instance->listener, request, waiting_max_of(instance));
+    if (err) {
+        request->instance = NULL;
+    }
+    return explain(instance, err, message);
+}
+
+enum err service_connect(struct instance *instance, struct serve_request *request, int descriptor,
+                         struct buf *message) {
+    return explain(
+        instance,
+        serve_listener_connect(instance->listener, request, descriptor, waiting_max_of(instance)),
+        message);
 }
 
 void service_done(struct instance *instance) {
@@ -332,9 +348,10 @@ enum err services_show(struct services *services, const struct app *app, struct 
             err = err ? err
                       : buf_printf(ret_text,
                                    "instance: run %" PRIu64 ", version %u, %u requests, %zu "
-                                   "connections wait%s\n",
+                                   "wait%s\n",
                                    run_id(instance->run), instance->app->version.number,
-                                   instance->in_flight, serve_listener_waiting(instance->listener),
+                                   instance->in_flight,
+                                   serve_listener_waiting(instance->listener).all,
                                    instance->is_draining ? ", ends" : "");
         }
         if (!err) {

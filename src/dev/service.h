@@ -1,13 +1,16 @@
 /* Programs that are kept for their app's web door (serve=listen): started when first asked for,
- * started again when they end, after delays that grow; more of them while connections wait; the old
+ * started again when they end, after delays that grow; more of them while requests wait; the old
  * ones of an app that was changed finish what they have and end.
  *
- * An instance is a run with a listening socket (dev/serve.h). Each connection is for one request.
+ * An instance is a run with a listening socket (dev/serve.h), where requests wait for it. Who has a
+ * request for it holds it: until service_done it counts as under way, and the instance is not ended
+ * for having nothing to do.
  *
  * Thread: any; guards itself. An instance belongs to the loop on which it was started: that of the
  * request that needed it. Layer: ns, store, run. */
 #pragma once
 
+#include "dev/serve.h"
 #include "run/run.h"
 
 struct services;
@@ -20,16 +23,22 @@ void services_free(struct services *services);
 /* No new instances; those that are there end as soon as they have answered. */
 void services_stop(struct services *services);
 
-/* Hands `descriptor` (a non-blocking stream socket) to an instance of the app, which is started if
- * there is none or they have too much to do: a reference, for service_done. AGAIN: too many
- * connections wait, or it has failed and is not started yet again: `*ret_retry_ns` is when to come
- * back (0: not known). Everything else: it can't be started. The message is for the app's owner.
- * Only OK takes over the descriptor. Thread: the loop's. */
-MUST_USE enum err service_connect(struct services *services, struct loop *loop, struct app *app,
-                                  int descriptor, struct instance **ret_instance,
-                                  uint64_t *ret_retry_ns, struct buf *message);
-/* The request of a connection is over. */
+/* The instance of the app that has the least to do; one is started if there is none or they have
+ * too much: held, for service_done. AGAIN: it has failed and is not started yet again:
+ * `*ret_retry_ns` is when to come back (0: not known). Everything else: it can't be started. The
+ * message is for the app's owner. Thread: the loop's. */
+MUST_USE enum err service_hold(struct services *services, struct loop *loop, struct app *app,
+                               struct instance **ret_instance, uint64_t *ret_retry_ns,
+                               struct buf *message);
+/* A request under way is over. */
 void service_done(struct instance *instance);
+/* The request waits for the instance, and has the caller's hold on it. AGAIN: too many wait. PIPE:
+ * it has ended. In both cases the caller still has it. */
+MUST_USE enum err service_put(struct instance *instance, struct serve_request *request,
+                              struct buf *message);
+/* Hands a connection to it, as serve_listener_connect. */
+MUST_USE enum err service_connect(struct instance *instance, struct serve_request *request,
+                                  int descriptor, struct buf *message);
 uint64_t instance_run_id(const struct instance *instance);
 
 /* Lines about the app's instances, for people. */

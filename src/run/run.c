@@ -199,6 +199,10 @@ const struct changes *run_changes(struct run *run) {
 struct file *run_files(const struct run *run) {
     return run->files;
 }
+struct file *run_listener(const struct run *run) {
+    return run->listener;
+}
+
 struct applog *run_applog(const struct run *run) {
     return run->log;
 }

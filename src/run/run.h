@@ -367,5 +367,7 @@ MUST_USE enum err run_core_read(struct run *run, uint64_t offset, void *data, si
                                 size_t *ret_read);
 /* The files of the standard streams (0, 1, 2), as the run has them: a reference. */
 struct file *run_stream_file(struct run *run, unsigned descriptor);
+/* The request's `listener`, borrowed, or NULL. */
+struct file *run_listener(const struct run *run);
 /* The log of its app, borrowed; NULL if it could not be opened. */
 struct applog *run_applog(const struct run *run);

@@ -1,0 +1,202 @@
+/* What a program answers in the form of CGI, whether it was started for the request (web_cgi.c) or
+ * takes requests from /net/serve (web_serve.c). The head is gathered first. From then on the answer
+ * streams, or, if the program has ended it by then and it is short, goes out in one piece. */
+#include "api/web_internal.h"
+
+/* The body of an answer is gathered up to this size, as long as the program does not wait. */
+#define WHOLE_BYTES_MAX (32 * KIB)
+#define PIECE_BYTES (8 * KIB)
+
+void web_document_fail(struct web *web, const char *why) {
+    web_log(web, "bad %s: %s", web->document.name, why);
+    web_fail(web, 502, "the program of this page gave no valid answer");
+}
+
+/* Name, colon, value, line end, and a record of it. */
+static size_t cost_of(const char *name, const char *value) {
+    return strlen(name) + strlen(value) + 4 + 64;
+}
+
+/* The head as the program gave it. 2BIG: it does not fit beside the request's. */
+static enum err add_head(struct web *web, const char **ret_type) {
+    const struct cgi_response *response = &web->document.response;
+    struct http_exchange *exchange = web->request->exchange;
+    *ret_type = "text/plain; charset=utf-8";
+    enum err err = web_add_headers(web);
+    if (response->state == CGI_TEXT || err) {
+        return err;
+    }
+    size_t room = http_head_room(exchange);
+    size_t used = 0;
+    const char *name, *value;
+    for (size_t i = 0; !err && cgi_response_field(response, &i, &name, &value);) {
+        used += cost_of(name, value);
+        err = used > room ? ERR_2BIG : http_add_header(exchange, name, value);
+    }
+    const char *location = cgi_response_location(response);
+    if (!err && location) {
+        used += cost_of("Location", location);
+        err = used > room ? ERR_2BIG : http_add_header(exchange, "Location", location);
+    }
+    const char *type = cgi_response_type(response);
+    if (type) {
+        *ret_type = type;
+        used += cost_of("Content-Type", type);
+    } else if (location || response->status == 204 || response->status == 304) {
+        *ret_type = NULL;
+    }
+    return err || used > room ? ERR_2BIG : ERR_OK;
+}
+
+static bool has_no_body(int status) {
+    return status == 204 || status == 304;
+}
+
+static int status_of(const struct cgi_response *response) {
+    return response->state == CGI_TEXT ? 200 : response->status;
+}
+
+static enum http_pull_result pull(void *argument, void *buffer, size_t size, size_t *ret_length) {
+    struct web *web = argument;
+    struct web_document *document = &web->document;
+    document->waits = false;
+    if (document->body_remaining == 0) {
+        return HTTP_PULL_END;
+    }
+    size = (size_t)MIN((uint64_t)size, document->body_remaining);
+    struct str body = cgi_response_body(&document->response);
+    size_t length = MIN(size, body.length - document->body_sent);
+    if (length > 0) {
+        memcpy(buffer, body.data + document->body_sent, length);
+        document->body_sent += length;
+    } else {
+        enum err err = document->read(web, buffer, size, &length);
+        if (err == ERR_PENDING) {
+            document->waits = true;
+            return HTTP_PULL_WAIT;
+        }
+        if (err) {
+            return HTTP_PULL_ABORT; /* half an answer must not look like a whole one */
+        }
+    }
+    if (length == 0) {
+        return HTTP_PULL_END;
+    }
+    if (document->body_remaining != UINT64_MAX) {
+        document->body_remaining -= length;
+    }
+    *ret_length = length;
+    return HTTP_PULL_DATA;
+}
+
+/* The rest follows as the program writes it, or the client wants the head alone. */
+static void respond_stream(struct web *web) {
+    struct web_document *document = &web->document;
+    const char *type;
+    if (add_head(web, &type)) {
+        web_document_fail(web, "its head does not fit");
+        return;
+    }
+    web->request->responded = true;
+    document->is_pulled = true;
+    document->body_remaining = UINT64_MAX;
+    uint64_t length = HTTP_LENGTH_UNKNOWN;
+    if (document->response.state == CGI_DOCUMENT && document->response.has_length) {
+        document->body_remaining = length = document->response.length;
+    }
+    http_respond_stream(web->request->exchange, status_of(&document->response), type, length, pull,
+                        web);
+}
+
+/* All of the answer is there. */
+static void respond_whole(struct web *web) {
+    const struct cgi_response *response = &web->document.response;
+    struct str body = cgi_response_body(response);
+    int status = status_of(response);
+    bool is_head = str_equal_text(web->method, "HEAD");
+    if (response->state == CGI_DOCUMENT && response->has_length && !has_no_body(status)) {
+        if (is_head) { /* it need not have printed what it would */
+            respond_stream(web);
+            return;
+        }
+        if (body.length < response->length) {
+            web_document_fail(web, "its body is shorter than its Content-Length");
+            return;
+        }
+        body.length = (size_t)response->length;
+    }
+    const char *type;
+    if (add_head(web, &type)) {
+        web_document_fail(web, "its head does not fit");
+        return;
+    }
+    web->request->responded = true;
+    if (has_no_body(status)) {
+        body.length = 0;
+    }
+    http_respond(web->request->exchange, status, type, body.data, body.length);
+}
+
+void web_document_finish(struct web *web) {
+    struct cgi_response *response = &web->document.response;
+    cgi_response_end(response);
+    if (response->state == CGI_BROKEN) {
+        web_document_fail(web, response->broken);
+    } else if (response->state == CGI_DOCUMENT && response->is_local_redirect &&
+               web_redirect(web, cgi_response_location(response))) {
+        return; /* begun anew */
+    } else {
+        respond_whole(web);
+    }
+}
+
+static enum err take_output(struct cgi_response *response, const uint8_t *data, size_t length) {
+    return response->state == CGI_HEAD ? cgi_response_take(response, data, length)
+                                       : buf_append(&response->gathered, data, length);
+}
+
+void web_document_step(struct web *web) {
+    struct web_document *document = &web->document;
+    struct cgi_response *response = &document->response;
+    while (!web->request->responded) {
+        uint8_t piece[PIECE_BYTES];
+        size_t length = 0;
+        enum err err = document->read(web, piece, sizeof piece, &length);
+        if ((err && err != ERR_PENDING) || (!err && length == 0)) {
+            document->ended(web, err);
+            return;
+        }
+        if (!err && take_output(response, piece, length)) {
+            web_fail(web, 503, "the server is out of memory");
+        } else if (response->state == CGI_BROKEN) {
+            web_document_fail(web, response->broken);
+        } else if (response->state == CGI_DOCUMENT && response->is_local_redirect) {
+            if (!web_redirect(web, cgi_response_location(response))) {
+                respond_stream(web);
+            }
+            return;
+        } else if (response->state != CGI_HEAD &&
+                   (err == ERR_PENDING || cgi_response_body(response).length > WHOLE_BYTES_MAX)) {
+            if (has_no_body(status_of(response))) {
+                respond_whole(web);
+            } else {
+                respond_stream(web);
+            }
+        } else if (err == ERR_PENDING) {
+            return;
+        }
+    }
+}
+
+void web_document_woken(struct web *web) {
+    struct web_document *document = &web->document;
+    if (document->waits) {
+        document->waits = false;
+        http_pull_resume(web->request->exchange);
+    }
+}
+
+void web_document_done(struct web_document *document) {
+    cgi_response_done(&document->response);
+    *document = (struct web_document){0};
+}

@@ -1,0 +1,335 @@
+#include "dev/serve_request.h"
+
+#include "base/clock.h"
+#include "dev/service.h"
+
+#define UNHEARD_NS NS_PER_S
+
+enum err serve_request_new(struct serve_request **ret_request) {
+    struct serve_request *request = calloc(1, sizeof *request);
+    if (!request) {
+        return ERR_NOMEM;
+    }
+    enum err err = op_queue_init(&request->of_door);
+    if (!err) {
+        err = op_queue_init(&request->of_program);
+    }
+    if (err) {
+        op_queue_done(&request->of_door);
+        free(request);
+        return err;
+    }
+    atomic_init(&request->references, 1);
+    atomic_init(&request->state, SERVE_WAITING);
+    pthread_mutex_init(&request->lock, NULL);
+    list_init(&request->link);
+    *ret_request = request;
+    return ERR_OK;
+}
+
+struct serve_request *serve_request_ref(struct serve_request *request) {
+    atomic_fetch_add(&request->references, 1);
+    return request;
+}
+
+void serve_request_unref(struct serve_request *request) {
+    if (!request || atomic_fetch_sub(&request->references, 1) != 1) {
+        return;
+    }
+    op_queue_done(&request->of_door);
+    op_queue_done(&request->of_program);
+    pthread_mutex_destroy(&request->lock);
+    file_unref(request->listener);
+    buf_done(&request->head);
+    fifo_done(&request->body);
+    fifo_done(&request->answer);
+    free(request);
+}
+
+static void lock(struct serve_request *request) {
+    pthread_mutex_lock(&request->lock);
+}
+
+static void unlock(struct serve_request *request) {
+    pthread_mutex_unlock(&request->lock);
+}
+
+struct instance *serve_request_take_instance(struct serve_request *request) {
+    lock(request);
+    struct instance *instance = STEAL(request->instance);
+    unlock(request);
+    return instance;
+}
+
+/* The instance is held until the program has let go of the request; if it never had it, by the
+ * door. */
+static void release_instance(struct serve_request *request) {
+    struct instance *instance = serve_request_take_instance(request);
+    if (instance) {
+        service_done(instance);
+    }
+}
+
+/* ---- the door's side ---- */
+
+enum err serve_request_watch(struct op *op, struct serve_request *request) {
+    return op_queue_wait(&request->of_door, op);
+}
+
+size_t serve_request_body(struct serve_request *request, const void *data, size_t length) {
+    lock(request);
+    size_t waiting = fifo_length(&request->body);
+    size_t taken = MIN(length, waiting < SERVE_BODY_BYTES ? SERVE_BODY_BYTES - waiting : 0);
+    if (taken > 0 && fifo_append(&request->body, data, taken) != ERR_OK) {
+        taken = 0;
+    }
+    unlock(request);
+    if (taken > 0) {
+        op_queue_wake_all(&request->of_program);
+    }
+    return taken;
+}
+
+void serve_request_body_end(struct serve_request *request) {
+    lock(request);
+    request->body_ended = true;
+    unlock(request);
+    op_queue_wake_all(&request->of_program);
+}
+
+void serve_request_take_body(struct serve_request *request, struct fifo *ret_body) {
+    lock(request);
+    *ret_body = request->body;
+    request->body = (struct fifo){0};
+    unlock(request);
+}
+
+enum err serve_request_answer(struct serve_request *request, void *data, size_t length,
+                              size_t *ret_read) {
+    lock(request);
+    size_t before = fifo_length(&request->answer);
+    size_t read = fifo_take(&request->answer, data, length);
+    bool has_room = before > SERVE_ANSWER_BYTES / 2 && before - read <= SERVE_ANSWER_BYTES / 2;
+    enum err err = read > 0 || request->answer_ended ? ERR_OK
+                   : request->answer_cut             ? ERR_IO
+                                                     : ERR_AGAIN;
+    unlock(request);
+    if (has_room) {
+        op_queue_wake_all(&request->of_program);
+    }
+    if (!err) {
+        *ret_read = read;
+    }
+    return err;
+}
+
+bool serve_request_is_answered(struct serve_request *request) {
+    lock(request);
+    bool is_answered = request->answer_ended || request->answer_cut;
+    unlock(request);
+    return is_answered;
+}
+
+bool serve_request_is_stuck(struct serve_request *request, uint64_t *ret_taken) {
+    lock(request);
+    *ret_taken = request->body_taken;
+    bool is_stuck = !request->body_ended && fifo_length(&request->body) == SERVE_BODY_BYTES &&
+                    fifo_length(&request->answer) >= SERVE_EARLY_BYTES;
+    unlock(request);
+    return is_stuck;
+}
+
+void serve_request_leave(struct serve_request *request) {
+    lock(request);
+    request->door_left = true;
+    request->body_lost = !request->body_ended;
+    bool is_open = serve_request_state(request) == SERVE_TAKEN && !request->answer_ended &&
+                   !request->answer_cut;
+    fifo_done(&request->answer);
+    unlock(request);
+    op_queue_wake_all(&request->of_program);
+    if (!is_open) {
+        release_instance(request);
+    }
+}
+
+/* ---- the program's side ---- */
+
+/* With the lock. */
+static size_t take_head(struct serve_request *request, void *data, size_t length) {
+    length = MIN(length, request->head.length - request->head_read);
+    if (length > 0) {
+        memcpy(data, request->head.data + request->head_read, length);
+        request->head_read += length;
+    }
+    return length;
+}
+
+/* With the lock: what a read would do now. AGAIN: it would wait. */
+static enum err read_now(struct serve_request *request, void *data, size_t length, size_t *ret_read,
+                         bool *ret_has_room) {
+    size_t read = take_head(request, data, length);
+    size_t before = fifo_length(&request->body);
+    if (read < length) {
+        read += fifo_take(&request->body, (uint8_t *)data + read, length - read);
+    }
+    size_t after = fifo_length(&request->body);
+    request->body_taken += before - after;
+    *ret_has_room = before > SERVE_BODY_BYTES / 2 && after <= SERVE_BODY_BYTES / 2;
+    if (read == 0 && !request->body_ended) {
+        return request->body_lost ? ERR_CONNRESET : ERR_AGAIN;
+    }
+    *ret_read = read;
+    return ERR_OK;
+}
+
+enum err serve_request_read(struct op *op, struct serve_request *request, void *data, size_t length,
+                            size_t *ret_read) {
+    for (bool again = false;; again = true) {
+        bool has_room;
+        lock(request);
+        enum err err = read_now(request, data, length, ret_read, &has_room);
+        unlock(request);
+        if (has_room) {
+            op_queue_wake_all(&request->of_door);
+        }
+        if (err != ERR_AGAIN) {
+            return op_finish(op, err);
+        }
+        if (op->nonblocking || again) {
+            return op->nonblocking ? ERR_AGAIN : ERR_PENDING;
+        }
+        err = op_queue_wait(&request->of_program, op);
+        if (err) {
+            return op_finish(op, err);
+        }
+    }
+}
+
+/* With the lock. */
+static enum err drop_unheard(struct serve_request *request, size_t length) {
+    uint64_t now_ns = clock_monotonic_ns();
+    if (request->unheard_at_ns == 0) {
+        request->unheard_at_ns = now_ns;
+    }
+    request->unheard += length;
+    bool is_told =
+        request->unheard > SERVE_UNHEARD_BYTES || now_ns - request->unheard_at_ns > UNHEARD_NS;
+    return is_told ? ERR_PIPE : ERR_OK;
+}
+
+/* With the lock. */
+static size_t answer_room(const struct serve_request *request) {
+    size_t most = request->body_ended ? SERVE_ANSWER_BYTES : SERVE_EARLY_BYTES;
+    size_t waiting = fifo_length(&request->answer);
+    return waiting < most ? most - waiting : 0;
+}
+
+/* With the lock: what a write would do now. AGAIN: it would wait. */
+static enum err write_now(struct serve_request *request, const void *data, size_t length,
+                          size_t *ret_written) {
+    if (request->answer_ended) {
+        return ERR_PIPE;
+    }
+    if (request->door_left) {
+        *ret_written = length;
+        return drop_unheard(request, length);
+    }
+    length = MIN(length, answer_room(request));
+    if (length == 0) {
+        return ERR_AGAIN;
+    }
+    enum err err = fifo_append(&request->answer, data, length);
+    if (!err) {
+        *ret_written = length;
+    }
+    return err;
+}
+
+enum err serve_request_write(struct op *op, struct serve_request *request, const void *data,
+                             size_t length, size_t *ret_written) {
+    if (length == 0) {
+        *ret_written = 0;
+        return op_finish(op, ERR_OK);
+    }
+    for (bool again = false;; again = true) {
+        size_t written = 0;
+        lock(request);
+        enum err err = write_now(request, data, length, &written);
+        unlock(request);
+        if (err != ERR_AGAIN) {
+            op_queue_wake_all(&request->of_door);
+            if (!err) {
+                *ret_written = written;
+            }
+            return op_finish(op, err);
+        }
+        if (op->nonblocking || again) {
+            op_queue_wake_all(&request->of_door); /* perhaps both wait: serve_request_is_stuck */
+            return op->nonblocking ? ERR_AGAIN : ERR_PENDING;
+        }
+        err = op_queue_wait(&request->of_program, op);
+        if (err) {
+            return op_finish(op, err);
+        }
+    }
+}
+
+/* With the lock. */
+static unsigned ready_now(const struct serve_request *request, unsigned wanted,
+                          uint64_t *ret_bytes) {
+    unsigned ready = 0;
+    *ret_bytes = 0;
+    if (wanted & POLL_READABLE) {
+        *ret_bytes = request->head.length - request->head_read + fifo_length(&request->body);
+        bool is_over = request->body_ended || request->body_lost;
+        ready = *ret_bytes > 0 ? (unsigned)POLL_READABLE
+                : is_over      ? (unsigned)(POLL_READABLE | POLL_HANGUP)
+                               : 0;
+    }
+    if (wanted & POLL_WRITABLE) {
+        bool is_over = request->door_left || request->answer_ended;
+        ready |= is_over                    ? (unsigned)(POLL_WRITABLE | POLL_HANGUP)
+                 : answer_room(request) > 0 ? (unsigned)POLL_WRITABLE
+                                            : 0;
+    }
+    return ready;
+}
+
+enum err serve_request_poll(struct op *op, struct serve_request *request, unsigned wanted,
+                            unsigned *ret_ready, uint64_t *ret_bytes) {
+    for (bool again = false;; again = true) {
+        uint64_t bytes;
+        lock(request);
+        unsigned ready = ready_now(request, wanted, &bytes);
+        unlock(request);
+        if (ready || op->nonblocking) {
+            *ret_ready = ready;
+            *ret_bytes = bytes;
+            return op_finish(op, ERR_OK);
+        }
+        if (again) {
+            return ERR_PENDING;
+        }
+        enum err err = op_queue_wait(&request->of_program, op);
+        if (err) {
+            return op_finish(op, err);
+        }
+    }
+}
+
+void serve_request_end(struct serve_request *request) {
+    lock(request);
+    request->answer_ended = !request->answer_cut;
+    unlock(request);
+    op_queue_wake_all(&request->of_door);
+}
+
+void serve_request_close(struct serve_request *request) {
+    lock(request);
+    request->answer_cut = !request->answer_ended;
+    fifo_done(&request->body);
+    unlock(request);
+    op_queue_wake_all(&request->of_door);
+    release_instance(request);
+}

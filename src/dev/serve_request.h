@@ -1,0 +1,103 @@
+/* A request of an app's web door on its way to a program that is kept, and what the program answers
+ * by `/net/serve`. Shared by two sides that may be on different loops: the door, which has the
+ * client, and the program.
+ *
+ *     WAITING ── /net/serve ──▶ TAKEN ── closed ──▶ (answered, or cut)
+ *        ├────── accept ──────▶ CONNECTING: the door makes a connection (dev/serve.h)
+ *        └────── the program ended ──▶ REFUSED: nobody has seen it
+ *
+ * Both bodies are bounded: the request's by SERVE_BODY_BYTES, the answer by SERVE_ANSWER_BYTES, and
+ * while the request's body still comes in, so that nothing can be sent, by SERVE_EARLY_BYTES.
+ *
+ * A visitor that leaves ends nothing: what is written then is dropped. For a second or
+ * SERVE_UNHEARD_BYTES after the first such write the program is not told, so that whoever writes a
+ * short answer need not care; afterwards writing fails with PIPE, so that a stream for nobody ends.
+ *
+ * Thread: guards itself; polled functions: the loop of their op. Layer: ns. */
+#pragma once
+
+#include "base/fifo.h"
+#include "base/list.h"
+#include "ns/dev.h"
+
+#include <pthread.h>
+
+enum {
+    SERVE_BODY_BYTES = 64 * 1024,
+    SERVE_ANSWER_BYTES = 256 * 1024,
+    SERVE_EARLY_BYTES = 1024 * 1024,
+    SERVE_UNHEARD_BYTES = 64 * 1024,
+};
+
+enum serve_state { SERVE_WAITING, SERVE_CONNECTING, SERVE_TAKEN, SERVE_REFUSED };
+
+struct instance;
+
+struct serve_request {
+    atomic_uint references;
+    pthread_mutex_t lock;
+    struct op_queue of_door, of_program; /* who waits for a change that the other side makes */
+
+    /* Guarded by the lock of the listener where it waits; the door reads `state` at any time. */
+    struct list link;
+    struct file *listener; /* a reference; NULL before it was put there */
+    atomic_int state;      /* enum serve_state */
+    bool is_ripe;          /* /net/serve may take it: its body is complete, or long */
+
+    /* Guarded by `lock`: */
+    struct buf head; /* constant once it waits */
+    size_t head_read;
+    struct fifo body, answer;
+    uint64_t body_taken;             /* bytes of it that the program has read */
+    bool body_ended, body_lost;      /* it is complete; it never will be */
+    bool answer_ended, answer_cut;   /* likewise */
+    bool door_left;                  /* nobody hears the answer */
+    uint64_t unheard, unheard_at_ns; /* bytes of it that were dropped, the first of them then */
+    struct instance *instance;       /* its hold on it (dev/service.h); or NULL */
+};
+
+/* All zero but for one reference, the door's. */
+MUST_USE enum err serve_request_new(struct serve_request **ret_request);
+struct serve_request *serve_request_ref(struct serve_request *request);
+void serve_request_unref(struct serve_request *request); /* accepts NULL */
+
+/* --- the door's side: nothing here waits --- */
+
+static inline enum serve_state serve_request_state(const struct serve_request *request) {
+    return (enum serve_state)atomic_load(&request->state);
+}
+/* The op is woken at the next change. To be called before what may have changed is looked at. */
+MUST_USE enum err serve_request_watch(struct op *op, struct serve_request *request);
+/* More of the body: how much was taken; 0 if there is no room. */
+size_t serve_request_body(struct serve_request *request, const void *data, size_t length);
+void serve_request_body_end(struct serve_request *request);
+/* What is gathered of the body becomes the caller's. */
+void serve_request_take_body(struct serve_request *request, struct fifo *ret_body);
+/* A piece of the answer. AGAIN: there is none now. OK with 0 bytes: its end. IO: it was cut. */
+MUST_USE enum err serve_request_answer(struct serve_request *request, void *data, size_t length,
+                                       size_t *ret_read);
+/* The program has closed the file: nothing more comes. */
+bool serve_request_is_answered(struct serve_request *request);
+/* There is no room in an answer that can't be sent yet, nor in the body: unless the program reads,
+ * neither side can go on. `*ret_taken`: how much it has read until now. */
+bool serve_request_is_stuck(struct serve_request *request, uint64_t *ret_taken);
+/* Its hold on the instance becomes the caller's (NULL if it has none any more). */
+struct instance *serve_request_take_instance(struct serve_request *request);
+/* The client is gone, or was answered; after serve_listener_withdraw. */
+void serve_request_leave(struct serve_request *request);
+
+/* --- the program's side: polled --- */
+
+/* 0 bytes with OK at the body's end; CONNRESET if the client has left before it. */
+MUST_USE enum err serve_request_read(struct op *op, struct serve_request *request, void *data,
+                                     size_t length, size_t *ret_read);
+/* PIPE: nobody hears it. */
+MUST_USE enum err serve_request_write(struct op *op, struct serve_request *request,
+                                      const void *data, size_t length, size_t *ret_written);
+/* As dev->poll. HANGUP for who wants to write: nobody hears it. */
+MUST_USE enum err serve_request_poll(struct op *op, struct serve_request *request, unsigned wanted,
+                                     unsigned *ret_ready, uint64_t *ret_bytes);
+/* The answer is complete. */
+void serve_request_end(struct serve_request *request);
+/* The program lets go of it: cut, unless it was complete. */
+void serve_request_close(struct serve_request *request);
