@@ -1,6 +1,7 @@
 #include "serve.h"
 
 #include "api/api.h"
+#include "api/trim.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "dev/net.h"
@@ -47,6 +48,7 @@ struct server {
     struct file *net_root;
     struct alarms *alarms;
     /* stopping; all on the first loop */
+    struct trim trim;
     struct loop_timer stop_timer;
     uint64_t answers_deadline_ns;
     struct quiesce {
@@ -485,6 +487,9 @@ static enum err start(struct server *server, struct buf *message) {
         err = start_http(server, message);
     }
     if (!err) {
+        trim_start(&server->trim, server->loops[0], &server->api);
+    }
+    if (!err) {
         err = loop_on_signal(server->loops[0], SIGTERM, stop_requested, server);
     }
     if (!err) {
@@ -520,6 +525,7 @@ static void finish(struct server *server) {
     for (size_t i = 0; i < server->http_count; i++) {
         http_server_free(STEAL(server->http[i]));
     }
+    trim_stop(&server->trim);
     alarms_stop(server->alarms);
     await_works(server);
     ns_unref(server->api.tree);

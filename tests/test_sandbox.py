@@ -2,6 +2,8 @@
 
 import pytest
 
+from support.form import form_of
+
 
 @pytest.fixture(scope="module")
 def files(server, guests):
@@ -62,6 +64,27 @@ def test_a_hostile_fresh_run_leaves_nothing_to_the_next(files):
         assert files.run("files", "ls /", root="fresh").text == before
         assert files.run_json("files", "get /x", root="fresh")["exit"] != 0
         assert files.run_json("files", "get /tmp/x", root="fresh")["exit"] != 0
+
+
+def test_an_idle_server_gives_memory_back(make_server, guests, eventually):
+    """What was freed goes to the system, and not only to the C library, though some of what came
+    between stays."""
+    server = make_server("--keep", "1h", "--kept-bytes", "1GiB")
+    if server.is_sanitized():
+        pytest.skip("a sanitizer keeps what is freed")
+    client = server.client
+    for name in ("goes", "stays"):
+        client.create(name, guests.c("files"))
+    body, headers = form_of(("root", "fresh"), *((f"/{number}", b"x" * 5000)
+                                                 for number in range(200)))
+    before = server.resident_bytes()
+    for number in range(150):
+        name = "stays" if number % 30 == 0 else "goes"
+        assert client.post("/run", body, headers=headers, query={"name": name}).status == 200
+    assert server.resident_bytes() > before + (100 << 20)
+    assert client.delete("/apps/goes").status == 204
+    # Nothing is asked of it meanwhile.
+    eventually(lambda: server.resident_bytes() < before + (40 << 20), seconds=60)
 
 
 # ---- sessions ----

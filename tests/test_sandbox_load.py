@@ -144,4 +144,6 @@ def test_a_thousand_scripts(server, eventually, pytestconfig):
     assert after.volume_bytes == before.volume_bytes
     grown = after.resident_bytes - before.resident_bytes
     print(f"resident memory grew by {grown >> 10} KiB to {after.resident_bytes >> 20} MiB")
-    assert grown < (256 << 20 if server.is_sanitized() else 64 << 20)
+    # What was freed goes back to the system when the server is idle.
+    most = before.resident_bytes + (256 << 20 if server.is_sanitized() else 24 << 20)
+    eventually(lambda: server.resident_bytes() < most, seconds=60)

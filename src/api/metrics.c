@@ -1,6 +1,7 @@
 /* GET /metrics: numbers in the text format of Prometheus, version 0.0.4. */
 #include "api/handlers.h"
 #include "base/clock.h"
+#include "base/resident.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -12,18 +13,6 @@ static enum err add(struct buf *text, const char *name, enum metric_type type, c
                     uint64_t value) {
     return buf_printf(text, "# HELP zasm_%s %s\n# TYPE zasm_%s %s\nzasm_%s %" PRIu64 "\n", name,
                       help, name, type == COUNTER ? "counter" : "gauge", name, value);
-}
-
-static uint64_t resident_bytes(void) {
-    FILE *file = fopen("/proc/self/statm", "re");
-    unsigned long total = 0, resident = 0;
-    if (file) {
-        if (fscanf(file, "%lu %lu", &total, &resident) != 2) {
-            resident = 0;
-        }
-        fclose(file);
-    }
-    return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 static enum err add_runs(struct buf *text, const struct runs_counters *counters) {
