@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tarfile
 import time
 
@@ -65,6 +66,21 @@ def test_what_is_in_the_tarball(unpacked):
         assert (unpacked / name).stat().st_size > 0, name
     assert os.access(unpacked / "bin" / "0asm", os.X_OK)
     assert ".TH 0ASM 1" in (unpacked / "share/man/man1/0asm.1").read_text()
+
+
+def test_what_the_page_takes_from_the_tarball_is_there(unpacked):
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    named = set(re.findall(r"/opt/0asm/([\w./-]*\w)", page))
+    assert {"bin/0asm", "systemd/0asm.service", "share/man/man1/0asm.1", "share/man",
+            "share/bash-completion/completions/0asm", "share/zsh/site-functions/_0asm"} <= named
+    for name in named:
+        assert (unpacked / name).exists(), name
+    completion = unpacked / "share/bash-completion/completions/0asm"
+    assert " 0asm" in output_of("bash", "--norc", "-c", f"source {completion} && complete -p 0asm")
+    if shutil.which("man"):
+        page = output_of("man", "-M", unpacked / "share" / "man", "0asm",
+                         env={**os.environ, "MANPAGER": "cat", "LC_ALL": "C.UTF-8"})
+        assert "0asm serve" in re.sub(".\b", "", page)
 
 
 def test_every_library_has_its_licence(unpacked):
@@ -183,9 +199,7 @@ def test_the_unit_gives_runs_their_grace(build):
     assert settings["EnvironmentFile"] == "-/etc/0asm/environment"
 
 
-def test_the_unit_lets_compiled_code_be_executed(build, server, guests, tmp_path):
-    # MemoryDenyWriteExecute refuses what the engine does: to make what it wrote executable.
-    assert "MemoryDenyWriteExecute" not in unit_settings()
+def test_the_unit_restricts(build):
     for key in ("NoNewPrivileges", "ProtectHome", "PrivateTmp", "DynamicUser"):
         assert unit_settings()[key] == "yes"
     assert unit_settings()["ProtectSystem"] == "strict"
@@ -201,6 +215,140 @@ def test_systemd_accepts_the_unit(build, tmp_path):
     result = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True)
     complaints = [line for line in result.stderr.splitlines() if "0asm.service" in line]
     assert result.returncode == 0 and not complaints, result.stderr
+
+
+# Under what the unit restricts: by systemd itself where it runs, else by what it uses of the kernel.
+
+
+def confined(tmp_path, state, environment=None):
+    """The words before a command, and its environment; a skip where that can't be had."""
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze, which knows systemd's lists of system calls, is not installed")
+    unshare = ["unshare", "--mount", *(["--map-root-user"] if os.getuid() else [])]
+    tried = subprocess.run([*unshare, "true"], capture_output=True, text=True)
+    if tried.returncode != 0:
+        pytest.skip(f"no mount namespace can be made here: {tried.stderr.strip()}")
+    user = {} if os.getuid() else {"CONFINE_USER": "65534"}
+    if user:
+        os.chown(state, 65534, 65534)
+    words = [*unshare, sys.executable, str(ROOT / "tests" / "support" / "confine.py"), str(UNIT),
+             str(state)]
+    kept = {str(tmp_path / "0asm"), *(path for path in (sys.prefix, sys.base_prefix)
+                                      if path.startswith(("/root/", "/home/", "/tmp/")))}
+    return words, {**os.environ, "CONFINE_KEPT": ":".join(sorted(kept)), **user,
+                   **(environment or {})}
+
+
+def by_systemd(tmp_path, state):
+    if not pathlib.Path("/run/systemd/system").exists() or os.getuid() != 0:
+        pytest.skip("systemd does not run here, or we may not ask it to run something")
+    settings = unit_settings()
+    after = list(settings)[list(settings).index("LimitNOFILE"):]
+    properties = [f"--property={key}={settings[key]}" for key in after if key != "WantedBy"]
+    properties += [f"--property=BindReadOnlyPaths={tmp_path / '0asm'}"]
+    return ["systemd-run", "--pipe", "--wait", "--collect", "--quiet", *properties], None
+
+
+@pytest.mark.parametrize("how", ["confined", "by_systemd"])
+def test_the_server_works_under_the_unit(build, guests, tmp_path, how):
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    shutil.copy(build / "0asm", tmp_path / "0asm")
+    place = state if how == "confined" else "/var/lib/0asm"
+    before, environment = globals()[how](tmp_path, state)
+    server = subprocess.Popen(
+        [*before, tmp_path / "0asm", "serve", "--listen", "127.0.0.1:0", "--state", place],
+        env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        line = server.stdout.readline()
+        assert line.startswith("listening on http://"), server.communicate()
+        host, port = line.split()[-1].strip("/").removeprefix("http://").rsplit(":", 1)
+        client = Client(host, int(port))
+        created = client.post("/create?name=first", guests.c("first"))
+        assert created.status == 201, created
+        assert client.run("first").text == "Hello from first_app!\n".replace("first_app", "first")
+        client.create("files", guests.c("files"))
+        assert client.run("files", "put /x 1", "get /x", "put /tmp/y 2", "get /tmp/y").text == "12"
+        assert client.get("/apps/files/files/x").text == "1"
+        trap = client.run("files", "get /nothing")
+        assert "No such file" in trap.text
+        # A name is looked up, and what it is refused for is its address.
+        client.create("asks", guests.c("files"), net="localhost")
+        assert client.run("asks", "get /net/http/localhost/").status == 200
+        if how == "confined":
+            status = pathlib.Path(f"/proc/{server.pid}/status").read_text()
+            assert "NoNewPrivs:\t1\n" in status and "Seccomp:\t2\n" in status
+            assert "CapEff:\t0000000000000000\n" in status
+            assert "CapBnd:\t0000000000000000\n" in status
+            mounts = pathlib.Path(f"/proc/{server.pid}/mountinfo").read_text()
+            assert re.search(r" / / ro[ ,]", mounts), mounts
+            assert all(path.stat().st_mode & 0o077 == 0 for path in state.rglob("*"))
+        server.terminate()
+        _, log = server.communicate(timeout=60)
+        assert server.returncode == 0, log
+        assert "Sanitizer" not in log and "runtime error" not in log, log
+    finally:
+        if server.poll() is None:
+            server.kill()
+            server.communicate()
+
+
+PROBE = r"""
+import errno, os, socket, sys
+state, binary, hidden = sys.argv[1:]
+def tried(what):
+    try:
+        what()
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    return "done"
+print(tried(lambda: open("/usr/made", "w")), tried(lambda: open("/etc/made", "w")),
+      tried(lambda: open(state + "/made", "w")), tried(lambda: open("/tmp/made", "w")),
+      tried(lambda: open(binary, "a")), tried(lambda: open(hidden)),
+      any(" /root " in line and " tmpfs " in line for line in open("/proc/self/mountinfo")), sorted(os.listdir("/dev")), tried(lambda: socket.socket(socket.AF_PACKET)),
+      tried(lambda: socket.socket(socket.AF_INET)), tried(lambda: os.chroot("/")),
+      tried(lambda: os.setuid(0)), sep="\n")
+"""
+
+
+def test_the_restrictions_are_there(build, tmp_path):
+    """Or the test before this one would be of nothing."""
+    state = tmp_path / "state"
+    state.mkdir()
+    for name in ("0asm", "hidden"):
+        (tmp_path / name).write_text("")
+        (tmp_path / name).chmod(0o666)
+    before, environment = confined(tmp_path, state)
+    result = subprocess.run([*before, sys.executable, "-c", PROBE, state, tmp_path / "0asm",
+                             tmp_path / "hidden"],
+                            env=environment, capture_output=True, text=True)
+    assert result.stdout.splitlines() == [
+        "EROFS", "EROFS", "done", "done", "EROFS", "ENOENT", "True",
+        "['full', 'null', 'random', 'urandom', 'zero']", "EAFNOSUPPORT", "done", "EPERM",
+        "EPERM" if os.getuid() == 0 else "done"], result
+
+
+def test_the_unit_lets_compiled_code_be_executed(build, guests, tmp_path):
+    """MemoryDenyWriteExecute refuses what the engine does, to make executable what it wrote: with
+    it the server is of no use, so the unit must not have it."""
+    assert "MemoryDenyWriteExecute" not in unit_settings()
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    shutil.copy(build / "0asm", tmp_path / "0asm")
+    before, environment = confined(tmp_path, state, {"CONFINE_DENY_EXECUTABLE_WRITES": "1"})
+    server = subprocess.Popen(
+        [*before, tmp_path / "0asm", "serve", "--listen", "127.0.0.1:0", "--state", state],
+        env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        line = server.stdout.readline()
+        if line:
+            host, port = line.split()[-1].strip("/").removeprefix("http://").rsplit(":", 1)
+            client = Client(host, int(port))
+            created = client.post("/create?name=first", guests.c("first"))
+            assert created.status >= 400 or client.run("first").status >= 400
+    finally:
+        server.kill()
+        server.communicate()
 
 
 # --- the proxy of docs/deploy.md --------------------------------------------------------------
