@@ -5,7 +5,10 @@
  *
  * Says "ready OPEN" when all have connected and sent their heads, moves BYTES_A_SECOND on each
  * reader and upload until its standard input ends, then says "closed N" (that the server has closed
- * or refused meanwhile) and "moved READ SENT" (bytes), and goes. */
+ * or refused meanwhile) and "moved READ SENT" (bytes), and goes.
+ *
+ * They are strangers to each other: at each moment a few of them move, and each upload begins at
+ * another place, so that they don't come to the end of a block all at the same time. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -23,6 +26,8 @@
 /* A little above what the server wants of a body, 1 KiB a second. */
 #define BYTES_A_SECOND 2048
 #define TURNS_A_SECOND 4
+#define SLICES 250 /* of a turn: a millisecond each */
+#define FIRST_BYTES_MAX 16384
 #define RECEIVE_BUFFER 4096
 #define UPLOAD_BYTES (1 << 20)
 
@@ -74,12 +79,15 @@ static void send_head(const struct client *client, uint16_t port, const char *pa
 
 /* A little of a response or of a body; notices a connection that has ended. */
 static void move(struct client *client) {
-    static char piece[BYTES_A_SECOND / TURNS_A_SECOND];
+    static char piece[FIRST_BYTES_MAX];
+    const size_t length = BYTES_A_SECOND / TURNS_A_SECOND;
     ssize_t moved;
     if (client->kind == READER) {
-        moved = recv(client->descriptor, piece, sizeof piece, MSG_DONTWAIT);
+        moved = recv(client->descriptor, piece, length, MSG_DONTWAIT);
     } else if (client->kind == UPLOAD) {
-        moved = send(client->descriptor, piece, sizeof piece, MSG_DONTWAIT | MSG_NOSIGNAL);
+        size_t first = (size_t)rand() % FIRST_BYTES_MAX + 1;
+        moved = send(client->descriptor, piece, client->bytes ? length : first,
+                     MSG_DONTWAIT | MSG_NOSIGNAL);
     } else {
         moved = recv(client->descriptor, piece, 1, MSG_DONTWAIT | MSG_PEEK);
     }
@@ -126,15 +134,22 @@ int main(int argc, char **argv) {
     }
     printf("ready %zu\n", count);
     fflush(stdout);
-    /* Each turn moves a slice of the clients, so that they don't all come at once. */
-    const struct timespec pause = {.tv_nsec = 1000000000L / TURNS_A_SECOND / 16};
-    for (size_t slice = 0; !input_has_ended(); slice = (slice + 1) % 16) {
-        for (size_t i = slice; i < count; i += 16) {
+    /* Each turn moves a slice of the clients. What has to do nothing is left alone. */
+    struct timespec next_slice;
+    clock_gettime(CLOCK_MONOTONIC, &next_slice);
+    for (size_t slice = 0; !input_has_ended(); slice = (slice + 1) % SLICES) {
+        for (size_t i = counts[IDLE] + slice; i < count; i += SLICES) {
             if (!clients[i].closed) {
                 move(&clients[i]);
             }
         }
-        nanosleep(&pause, NULL);
+        next_slice.tv_nsec += 1000000000L / TURNS_A_SECOND / SLICES;
+        next_slice.tv_sec += next_slice.tv_nsec / 1000000000L;
+        next_slice.tv_nsec %= 1000000000L;
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &next_slice, NULL);
+    }
+    for (size_t i = 0; i < counts[IDLE]; i++) {
+        move(&clients[i]);
     }
     size_t closed = 0;
     uint64_t bytes[3] = {0};
