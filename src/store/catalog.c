@@ -311,7 +311,8 @@ static enum err open_all(struct catalog *catalog, struct buf *message) {
     err = err ? err : catalog_files_clear(catalog, message);
     if (!err) {
         sqlite3_db_config(catalog->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
-        err = catalog_ids_reserve(catalog);
+        err = catalog_db_opened(catalog);
+        err = err ? err : catalog_ids_reserve(catalog);
         err = err ? err : start_keeper(catalog);
         if (err) {
             return buf_fail(message, err, "%s/catalog.db can't be written: %s", catalog->directory,

@@ -554,6 +554,54 @@ static void test_damage(void **state) {
     assert_false(open_damaged(&good, &expected));
 }
 
+/* One of an older schema whose opening is killed at its call number `n`. Whether there was one. */
+static bool kill_upgrade(const struct buf *old, int n) {
+    *shared = (struct shared){.countdown = n};
+    (void)unlink(in_state("catalog.db-wal"));
+    assert_int_equal(fsio_replace_file(in_state("catalog.db"), old->data, old->length), ERR_OK);
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        hook_system();
+        shared->mode = MODE_KILL;
+        struct catalog *catalog = open_catalog();
+        shared->mode = MODE_OFF;
+        catalog_free(catalog);
+        _exit(0);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    shared->mode = MODE_OFF;
+    /* All of the tables or none. */
+    int64_t schema = catalog_number("PRAGMA user_version");
+    int64_t tables = catalog_number("SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND "
+                                    "name IN ('secret', 'layer', 'origin', 'session', 'alarm')");
+    assert_true((schema == 1 && tables == 0) || (schema == SCHEMA_PRESENT && tables == 5));
+    struct catalog *catalog = open_catalog();
+    app_unref(find_app(catalog, "a"));
+    catalog_free(catalog);
+    assert_int_equal(catalog_number("PRAGMA user_version"), SCHEMA_PRESENT);
+    assert_true(WIFSIGNALED(status) || WEXITSTATUS(status) == 0);
+    return WIFSIGNALED(status);
+}
+
+static void test_upgrade_kills(void **state) {
+    (void)state;
+    share();
+    struct catalog *catalog = open_catalog();
+    upload_ok(catalog, "a", "one", NULL);
+    catalog_free(catalog);
+    make_old(1);
+    cleanup_buf struct buf old = {0};
+    assert_int_equal(fsio_read_file(in_state("catalog.db"), MIB, &old), ERR_OK);
+    int n = 1;
+    while (kill_upgrade(&old, n)) {
+        n++;
+    }
+    assert_true(n > 3); /* it was really hooked */
+    unshare_memory();
+}
+
 /* Opening looks at no file of an app's. */
 static void test_opening_many(void **state) {
     (void)state;
@@ -589,6 +637,7 @@ int main(void) {
         cmocka_unit_test(test_each_call_fails),
         cmocka_unit_test(test_each_call_finds_no_space),
         TEST(test_damage),
+        TEST(test_upgrade_kills),
         TEST(test_opening_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -43,7 +43,8 @@ static const char schema[] =
     "INSERT INTO owner VALUES (1, 'local', NULL);"
     "INSERT INTO counter VALUES (1, 'run_id', 1, NULL);";
 
-/* What leads from schema 1 to 2, from 2 to 3, and so on. Each is one transaction. */
+/* What leads from schema 1 to 2, from 2 to 3, and so on, all in one transaction. Rows are found as
+ * they were sealed before; what changes one here would have to seal it again. */
 static const char *const upgrades[] = {
     /* hosts: where it may be sent, one a line; value: encrypted (catalog_secret.c). */
     "CREATE TABLE secret (id INTEGER PRIMARY KEY AUTOINCREMENT,"
@@ -65,6 +66,15 @@ static const char *const upgrades[] = {
     "CREATE TABLE alarm (id INTEGER PRIMARY KEY REFERENCES app, seal BLOB) STRICT;",
 };
 enum { SCHEMA_VERSION = 1 + ARRAY_LENGTH(upgrades) };
+
+/* Tables whose rows are sealed, and the schema that they came with. */
+static const struct {
+    const char *name;
+    int64_t since;
+} sealed_tables[] = {
+    {"owner", 1},  {"volume", 1}, {"app", 1},    {"version", 1}, {"counter", 1},
+    {"secret", 2}, {"layer", 2},  {"origin", 2}, {"session", 3}, {"alarm", 4},
+};
 
 enum err catalog_db_err(sqlite3 *db, int result) {
     int extended = db ? sqlite3_extended_errcode(db) : result;
@@ -249,21 +259,27 @@ static enum err exec(sqlite3 *db, const char *sql) {
     return catalog_db_err(db, sqlite3_exec(db, sql, NULL, NULL, NULL));
 }
 
-/* From the schema `version` to the present one. */
+static enum err check_table(sqlite3 *db, const char *table) {
+    char sql[64];
+    snprintf(sql, sizeof sql, "SELECT * FROM %s", table);
+    cleanup_statement sqlite3_stmt *row = NULL;
+    enum err err = catalog_db_prepare(db, &row, sql, "");
+    int result = SQLITE_DONE;
+    while (!err && (result = sqlite3_step(row)) == SQLITE_ROW) {
+        err = catalog_db_check_seal(row, table, 0, sqlite3_column_count(row));
+    }
+    return err ? err : catalog_db_err(db, result);
+}
+
+/* Within a transaction: from the schema `version` to the present one. */
 static enum err upgrade(sqlite3 *db, int64_t version) {
+    char number[64];
+    snprintf(number, sizeof number, "PRAGMA user_version = %d", SCHEMA_VERSION);
     enum err err = ERR_OK;
     for (; !err && version < SCHEMA_VERSION; version++) {
-        char number[64];
-        snprintf(number, sizeof number, "PRAGMA user_version = %lld", (long long)version + 1);
-        err = catalog_db_begin(db);
-        err = err ? err : exec(db, upgrades[version - 1]);
-        err = err ? err : exec(db, number);
-        err = err ? err : catalog_db_commit(db);
-        if (err) {
-            catalog_db_rollback(db);
-        }
+        err = exec(db, upgrades[version - 1]);
     }
-    return err;
+    return err ? err : exec(db, number);
 }
 
 /* Makes an empty catalog beside its place and moves it there whole. */
@@ -285,8 +301,8 @@ static enum err create(struct catalog *catalog, struct buf *message) {
     err = err ? err : exec(db, schema);
     err = err ? err : catalog_db_seal(db, "owner", 1);
     err = err ? err : catalog_db_seal(db, "counter", 1);
-    err = err ? err : exec(db, "COMMIT");
     err = err ? err : upgrade(db, 1);
+    err = err ? err : exec(db, "COMMIT");
     result = sqlite3_close(db);
     err = err ? err : catalog_db_err(NULL, result);
     err = err ? err : catalog_file_sync(buf_text(&path));
@@ -309,6 +325,30 @@ static enum err fail_damaged(const struct catalog *catalog, enum err err, const 
                     "%s/catalog.db is damaged (%s). Nothing was changed. Put back a copy of the "
                     "state directory, or start with another one (--state DIR)",
                     catalog->directory, what);
+}
+
+/* What an older program made is brought to the present schema, in a transaction that
+ * catalog_db_opened ends: who refuses to go on before that has changed nothing. */
+static enum err begin_upgrade(struct catalog *catalog, int64_t version, struct buf *message) {
+    enum err err = catalog_db_begin(catalog->db);
+    for (size_t i = 0; !err && i < ARRAY_LENGTH(sealed_tables); i++) {
+        if (sealed_tables[i].since <= version) {
+            err = check_table(catalog->db, sealed_tables[i].name);
+        }
+        if (err) {
+            char what[64];
+            snprintf(what, sizeof what, "a row of its table %s", sealed_tables[i].name);
+            return fail_damaged(catalog, err, what, message);
+        }
+    }
+    err = err ? err : upgrade(catalog->db, version);
+    return err ? fail_damaged(catalog, err, "its schema can't be made the present one", message)
+               : ERR_OK;
+}
+
+enum err catalog_db_opened(struct catalog *catalog) {
+    bool has_upgraded = !sqlite3_get_autocommit(catalog->db);
+    return has_upgraded ? catalog_db_commit(catalog->db) : ERR_OK;
 }
 
 /* By its first bytes, before SQLite may write anything. */
@@ -427,8 +467,10 @@ enum err catalog_db_open(struct catalog *catalog, struct buf *message) {
     }
     catalog_statement_done(&mode);
     mode = NULL;
-    err = err ? err : upgrade(catalog->db, version);
-    return err ? fail_damaged(catalog, err, "it can't be opened", message) : ERR_OK;
+    if (err) {
+        return fail_damaged(catalog, err, "it can't be opened", message);
+    }
+    return version < SCHEMA_VERSION ? begin_upgrade(catalog, version, message) : ERR_OK;
 }
 
 void catalog_db_close(struct catalog *catalog) {

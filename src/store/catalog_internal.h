@@ -96,6 +96,8 @@ void catalog_publish(struct catalog *catalog, struct app *old, struct app *new);
 enum { APP_COLUMNS = 11, VERSION_COLUMNS = 13 };
 
 MUST_USE enum err catalog_db_open(struct catalog *catalog, struct buf *message);
+/* All of it was found good: what catalog_db_open has changed of an older catalog stays. */
+MUST_USE enum err catalog_db_opened(struct catalog *catalog);
 void catalog_db_close(struct catalog *catalog);
 /* The error for a result of SQLite's. A failed sync ends the process. */
 enum err catalog_db_err(sqlite3 *db, int result);

@@ -172,13 +172,6 @@ static void test_hosts(void **state) {
     assert_int_equal(secret_hosts_add(&hosts, STR("h"), &message), ERR_2BIG);
 }
 
-static void alter(const char *sql) {
-    sqlite3 *db;
-    assert_int_equal(sqlite3_open(in_state("catalog.db"), &db), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
-    sqlite3_close(db);
-}
-
 /* Each alteration is found; so is a row whose seal was made anew by somebody who knows how. */
 static void test_damage(void **state) {
     (void)state;
@@ -256,9 +249,7 @@ static void test_upgrade(void **state) {
     struct catalog *catalog = open_catalog();
     upload_ok(catalog, "a", "one", "layer");
     catalog_free(catalog);
-    alter("DROP TABLE secret; DROP TABLE layer; DROP TABLE origin; DROP TABLE session; DROP TABLE "
-          "alarm;"
-          "PRAGMA user_version = 1");
+    make_old(1);
     for (int i = 0; i < 2; i++) {
         catalog = open_catalog();
         struct app *app = find_app(catalog, "a");

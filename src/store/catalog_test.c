@@ -1,4 +1,5 @@
 #include "store/catalog_testing.h"
+#include "store/secret.h"
 
 #include "base/clock.h"
 
@@ -543,6 +544,68 @@ static void test_altered_row(void **state) {
     catalog_free(open_catalog());
 }
 
+/* Refused, and still a catalog of the schema that it had: the program that made it can open it. */
+static void refuse_to_upgrade(int schema, const char *words) {
+    refuse_to_open(ERR_IO, words);
+    assert_int_equal(catalog_number("PRAGMA user_version"), schema);
+    assert_int_equal(catalog_number("SELECT count(*) FROM sqlite_schema WHERE name = 'secret'"),
+                     schema >= 2);
+    assert_int_equal(catalog_number("SELECT count(*) FROM sqlite_schema WHERE name = 'session'"),
+                     schema >= 3);
+}
+
+static void restore(const struct buf *bytes) {
+    (void)unlink(in_state("catalog.db-wal"));
+    assert_int_equal(fsio_replace_file(in_state("catalog.db"), bytes->data, bytes->length), ERR_OK);
+}
+
+static void test_older_schemas(void **state) {
+    (void)state;
+    static const struct {
+        int since; /* the schema that has what is damaged */
+        const char *sql, *words;
+    } damages[] = {
+        {1, "UPDATE app SET config = '{\"memory\":\"3MiB\"}'", "a row of its table app"},
+        {1, "UPDATE version SET module_bytes = 7", "a row of its table version"},
+        {1, "UPDATE volume SET created_ns = 7 WHERE id = 1", "a row of its table volume"},
+        {1, "UPDATE counter SET value = value - 1", "a row of its table counter"},
+        {1, "UPDATE owner SET seal = NULL", "a row of its table owner"},
+        {2, "UPDATE secret SET hosts = 'example.org'", "a row of its table secret"},
+        {3, "INSERT INTO session VALUES (1, 2, 3, zeroblob(32))", "a row of its table session"},
+        /* Found when one of the tables was made already. */
+        {1, "CREATE TABLE alarm (id)", "its schema can't be made the present one"},
+        /* Found when each row is good by itself. */
+        {1, "DELETE FROM version", "is damaged"},
+        {1, "DELETE FROM counter", "the counter of runs"},
+    };
+    struct catalog *catalog = open_catalog();
+    upload_ok(catalog, "a", "one", NULL);
+    struct app *app = find_app(catalog, "a");
+    assert_ok(catalog_secret_set(&op, catalog, app, STR("A"), STR("x"), NULL, NULL, NULL));
+    app_unref(app);
+    catalog_free(catalog);
+    cleanup_buf struct buf present = {0};
+    assert_int_equal(fsio_read_file(in_state("catalog.db"), MIB, &present), ERR_OK);
+    for (int schema = 1; schema < SCHEMA_PRESENT; schema++) {
+        restore(&present);
+        make_old(schema);
+        cleanup_buf struct buf old = {0};
+        assert_int_equal(fsio_read_file(in_state("catalog.db"), MIB, &old), ERR_OK);
+        for (size_t i = 0; i < ARRAY_LENGTH(damages); i++) {
+            if (damages[i].since <= schema) {
+                alter(damages[i].sql);
+                refuse_to_upgrade(schema, damages[i].words);
+                restore(&old);
+            }
+        }
+        write_file(in_state("volumes/99.db"), "x");
+        refuse_to_upgrade(schema, "older than the files");
+        assert_int_equal(unlink(in_state("volumes/99.db")), 0);
+        catalog_free(open_catalog());
+        assert_int_equal(catalog_number("PRAGMA user_version"), SCHEMA_PRESENT);
+    }
+}
+
 static void test_run_ids(void **state) {
     (void)state;
     struct catalog *catalog = open_catalog();
@@ -698,6 +761,7 @@ int main(void) {
         TEST(test_lock),
         TEST(test_foreign_files),
         TEST(test_altered_row),
+        TEST(test_older_schemas),
         TEST(test_run_ids),
         TEST(test_compiled_hashes),
         TEST(test_volumes),

@@ -106,6 +106,40 @@ static inline void write_file(const char *path, const char *text) {
     assert_int_equal(fclose(file), 0);
 }
 
+/* What somebody else does to catalog.db, which is not open. */
+static inline void alter(const char *sql) {
+    sqlite3 *db;
+    assert_int_equal(sqlite3_open(in_state("catalog.db"), &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
+enum { SCHEMA_PRESENT = 4 };
+/* Makes it one of an older schema. */
+static inline void make_old(int schema) {
+    static const char *const steps[] = {
+        "DROP TABLE secret; DROP TABLE layer; DROP TABLE origin; PRAGMA user_version = 1",
+        "DROP TABLE session; PRAGMA user_version = 2",
+        "DROP TABLE alarm; PRAGMA user_version = 3",
+    };
+    _Static_assert(ARRAY_LENGTH(steps) == SCHEMA_PRESENT - 1, "a step for each schema");
+    for (int from = SCHEMA_PRESENT; from > schema; from--) {
+        alter(steps[from - 2]);
+    }
+}
+
+static inline int64_t catalog_number(const char *sql) {
+    sqlite3 *db;
+    sqlite3_stmt *statement = NULL;
+    assert_int_equal(sqlite3_open(in_state("catalog.db"), &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &statement, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
+    int64_t number = sqlite3_column_int64(statement, 0);
+    assert_int_equal(sqlite3_finalize(statement), SQLITE_OK);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+    return number;
+}
+
 static inline bool has_module(struct catalog *catalog, const uint8_t sha256[SHA256_SIZE]) {
     cleanup_buf struct buf path = {0};
     assert_int_equal(catalog_module_path(catalog, sha256, &path), ERR_OK);
