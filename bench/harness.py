@@ -248,6 +248,27 @@ def load(url, seconds, connections=64, post=False, core=LOAD_CORE):
     return Load(url, seconds, connections, post, core).result()
 
 
+def steady(port, path, seconds, rate=500):
+    """POSTs of nothing at a steady rate on one connection, each timed from when it was due: one that
+    is late makes those behind it late, too. The 50th and 99th percentile in milliseconds."""
+    times = []
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    due = time.perf_counter()
+    end = due + seconds
+    while due < end:
+        time.sleep(max(0, due - time.perf_counter()))
+        connection.request("POST", path)
+        answer = connection.getresponse()
+        answer.read()
+        if answer.status != 200:
+            raise RuntimeError(f"an answer was an error: {answer.status}")
+        times.append(time.perf_counter() - due)
+        due += 1 / rate
+    connection.close()
+    times.sort()
+    return [times[int(len(times) * part)] * 1e3 for part in (0.50, 0.99)]
+
+
 def answers(arguments, seconds=20):
     """Whether a command can be run and succeeds."""
     try:
