@@ -142,8 +142,8 @@ int main(int argc, char **argv) {
         stop_in_the_middle();
     } else if (strcmp(path, "/trap") == 0) {
         fprintf(stderr, "a secret of the inside\n");
-        head("text/plain");
-        fflush(stdout);
+        setvbuf(stdout, NULL, _IOFBF, BUFSIZ);
+        head("text/plain"); /* never written: else it might be on its way already */
         __builtin_trap();
     } else if (strcmp(path, "/exit") == 0) {
         fprintf(stderr, "a secret of the inside\n");
