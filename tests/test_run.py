@@ -210,8 +210,11 @@ def test_output_comes_line_by_line(probe):
     connection.close()
 
 
-def test_a_client_that_leaves_ends_its_run(probe, eventually):
-    connection, stream = probe.open("POST", "/run?name=probe&arg=sleep&arg=600000")
+@pytest.mark.parametrize("verb, length", [("sleep", "0"), ("wait", "100")])
+def test_a_client_that_leaves_ends_its_run(probe, eventually, verb, length):
+    """Also in the middle of a dialogue."""
+    connection, stream = probe.open("POST", f"/run?name=probe&arg={verb}&arg=600000",
+                                    headers={"Content-Length": length})
     head = {}
     while True:
         line = stream.readline()
@@ -247,6 +250,50 @@ def test_dialogue_over_stdin_and_stdout(probe):
     assert probe.put(f"/proc/{identifier}/stdin", b"A").status in (200, 201, 204)
     rest = stream.read()
     assert b"got 65\n" in rest
+    connection.close()
+
+
+CHUNKED = {"Transfer-Encoding": "chunked", "Content-Length": None, "Connection": None}
+
+
+@pytest.mark.parametrize("accept", ["text/plain", "application/x-ndjson"])
+def test_dialogue_in_one_request(probe, accept):
+    """What a program says comes while its input is not complete, and it may answer."""
+    connection, stream = probe.open("POST", "/run?name=probe&arg=wait",
+                                    headers={**CHUNKED, "Accept": accept})
+    while stream.readline() != b"\r\n":
+        pass
+    stream.readline()  # the chunk's size
+    assert b"waiting" in stream.readline()
+    connection.sendall(b"1\r\nA\r\n")
+    stream.readline()
+    while b"got 65" not in (line := stream.readline()):
+        assert line
+    # It has ended; the answer ends when the client has, too, and then says how.
+    connection.sendall(b"0\r\n\r\n")
+    rest = b""
+    while not rest.endswith(b"\r\n\r\n"):
+        rest += stream.read(1)
+    assert b"Run-Exit: 0" in rest or b'"exit":0' in rest
+    # The connection is good for another request.
+    connection.sendall(b"GET /proc HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert stream.readline().startswith(b"HTTP/1.1 200")
+    connection.close()
+
+
+def test_dialogue_of_many_turns(probe):
+    """A line goes back and forth many times."""
+    connection, stream = probe.open("POST", "/run?name=probe&arg=talk", headers=CHUNKED)
+    connection.sendall(b"6\r\nbegin\n\r\n")
+    while stream.readline() != b"\r\n":
+        pass
+    expected = b"begin\n"
+    for turn in range(100):
+        size = int(stream.readline(), 16)
+        assert stream.read(size) == expected and stream.readline() == b"\r\n"
+        expected = b"turn %d\n" % turn
+        connection.sendall(b"%x\r\n%s\r\n" % (len(expected), expected))
+    connection.sendall(b"0\r\n\r\n")
     connection.close()
 
 

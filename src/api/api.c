@@ -417,7 +417,8 @@ static size_t body(void *context, struct http_exchange *exchange, const uint8_t 
                    size_t length) {
     (void)context;
     struct request *request = http_exchange_user(exchange);
-    if (!request || request->refused || request->responded || !request->route->handler->body) {
+    if (!request || request->refused || (request->responded && !request->keeps_body) ||
+        !request->route->handler->body) {
         return length; /* a body that nobody asked for means nothing (RFC 9110 section 9.3.1) */
     }
     return request->route->handler->body(request, data, length);

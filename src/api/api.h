@@ -125,7 +125,8 @@ struct request {
     void *state;            /* the handler's */
     struct buf message;     /* for the text of an error */
     bool responded;
-    bool refused;        /* was answered before a handler had it */
+    bool keeps_body; /* the handler gets it also after the response has begun, see http_keep_body */
+    bool refused;    /* was answered before a handler had it */
     bool is_web_only;    /* it came to the listener of the web door */
     struct str web_host; /* what its Host has before ".localhost" or ".DOMAIN"; data NULL if its
                             Host is none of an app */

@@ -21,7 +21,7 @@ struct run_exchange {
     struct run_form *form; /* the body, if it is one */
     struct file *input;    /* what it has as standard input, while it is handed over; a reference */
     uint64_t input_offset;
-    struct op input_op; /* that; the request's op has the output at the same time */
+    struct op input_op; /* of standard input; the request's op has the output at the same time */
 };
 
 static const char *const parameters[] = {
@@ -31,6 +31,15 @@ static const char *const parameters[] = {
 };
 
 static void give_answer(struct request *request);
+static void input_woken(struct op *op);
+
+/* Whether what the program prints goes out while its input still comes in. Who waits for one JSON
+ * result reads nothing before its end. */
+static bool may_talk(const struct run_exchange *own) {
+    const struct request *request = own->request;
+    return own->run && !own->body_ended && !own->form && !own->detach &&
+           request->accept != ACCEPT_JSON && !http_is_1_0(request->exchange);
+}
 
 /* Starts the run as soon as all is known of it, and goes on with what came in meanwhile. */
 static void begin_run(struct request *request) {
@@ -69,6 +78,9 @@ static void begin_run(struct request *request) {
     }
     if (own->body_ended) {
         give_answer(request);
+    } else if (may_talk(own)) {
+        op_wake(
+            &request->op); /* in this turn the body's end may come, too: most bodies are short */
     }
 }
 
@@ -95,6 +107,7 @@ static void start(struct request *request) {
     }
     request->state = own;
     own->request = request;
+    op_init(&own->input_op, request->loop, &request->who, input_woken);
     if (atomic_load_explicit(&request->api->shutting_down, memory_order_relaxed)) {
         request_fail_status(request, 503, "the server is stopping");
         return;
@@ -120,7 +133,7 @@ static size_t body(struct request *request, const uint8_t *data, size_t length) 
     while (taken < length && !own->input_ended) {
         size_t written = 0;
         enum err err =
-            run_stdin_write(&request->op, own->run, data + taken, length - taken, &written);
+            run_stdin_write(&own->input_op, own->run, data + taken, length - taken, &written);
         if (err == ERR_PENDING) {
             own->body_waits = true;
             return taken;
@@ -187,9 +200,14 @@ static void give_input(struct run_exchange *own) {
 
 static void input_woken(struct op *op) {
     struct run_exchange *own = CONTAINER_OF(op, struct run_exchange, input_op);
-    give_input(own);
-    if (!own->input && own->detach) {
-        give_answer(own->request);
+    if (own->body_waits) {
+        own->body_waits = false;
+        http_body_resume(own->request->exchange);
+    } else if (own->input) {
+        give_input(own);
+        if (!own->input && own->detach) {
+            give_answer(own->request);
+        }
     }
 }
 
@@ -197,7 +215,6 @@ static void take_input(struct run_exchange *own) {
     struct file *input = run_form_input(own->form);
     if (input) {
         own->input = file_ref(input);
-        op_init(&own->input_op, own->request->loop, &own->request->who, input_woken);
     }
 }
 
@@ -218,12 +235,27 @@ static void body_end(struct request *request) {
     }
 }
 
+static void begin_answer(struct request *request) {
+    struct run_exchange *own = request->state;
+    struct run_answer_options options = {
+        .run = own->run,
+        .streams = RUN_STDOUT | RUN_STDERR,
+        .attached = true,
+        .follow = true,
+        .form = request->accept,
+        .input_comes = !own->body_ended,
+    };
+    enum err err = run_answer_start(request, &options, &own->answer);
+    if (err) {
+        request_fail(request, err, NULL);
+    }
+}
+
 static void give_answer(struct request *request) {
     struct run_exchange *own = request->state;
-    if (!own->run || request->responded) {
+    if (!own->run || (request->responded && !own->answer)) {
         return;
     }
-    op_abandon(&request->op);
     if (own->input) {
         give_input(own);
     } else if (!own->stdin_stays_open && !own->form) {
@@ -236,16 +268,10 @@ static void give_answer(struct request *request) {
         answer_detached(request, own->run);
         return;
     }
-    struct run_answer_options options = {
-        .run = own->run,
-        .streams = RUN_STDOUT | RUN_STDERR,
-        .attached = true,
-        .follow = true,
-        .form = request->accept,
-    };
-    enum err err = run_answer_start(request, &options, &own->answer);
-    if (err) {
-        request_fail(request, err, NULL);
+    if (own->answer) {
+        run_answer_input_ended(own->answer);
+    } else {
+        begin_answer(request);
     }
 }
 
@@ -255,9 +281,8 @@ static void step(struct request *request) {
         begin_run(request);
     } else if (own->answer) {
         run_answer_step(own->answer);
-    } else if (own->body_waits) {
-        own->body_waits = false;
-        http_body_resume(request->exchange);
+    } else if (may_talk(own)) {
+        begin_answer(request);
     }
 }
 
@@ -275,8 +300,8 @@ static void end(struct request *request, bool completed) {
             run_kill(own->run, RUN_REASON_CLIENT);
         }
     }
+    op_done(&own->input_op);
     if (own->input) {
-        op_done(&own->input_op);
         file_unref(own->input);
     }
     run_options_done(&own->options);

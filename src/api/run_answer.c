@@ -15,6 +15,7 @@
 
 enum stage {
     STAGE_BEGIN,       /* until its guest runs: a run that can't be started is a failed request */
+    STAGE_TALK,        /* while input comes: until there is output */
     STAGE_OUTPUT,      /* text and events: chunks as they come */
     STAGE_WAIT,        /* JSON: until the run has ended */
     STAGE_SCAN_STDOUT, /* JSON: which streams are text? */
@@ -30,7 +31,7 @@ struct run_answer {
     struct run *run;
     struct run_reader reader;
     unsigned streams;
-    bool attached, follow;
+    bool attached, follow, input_comes;
     enum request_accept form;
     enum stage stage;
     bool waiting;        /* pull said that it waits for the op */
@@ -236,6 +237,10 @@ static enum http_pull_result pull_text(struct run_answer *answer, void *buffer, 
     if (err) {
         return HTTP_PULL_ABORT;
     }
+    if (length == 0 && answer->input_comes) {
+        answer->waiting = true;
+        return HTTP_PULL_WAIT;
+    }
     if (length == 0) {
         return add_trailers(answer);
     }
@@ -251,12 +256,16 @@ static enum err format_step(struct run_answer *answer) {
     enum err err = ERR_OK;
     switch (answer->stage) {
     case STAGE_BEGIN:
+    case STAGE_TALK:
         break;
     case STAGE_OUTPUT:
         before = answer->reader.offset;
         err = format_next(answer, answer->streams);
         if (err || out->length > length_before || answer->reader.offset != before) {
             return err;
+        }
+        if (answer->input_comes) {
+            return ERR_PENDING;
         }
         err = flush_carries(answer);
         if (run_status(answer->run).state != RUN_ENDED) {
@@ -366,6 +375,10 @@ static void respond_stream(struct run_answer *answer) {
         http_abort(exchange);
         return;
     }
+    if (answer->input_comes) {
+        answer->request->keeps_body = true;
+        http_keep_body(exchange);
+    }
     http_respond_stream(exchange, 200, content_type(answer), HTTP_LENGTH_UNKNOWN, pull, answer);
 }
 
@@ -462,6 +475,7 @@ enum err run_answer_start(struct request *request, const struct run_answer_optio
     *ret_answer = answer;
     answer->stage = STAGE_BEGIN;
     answer->attached = options->attached;
+    answer->input_comes = options->input_comes;
     run_answer_step(answer);
     return ERR_OK;
 }
@@ -493,11 +507,43 @@ static void begin_answer(struct run_answer *answer) {
         answer->stage = STAGE_WAIT;
         return;
     }
+    if (answer->input_comes) {
+        answer->stage = STAGE_TALK;
+        return;
+    }
     answer->stage = STAGE_OUTPUT;
     if (answer->attached && status.state != RUN_ENDED) {
         run_bind_reader(answer->run, &answer->reader);
     }
     respond(answer, &status);
+}
+
+/* Begins when there is something to say, though input still comes. What has ended without a word is
+ * answered when that has ended, too: then in one piece. */
+static void talk(struct run_answer *answer) {
+    unsigned ready = 0;
+    enum err err = run_output_poll(&answer->request->op, answer->run, &answer->reader,
+                                   answer->streams, &ready);
+    if (!err && !(ready & POLL_HANGUP)) {
+        answer->stage = STAGE_OUTPUT;
+        respond_stream(answer);
+    }
+}
+
+void run_answer_input_ended(struct run_answer *answer) {
+    answer->input_comes = false;
+    if (answer->stage == STAGE_TALK) {
+        op_abandon(&answer->request->op);
+        begin_answer(answer);
+    } else if (answer->stage == STAGE_OUTPUT) {
+        if (run_status(answer->run).state != RUN_ENDED) {
+            run_bind_reader(answer->run, &answer->reader);
+        }
+        if (answer->waiting) {
+            answer->waiting = false;
+            http_pull_resume(answer->request->exchange);
+        }
+    }
 }
 
 void run_answer_step(struct run_answer *answer) {
@@ -508,9 +554,13 @@ void run_answer_step(struct run_answer *answer) {
             return;
         }
         begin_answer(answer);
-        if (answer->stage != STAGE_WAIT) {
+        if (answer->stage != STAGE_WAIT && answer->stage != STAGE_TALK) {
             return;
         }
+    }
+    if (answer->stage == STAGE_TALK) {
+        talk(answer);
+        return;
     }
     if (answer->stage == STAGE_WAIT && !answer->request->responded) {
         enum err err = run_wait(op, answer->run);

@@ -15,6 +15,7 @@ struct run_answer_options {
     bool attached;    /* the run waits for this reader when it is too far behind; one that
                          can't be started is answered as a failed request */
     bool follow;      /* until the run has ended; else only what is there now. Not for JSON. */
+    bool input_comes; /* until run_answer_input_ended, see there */
     enum request_accept form;
 };
 /* Answers `request` with the output of a run. Uses request->op. Call run_answer_free in the
@@ -24,4 +25,8 @@ MUST_USE enum err run_answer_start(struct request *request,
                                    const struct run_answer_options *options,
                                    struct run_answer **ret_answer);
 void run_answer_step(struct run_answer *answer);
+/* With `input_comes`, the rest of the request's body is the run's input: the answer begins when
+ * there is output, the run does not wait for its reader (who may send all before it reads any), and
+ * the answer does not end: until this is called. Text and events only. */
+void run_answer_input_ended(struct run_answer *answer);
 void run_answer_free(struct run_answer *answer); /* accepts NULL */

@@ -10,8 +10,9 @@
  * http_respond_… may be called at any time, even in `begin`: the answer goes out at once, and what
  * still comes of the body is read and dropped, up to 16 MiB; then, and where it is known before
  * that there is more, or where the client waits for 100 Continue, the connection ends with the
- * answer. `end` comes exactly once for every `begin`, whether the exchange was finished or the
- * client vanished, and never from within a call of the application's.
+ * answer. With http_keep_body both go on side by side. `end` comes exactly once for every `begin`,
+ * whether the exchange was finished or the client vanished, and never from within a call of the
+ * application's.
  *
  * A client that closes its sending side (`nc -N`) while the application works is taken for gone
  * after some 20 ms: nothing tells it from one that has left. Answers before that reach it.
@@ -39,11 +40,11 @@ struct http_application {
     /* The head is complete. Set http_exchange_set_user here. */
     void (*begin)(void *context, struct http_exchange *exchange);
     /* A piece of the body. Returns how much of it was taken; less than all pauses the body until
-     * http_body_resume. Not called after a response was given. */
+     * http_body_resume. Not called after a response was given, but for http_keep_body. */
     size_t (*body)(void *context, struct http_exchange *exchange, const uint8_t *data,
                    size_t length);
     /* The body is complete (also called, at once, when there is none). Not called after a response
-     * was given. */
+     * was given, but for http_keep_body. */
     void (*body_end)(void *context, struct http_exchange *exchange);
     /* The exchange is over; `completed` is false if the client vanished or was cut off. The
      * exchange is invalid afterwards. */
@@ -100,6 +101,10 @@ bool http_is_1_0(const struct http_exchange *exchange);
 size_t http_head_room(const struct http_exchange *exchange);
 /* `body` is called again when there is more to take. */
 void http_body_resume(struct http_exchange *exchange);
+/* Before the response: `body` and `body_end` go on to be called while it is under way, for those
+ * who talk and listen at once. While the stream waits for the application, the client may be silent
+ * for as long as it likes. Where the response ends first, what still comes is dropped as ever. */
+void http_keep_body(struct http_exchange *exchange);
 
 /* The response. Headers first, then one of http_respond_…, once. Names and values are checked:
  * control characters make it fail with INVAL, as do Content-Length, Transfer-Encoding, Connection

@@ -136,6 +136,11 @@ static void end_exchange(struct http_exchange *exchange, bool is_completed) {
     }
 }
 
+/* Whether the application gets the body; otherwise it is dropped. */
+static bool gives_body(const struct http_exchange *exchange) {
+    return !exchange->has_responded || (exchange->keeps_body && exchange->has_begun);
+}
+
 static bool reads_head(const struct http_exchange *exchange) {
     return !exchange->room;
 }
@@ -160,13 +165,13 @@ static void pause_body(struct http_exchange *exchange) {
 static size_t take_piece(struct http_exchange *exchange, const uint8_t *data, size_t length) {
     const struct http_application *application = &exchange->server->application;
     size_t taken = 0;
-    if (!exchange->has_responded) {
+    if (gives_body(exchange)) {
         exchange->is_body_resumed = false;
         taken = application->body(application->context, exchange, data, length);
         INVARIANT(taken <= length);
         exchange->body_bytes += taken;
     }
-    if (exchange->has_responded) {
+    if (!gives_body(exchange)) {
         exchange->dropped_bytes += length - taken;
         exchange->body_bytes += length - taken;
         taken = length;
@@ -180,7 +185,7 @@ static size_t take_piece(struct http_exchange *exchange, const uint8_t *data, si
 static void end_body(struct http_exchange *exchange) {
     const struct http_application *application = &exchange->server->application;
     exchange->has_body_ended = true;
-    if (!exchange->has_responded) {
+    if (gives_body(exchange)) {
         application->body_end(application->context, exchange);
     }
     if (exchange->has_responded) {
@@ -192,7 +197,9 @@ static void end_body(struct http_exchange *exchange) {
 
 static void break_off(struct http_exchange *exchange) {
     exchange->is_reading_over = true;
-    if (exchange->has_responded) { /* so it can't be said */
+    if (exchange->has_responded && gives_body(exchange)) { /* it waits for more of it */
+        http_cut(exchange);
+    } else if (exchange->has_responded) { /* so it can't be said */
         exchange->closes = true;
         http_due(exchange);
     } else {

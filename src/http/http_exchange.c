@@ -88,7 +88,7 @@ void http_body_resume(struct http_exchange *exchange) {
         return;
     }
     http_watch(exchange, LOOP_READABLE, 0);
-    http_enter(exchange, HTTP_MOVING);
+    http_enter(exchange, exchange->is_pull_waiting ? HTTP_WORKING : HTTP_MOVING);
     /* What was measured of the client goes on, without the time in which it had to wait: or one
      * that sends a byte now and then, each of which is a pause, would never be too slow. */
     exchange->is_body_paused = false;
@@ -98,6 +98,10 @@ void http_body_resume(struct http_exchange *exchange) {
         exchange->moved_ns += paused_ns;
     }
     http_due(exchange);
+}
+
+void http_keep_body(struct http_exchange *exchange) {
+    exchange->keeps_body = true;
 }
 
 void http_abort(struct http_exchange *exchange) {

@@ -157,6 +157,7 @@ struct http_exchange {
     bool is_reading_over; /* no more of the body is wanted */
     bool is_body_paused;  /* the application has not taken all */
     bool is_body_resumed; /* http_body_resume came before the pause */
+    bool keeps_body;      /* it is the application's also after the response was given */
     bool is_pulling;      /* within `pull` */
     bool is_pull_waiting; /* HTTP_PULL_WAIT was the last answer */
     bool is_pull_resumed; /* http_pull_resume came since `pull` was called */

@@ -206,7 +206,7 @@ static bool must_close(const struct http_exchange *exchange, bool is_endless) {
         return true; /* nothing else tells where the body ends */
     }
     /* An answer before the body: the client may not send it, or there is too much to drop. */
-    return !exchange->has_body_ended &&
+    return !exchange->has_body_ended && !exchange->keeps_body &&
            (head->expects_continue || head->content_length > HTTP_DRAIN_BYTES_MAX);
 }
 
@@ -310,7 +310,7 @@ static bool accept_response(struct http_exchange *exchange, int status, const ch
     }
     exchange->has_responded = true;
     exchange->status = status;
-    if (exchange->is_body_paused) {
+    if (exchange->is_body_paused && !exchange->keeps_body) {
         http_body_resume(exchange); /* to drop the rest */
     }
     return true;

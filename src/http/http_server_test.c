@@ -421,6 +421,49 @@ static void test_early_answers_of_long_bodies(void **state) {
     stop();
 }
 
+/* Talking and listening at once: each piece is answered before the next is sent. */
+static void test_dialogue(void **state) {
+    (void)state;
+    start(&usual);
+    static const char *const words[] = {"one ", "two ", "three "};
+    static const char *const answers[] = {"ONE ", "TWO ", "THREE "};
+    int client = client_new();
+    for (int round = 0; round < 2; round++) {
+        cleanup_buf struct buf text = {0};
+        SEND(client, "POST /dialogue HTTP/1.1\r\nHost: a\r\n");
+        if (round == 0) {
+            SEND(client, "Transfer-Encoding: chunked\r\n\r\n");
+        } else {
+            SEND(client, "Content-Length: 14\r\n\r\n");
+        }
+        for (size_t i = 0; i < ARRAY_LENGTH(words); i++) {
+            char piece[20];
+            int length = round == 0 ? snprintf(piece, sizeof piece, "%zx\r\n%s\r\n",
+                                               strlen(words[i]), words[i])
+                                    : snprintf(piece, sizeof piece, "%s", words[i]);
+            client_send(client, piece, (size_t)length);
+            assert_true(client_read(client, &text, answers[i], 1));
+        }
+        if (round == 0) {
+            SEND(client, "0\r\n\r\n");
+        }
+        assert_true(client_read(client, &text, "\r\n0\r\n\r\n", 1));
+        assert_null(strstr(buf_text(&text), "Connection:"));
+    }
+    /* What is no chunk ends it, and so does who leaves in the middle. */
+    SEND(client, "POST /dialogue HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx");
+    cleanup_buf struct buf text = {0};
+    assert_false(client_read(client, &text, "", 0));
+    close(client);
+    client = client_new();
+    SEND(client, "POST /dialogue HTTP/1.1\r\nHost: a\r\nContent-Length: 14\r\n\r\none ");
+    assert_true(client_read(client, &text, "ONE ", 1));
+    close(client);
+    settle();
+    assert_int_equal(test.completed, 2);
+    stop();
+}
+
 /* Chunks that are none, before there is an answer and after. */
 static void test_broken_chunks(void **state) {
     (void)state;
@@ -489,6 +532,7 @@ int main(void) {
         TEST(test_expect_continue),
         TEST(test_early_answers),
         TEST(test_early_answers_of_long_bodies),
+        TEST(test_dialogue),
         TEST(test_broken_chunks),
         TEST(test_large_answer),
     };

@@ -8,6 +8,7 @@
 #include "http/http.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -132,6 +133,22 @@ static inline enum http_pull_result pull_pieces(void *argument, void *buffer, si
     return HTTP_PULL_DATA;
 }
 
+/* What has come of the body goes back at once, in capitals; it ends with the body. */
+static inline enum http_pull_result pull_dialogue(void *argument, void *buffer, size_t size,
+                                                  size_t *ret_length) {
+    struct request *request = argument;
+    if (request->body.length == 0) {
+        return request->is_over ? HTTP_PULL_END : HTTP_PULL_WAIT;
+    }
+    *ret_length = MIN(size, request->body.length);
+    for (size_t i = 0; i < *ret_length; i++) {
+        ((uint8_t *)buffer)[i] = (uint8_t)toupper(request->body.data[i]);
+    }
+    request->body.length -= *ret_length;
+    memmove(request->body.data, request->body.data + *ret_length, request->body.length);
+    return HTTP_PULL_DATA;
+}
+
 static inline void begin(void *context, struct http_exchange *exchange) {
     (void)context;
     struct request *request = calloc(1, sizeof *request);
@@ -144,6 +161,10 @@ static inline void begin(void *context, struct http_exchange *exchange) {
         http_respond(exchange, 413, "text/plain", "[early]", 7);
     } else if (path_is(exchange, "/early-stream")) {
         http_respond_stream(exchange, 200, "text/plain", HTTP_LENGTH_UNKNOWN, pull, request);
+    } else if (path_is(exchange, "/dialogue")) {
+        http_keep_body(exchange);
+        http_respond_stream(exchange, 200, "text/plain", HTTP_LENGTH_UNKNOWN, pull_dialogue,
+                            request);
     } else if (path_is(exchange, "/abort-begin")) {
         http_abort(exchange);
     }
@@ -153,8 +174,13 @@ static inline size_t body(void *context, struct http_exchange *exchange, const u
                           size_t length) {
     (void)context;
     struct request *request = http_exchange_user(exchange);
-    assert_false(http_has_responded(exchange));
     size_t taken = length;
+    if (path_is(exchange, "/dialogue")) {
+        assert_int_equal(buf_append(&request->body, data, taken), ERR_OK);
+        http_pull_resume(exchange);
+        return taken;
+    }
+    assert_false(http_has_responded(exchange));
     if (path_is(exchange, "/slow-body")) {
         taken = MIN(length, 1000);
         loop_ready(test.loop, &request->task);
@@ -184,7 +210,10 @@ static inline void body_end(void *context, struct http_exchange *exchange) {
     (void)context;
     struct request *request = http_exchange_user(exchange);
     struct loop *loop = test.loop;
-    if (path_is(exchange, "/task")) {
+    if (path_is(exchange, "/dialogue")) {
+        request->is_over = true;
+        http_pull_resume(exchange);
+    } else if (path_is(exchange, "/task")) {
         loop_ready(loop, &request->task);
     } else if (path_is(exchange, "/timer")) {
         loop_timer_start(loop, &request->timer, loop_now_ns(loop) + 2 * NS_PER_MS);

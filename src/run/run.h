@@ -350,7 +350,7 @@ MUST_USE enum err run_output_wait(struct op *op, struct run *run, struct run_rea
 MUST_USE enum err run_output_poll(struct op *op, struct run *run, const struct run_reader *reader,
                                   unsigned streams, unsigned *ret_ready);
 /* Until a reader is bound, output goes to the record unthrottled, up to its limit: while a request
- * body still comes in nobody can read. From then on the guest waits for this reader. */
+ * body still comes in the client may not read yet. From then on the guest waits for this reader. */
 void run_bind_reader(struct run *run, struct run_reader *reader);
 /* The record of its host calls, if that was asked for. Polled: PENDING while there is nothing
  * behind `offset` yet (AGAIN if op->nonblocking); OK with 0 bytes at the end of a run that has

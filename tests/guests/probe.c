@@ -17,6 +17,15 @@ static int echo(void) { /* standard input to standard output */
     return 0;
 }
 
+static int talk(void) { /* the same line by line */
+    char line[256];
+    while (fgets(line, sizeof line, stdin)) {
+        fputs(line, stdout);
+        fflush(stdout);
+    }
+    return 0;
+}
+
 static int lines(int count) { /* both streams in turn, a line each */
     for (int i = 0; i < count; i++) {
         printf("out %d\n", i);
@@ -91,6 +100,8 @@ int main(int argc, char **argv) {
         }
     } else if (strcmp(verb, "echo") == 0) {
         return echo();
+    } else if (strcmp(verb, "talk") == 0) {
+        return talk();
     } else if (strcmp(verb, "exit") == 0) {
         return atoi(value);
     } else if (strcmp(verb, "trap") == 0) {
