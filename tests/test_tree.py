@@ -138,6 +138,21 @@ def test_directories_are_no_files(app):
     assert app.get(f"{FILES}/dir/file").body == b"x"
 
 
+def test_a_refused_upload_makes_no_directories(app):
+    before = app.get(f"{FILES}/").text
+    for path, headers, status in [
+            (f"{FILES}/unmade/deep/file", {"If-Match": "*"}, 412),
+            (f"{FILES}/unmade/deep/" + "n" * 256, {}, 414),
+            ("/apps/app/versions/1/files/unmade/deep/file", {}, 404),
+            ("/apps/app/unmade/deep/file", {}, 404), ("/unmade/deep/file", {}, 404)]:
+        assert app.put(path, b"x", headers=headers).status == status, path
+        assert app.get(f"{FILES}/").text == before
+    assert app.put(f"{FILES}/made/deep/file", b"x", headers={"If-None-Match": "*"}).status == 201
+    assert app.put(f"{FILES}/made/deep/file", b"y", headers={"If-None-Match": "*"}).status == 412
+    assert app.get(f"{FILES}/made/deep/file").text == "x"
+    app.delete(f"{FILES}/made")
+
+
 def test_put_of_a_directory(app):
     assert app.put(f"{FILES}/made/here/", b"").status in (201, 204)
     assert app.get(f"{FILES}/made/here/").text == ""
@@ -172,6 +187,9 @@ def test_names(app, name):
     ("%ED%A0%80", (400,))])
 def test_bad_names(app, name, status):
     assert app.put(f"{FILES}/names/{name}", b"x").status in status
+    for path in (f"unmade/{name}", f"unmade/{name}/file", f"unmade/{name}/?unpack"):
+        assert app.put(f"{FILES}/{path}", b"x").status in status
+        assert app.get(f"{FILES}/unmade").status == 404
     assert app.get(f"{FILES}/names/{name}").status in (400, 404, 414)
 
 

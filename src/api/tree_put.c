@@ -28,6 +28,7 @@
 /* How often a directory on the way may be missing when it is looked for and there when it is made.
  */
 #define COLLISIONS_MAX 16
+#define NAME_BYTES_MAX 255
 
 enum stage {
     STAGE_PARENTS, /* walks to the directory, making what is missing */
@@ -83,6 +84,23 @@ static void step(struct request *request);
 
 /* --- the way there ---------------------------------------------------------------------------- */
 
+/* Whether the rest of the way can be names at all: what is walked later is checked before the body
+ * comes, and the last one is only given to a device (ns/dev.h). */
+static enum err check_names(struct str rest) {
+    if (!str_is_utf8(rest)) {
+        return ERR_ILSEQ;
+    }
+    if (memchr(rest.data, 0, rest.length)) {
+        return ERR_INVAL;
+    }
+    while (rest.data) {
+        if (str_cut(&rest, '/').length > NAME_BYTES_MAX) {
+            return ERR_NAMETOOLONG;
+        }
+    }
+    return ERR_OK;
+}
+
 /* Whether the component, which was not found, can be made when the body has come. NOENT: it is
  * there, as a link that leads nowhere. */
 static enum err stop_short(struct tree_put *put, struct str name) {
@@ -95,7 +113,7 @@ static enum err stop_short(struct tree_put *put, struct str name) {
     }
     put->is_short = err == ERR_NOENT;
     put->creating = err == ERR_PENDING;
-    return put->is_short ? ERR_OK : err;
+    return put->is_short ? check_names(put->rest) : err;
 }
 
 static bool may_stop_short(const struct tree_put *put) {
