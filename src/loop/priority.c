@@ -17,6 +17,7 @@ enum {
     COMPUTING_NICE = 5,           /* a third of what others get, if they want all */
     PROMPT_SLICE_NS = 100 * 1000, /* the shortest that there is */
     FLAG_RESET_ON_FORK = 1,       /* SCHED_FLAG_RESET_ON_FORK: not for children */
+    FLAG_KEEP_POLICY = 8,         /* SCHED_FLAG_KEEP_POLICY: who has chosen another had a reason */
 };
 
 /* The kernel's struct sched_attr, as far as it is needed; the C library has none. */
@@ -30,7 +31,7 @@ struct attributes {
 
 static void be_prompt(void) {
     struct attributes attributes = {.size = sizeof(attributes),
-                                    .flags = FLAG_RESET_ON_FORK,
+                                    .flags = FLAG_RESET_ON_FORK | FLAG_KEEP_POLICY,
                                     .nice = getpriority(PRIO_PROCESS, 0),
                                     .runtime_ns = PROMPT_SLICE_NS};
     if (syscall(SYS_sched_setattr, 0, &attributes, 0) != 0) {
