@@ -221,6 +221,20 @@ def _post_script():
     return script
 
 
+class Burners:
+    """Processes that do nothing but compute, of a lower priority as a server's threads that do."""
+
+    def __init__(self, count, nice=5):
+        self.processes = [spawn(["nice", "-n", nice, "sh", "-c", "while :; do :; done"])
+                          for _ in range(count)]
+
+    def end(self):
+        for process in self.processes:
+            process.kill()
+        for process in self.processes:
+            process.wait()
+
+
 class Load:
     """wrk at work; `result` waits for it."""
 
@@ -231,14 +245,19 @@ class Load:
         self.seconds = seconds
         self.process = spawn([*arguments, url], core, stdout=subprocess.PIPE, text=True)
 
+    @staticmethod
+    def _percentile(text, share):
+        number, unit = re.search(rf"{share}%\s+([\d.]+)(us|ms|s|m)\b", text).groups()
+        return float(number) * {"us": 1e-3, "ms": 1, "s": 1e3, "m": 6e4}[unit]
+
     def result(self):
-        """Requests a second, milliseconds of the 99th percentile, refused answers."""
+        """Requests a second, milliseconds of the 99th percentile, refused answers; self.p50 is the
+        median in milliseconds."""
         text, _ = self.process.communicate(timeout=self.seconds + 30)
         if self.process.returncode:
             raise RuntimeError(f"wrk ended with {self.process.returncode}")
         rate = float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1])
-        number, unit = re.search(r"99%\s+([\d.]+)(us|ms|s|m)\b", text).groups()
-        p99 = float(number) * {"us": 1e-3, "ms": 1, "s": 1e3, "m": 6e4}[unit]
+        self.p50, p99 = (self._percentile(text, share) for share in ("50", "99"))
         failed = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
         return rate, p99, int(failed[1]) if failed else 0
 

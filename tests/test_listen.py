@@ -55,13 +55,14 @@ def ok(client, path="/version", name="go", eventually=None):
 # --- the same program goes on --------------------------------------------------------------------
 
 
-def test_it_is_kept(app):
+def test_it_is_kept(app, eventually):
     first = int(web(app, "/count").text)
     assert [int(web(app, "/count").text) for _ in range(5)] == list(range(first + 1, first + 6))
     running, facts = instances(app)
     assert len(running) == 1 and facts["failures"] == "0"
-    status = app.get(f"/proc/{list(running)[0]}/status").text
-    assert "app: go\n" in status and "state: waiting" in status
+    path = f"/proc/{list(running)[0]}/status"
+    assert "app: go\n" in app.get(path).text
+    eventually(lambda: "state: waiting" in app.get(path).text)
 
 
 def test_what_it_is_told(app, server):
