@@ -508,15 +508,18 @@ static bool is_at_work(const struct server *server) {
 }
 
 /* Compilers whose requests are gone have been killed, and their ends have to be noticed. Workers go
- * on with what nobody waits for any longer, and use the catalog and the engine. */
+ * on with what nobody waits for any longer, and use the catalog and the engine. Posts between the
+ * loops, which may have come when theirs had stopped, are done with, too. */
 static void await_works(struct server *server) {
-    while (is_at_work(server)) {
+    for (bool is_first = true; is_first || is_at_work(server); is_first = false) {
+        if (!is_first) {
+            usleep(1000);
+        }
         for (size_t i = 0; i < server->loop_count; i++) {
             if (server->loops[i]) {
                 loop_turn(server->loops[i]);
             }
         }
-        usleep(1000);
     }
 }
 

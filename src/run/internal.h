@@ -379,6 +379,9 @@ bool runs_leave_queue(struct runs *runs, struct run *run);
 struct run *run_alloc(struct runs *runs);
 /* Frees it for good. */
 void run_free(struct run *run);
+/* The same as run_unref, but if it is the last reference of one that has ended, what the run has is
+ * freed by its loop. Thread: any, while the loop runs. */
+void run_unref_at_home(struct run *run);
 /* Tells a run something. Thread: any. */
 void run_signal(struct run *run, unsigned signals);
 uint64_t run_realtime_ns(const struct run *run, uint64_t monotonic_ns);

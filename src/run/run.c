@@ -153,6 +153,15 @@ void run_unref(struct run *run) {
     }
 }
 
+void run_unref_at_home(struct run *run) {
+    struct run_loop *home = run->home;
+    if (loop_current() == home->loop || atomic_exchange(&run->is_posted, true)) {
+        run_unref(run);
+    } else {
+        loop_post(home->loop, &run->post); /* with this reference */
+    }
+}
+
 /* ---- asking ---- */
 
 uint64_t run_realtime_ns(const struct run *run, uint64_t monotonic_ns) {

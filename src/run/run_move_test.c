@@ -18,6 +18,18 @@ static const char guest_either[] = "(module " FIXTURE_IMPORT(
 
 enum { PROMPT_RUNS = 8 }; /* after so many an app is known to be prompt */
 
+enum { KEPT_RUNS = 20 };
+
+/* Where the last tree that was kept was given back. */
+static struct loop *_Atomic freed_on;
+
+static void tree_done(void *context, void *tree) {
+    if (((struct fixture_tree *)tree)->is_kept) {
+        atomic_store(&freed_on, loop_current());
+    }
+    fixture_tree_done(context, tree);
+}
+
 static void *thread_main(void *argument) {
     loop_set_priority(LOOP_COMPUTING);
     loop_run(argument);
@@ -29,6 +41,8 @@ static int set_up(void **state) {
     fixture_init(&fixture);
     assert_int_equal(loop_new(1, &fixture.loops[1]), ERR_OK);
     fixture.options.computing_loops = 1;
+    fixture.options.kept_max = KEPT_RUNS;
+    fixture.hooks.tree_done = tree_done;
     fixture_make_runs(&fixture);
     return pthread_create(&thread, NULL, thread_main, fixture.loops[1]);
 }
@@ -85,20 +99,30 @@ static void test_what_is_unknown_computes(void **state) {
     app_unref(app);
 }
 
+static void end(struct run *run) {
+    run_kill(run, RUN_REASON_KILLED);
+    assert_int_equal(fixture_wait(&fixture, run).reason, RUN_REASON_KILLED);
+    run_unref(run);
+}
+
 static void test_what_was_prompt_moves(void **state) {
     (void)state;
     struct app *app = fixture_app(&fixture, "moves", guest_either, NULL);
-    be_prompt(app);
-    struct run *run = start_spinning(app, 0, 0);
+    struct run *run = NULL;
+    do {
+        if (run) {
+            end(run);
+        }
+        be_prompt(app);
+        run = start_spinning(app, 0, 0);
+    } while (!is_on(run, 0));
     FIXTURE_TURN_UNTIL(&fixture, is_on(run, 1));
     /* It goes on without this loop. */
     uint64_t before_ns = run_status(run).cpu_ns;
     while (run_status(run).cpu_ns < before_ns + 5 * NS_PER_MS) {
         assert_int_equal(run_status(run).state, RUN_RUNNING);
     }
-    run_kill(run, RUN_REASON_KILLED);
-    assert_int_equal(fixture_wait(&fixture, run).reason, RUN_REASON_KILLED);
-    run_unref(run);
+    end(run);
     app_unref(app);
 }
 
@@ -149,6 +173,29 @@ static void test_told_while_it_moves(void **state) {
     app_unref(app);
 }
 
+/* It is forgotten because of others, but not at their expense. */
+static void test_large_ones_are_freed_at_home(void **state) {
+    (void)state;
+    struct app *flood = fixture_app(&fixture, "flood", guest_flood, "{\"output\": \"512KiB\"}");
+    struct run *run =
+        fixture_start(&fixture, &(struct run_request){.app = flood, .root = STR("fresh")});
+    assert_true(is_on(run, 1));
+    assert_int_equal(fixture_wait(&fixture, run).reason, RUN_REASON_OUTPUT);
+    run_unref(run);
+    assert_null(atomic_load(&freed_on));
+    struct app *app = fixture_app(&fixture, "others", guest_either, NULL);
+    for (unsigned i = 0; i < KEPT_RUNS + PROMPT_RUNS && !atomic_load(&freed_on); i++) {
+        run = fixture_start(&fixture, &(struct run_request){.app = app});
+        assert_int_equal(fixture_wait(&fixture, run).reason, RUN_REASON_EXIT);
+        run_unref(run);
+    }
+    while (!atomic_load(&freed_on)) {
+    }
+    assert_ptr_equal(atomic_load(&freed_on), fixture.loops[1]);
+    app_unref(flood);
+    app_unref(app);
+}
+
 int main(int argc, char **argv) {
     FIXTURE_COMPILER_MAIN(argc, argv);
     const struct CMUnitTest tests[] = {
@@ -156,6 +203,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_what_was_prompt_moves),
         cmocka_unit_test(test_limits_move_with_it),
         cmocka_unit_test(test_told_while_it_moves),
+        cmocka_unit_test(test_large_ones_are_freed_at_home),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

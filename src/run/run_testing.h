@@ -54,7 +54,7 @@ struct fixture_tree {
     struct file *root;
     bool is_kept;
 };
-static unsigned fixture_trees;        /* that exist */
+static atomic_uint fixture_trees;     /* that exist */
 static unsigned fixture_pending;      /* so many calls of make_tree and commit_tree are PENDING */
 static enum err fixture_tree_error;   /* of make_tree */
 static enum err fixture_commit_error; /* of commit_tree */

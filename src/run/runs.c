@@ -1,7 +1,7 @@
 /* All runs of the server: the table, admission, and those that ended and are kept. */
 #include "run/internal.h"
 
-enum { IDLE_APPS_MAX = 256, EVICT_AT_ONCE = 8 };
+enum { IDLE_APPS_MAX = 256, EVICT_AT_ONCE = 8, DROPPED_HERE_MAX = 256 * 1024 };
 
 /* Whether the next run of an app will compute is judged by its last ones. A run that computes
  * weighs as much as two that don't, so that it may be one of three; and one that only seemed to,
@@ -122,9 +122,15 @@ static void keep(struct runs *runs, struct run *run, uint64_t bytes, uint64_t no
     list_insert_before(place, &run->admission);
 }
 
+/* Large ones on their own loops, so that what is prompt need not wait until their memory is given
+ * back to the kernel. */
 static void drop_all(struct run **list, size_t count) {
     for (size_t i = 0; i < count; i++) {
-        run_unref(list[i]);
+        if (list[i]->kept_bytes > DROPPED_HERE_MAX) {
+            run_unref_at_home(list[i]);
+        } else {
+            run_unref(list[i]);
+        }
     }
 }
 
