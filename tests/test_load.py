@@ -157,6 +157,28 @@ def test_a_crowd_that_vanishes(crowded, guests, eventually):
     assert client.run("probe", "args").status == 200
 
 
+def test_many_slow_programs(crowded, guests, eventually):
+    """Uploads of programs that stop before their end: what has come of them is on disk, not in memory."""
+    client = crowded.client
+    client.create("probe", guests.c("probe"))
+    part, count = bytes(250_000), 800
+    descriptors, before = crowded.descriptors(), crowded.resident_bytes()
+    connections = []
+    for i in range(count):
+        connections.append(client.connect())
+        fields = {"Content-Length": "300000"}
+        connections[-1].sendall(client.head("POST", f"/create?name=slow{i}", headers=fields) + part)
+    for i in range(50):
+        assert client.run("probe", "args", f"n{i}").text == f"probe\nargs\nn{i}\n"
+    if not crowded.is_sanitized():
+        # 64 MiB together, in buffers that may have grown to twice of it, and some for each.
+        assert crowded.resident_bytes() - before < (128 << 20) + count * (32 << 10)
+    for connection in connections:
+        connection.close()
+    eventually(lambda: crowded.descriptors() <= descriptors + 10, 60)
+    assert client.get("/apps").text == "probe/\n"
+
+
 # ---- bodies in small pieces --------------------------------------------------------------------
 
 

@@ -6,15 +6,34 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-/* A worker gets pieces of at least this size, the client waits when twice as much is unwritten. */
+/* A worker gets pieces of at least this size, the client waits when twice as much is unwritten.
+ * While all uploads together have so much in memory the pieces are small: a crowd of slow ones
+ * would else take a quarter of a megabyte each. */
 #define PIECE_BYTES (256 * KIB)
+#define PIECE_LITTLE (16 * KIB)
+#define TOGETHER_MAX (64 * MIB)
 
 struct write_work {
     struct op_work base;
     int descriptor; /* a duplicate: the upload may be given up meanwhile */
     struct buf data;
+    atomic_uint_fast64_t *together; /* api->gathered_bytes, in which `data` is counted */
     enum err result;
 };
+
+static void count_more(const struct upload *upload, size_t length) {
+    atomic_fetch_add_explicit(&upload->request->api->gathered_bytes, length, memory_order_relaxed);
+}
+
+static void count_less(atomic_uint_fast64_t *together, size_t length) {
+    atomic_fetch_sub_explicit(together, length, memory_order_relaxed);
+}
+
+static size_t piece_bytes(const struct upload *upload) {
+    uint64_t together =
+        atomic_load_explicit(&upload->request->api->gathered_bytes, memory_order_relaxed);
+    return together < TOGETHER_MAX ? PIECE_BYTES : PIECE_LITTLE;
+}
 
 static void write_run(struct op_work *base) {
     struct write_work *work = CONTAINER_OF(base, struct write_work, base);
@@ -24,6 +43,7 @@ static void write_run(struct op_work *base) {
 static void write_release(struct op_work *base) {
     struct write_work *work = CONTAINER_OF(base, struct write_work, base);
     close(work->descriptor);
+    count_less(work->together, work->data.length);
     buf_done(&work->data);
     free(work);
 }
@@ -43,6 +63,7 @@ static enum err write_gathered(struct upload *upload) {
         }
         work->base.run = write_run;
         work->base.release = write_release;
+        work->together = &upload->request->api->gathered_bytes;
         work->data = upload->filling;
         upload->filling = (struct buf){0};
         return op_work_start(&upload->op, &work->base);
@@ -63,8 +84,8 @@ static void tell_done(struct upload *upload) {
 static void progress(struct upload *upload) {
     while (!upload->failed) {
         bool writing = upload->op.state != NULL;
-        bool enough =
-            upload->filling.length >= PIECE_BYTES || (upload->ended && upload->filling.length > 0);
+        bool enough = upload->filling.length >= piece_bytes(upload) ||
+                      (upload->ended && upload->filling.length > 0);
         if (!writing && !enough) {
             break;
         }
@@ -114,11 +135,14 @@ size_t upload_body(struct upload *upload, const uint8_t *data, size_t length) {
         tell_done(upload);
         return length;
     }
-    if (upload->filling.length >= 2 * PIECE_BYTES) {
+    /* While nothing is written nobody would wake it. */
+    bool is_writing = upload->op.state != NULL;
+    if (is_writing && upload->filling.length >= 2 * piece_bytes(upload)) {
         upload->body_paused = true;
         return 0;
     }
     upload->failed = buf_append(&upload->filling, data, length);
+    count_more(upload, upload->failed ? 0 : length);
     upload->length += length;
     progress(upload);
     return length;
@@ -141,6 +165,7 @@ void upload_done(struct upload *upload) {
         unlink(buf_text(&upload->path));
     }
     buf_done(&upload->path);
+    count_less(&upload->request->api->gathered_bytes, upload->filling.length);
     buf_done(&upload->filling);
     *upload = (struct upload){.descriptor = -1};
 }
