@@ -9,7 +9,7 @@
 
 #define REQUEST_PATH_BYTES_MAX (16 * KIB)
 
-/* Of a request whose path says nothing of the web door. */
+/* Of what is for the web door, whether or not its path says so. */
 static const struct route web_route = {.method = "*", .handler = &web_handler, .role = ROLE_WEB};
 
 /* --- the form that the client wants ------------------------------------------------------- */
@@ -310,12 +310,14 @@ static bool take_path(struct request *request) {
         return false;
     }
     /* A proxy before us takes "%2F" for a part of a name and may have let it pass for that. */
-    if (memmem(raw_path.data, raw_path.length, "%2F", 3) ||
-        memmem(raw_path.data, raw_path.length, "%2f", 3)) {
+    bool is_plain = raw_path.length > 0 && !memchr(raw_path.data, '%', raw_path.length);
+    if (!is_plain && (memmem(raw_path.data, raw_path.length, "%2F", 3) ||
+                      memmem(raw_path.data, raw_path.length, "%2f", 3))) {
         request_fail_status(request, 400, "a name has no slash in it: %%2F can't be in a path");
         return false;
     }
-    enum err err = query_decode(raw_path, false, &request->path);
+    enum err err = is_plain ? buf_append_str(&request->path, raw_path)
+                            : query_decode(raw_path, false, &request->path);
     if (err || !str_is_utf8(buf_str(&request->path))) {
         request_fail_status(request, 400,
                             "the path is not valid: percent-encoded UTF-8 without "
@@ -365,7 +367,7 @@ static void begin_any(struct api *api, struct http_exchange *exchange, bool is_w
     if (!take_path(request)) {
         return;
     }
-    if (is_for_web(request)) {
+    if (is_for_web(request) || str_starts(buf_str(&request->path), STR("/web/"))) {
         hand_over(request, &web_route);
         return;
     }

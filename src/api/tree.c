@@ -9,7 +9,20 @@ struct str tree_path(const struct request *request) {
     return (struct str){path.data + 1, path.length - 1};
 }
 
+/* Most have nothing to remove: no "//", and no "/." that could be a dot segment. */
+static bool may_have_segments_to_remove(struct str path) {
+    for (size_t i = 0; i + 1 < path.length; i++) {
+        if (path.data[i] == '/' && (path.data[i + 1] == '/' || path.data[i + 1] == '.')) {
+            return true;
+        }
+    }
+    return path.length == 0 || path.data[0] != '/';
+}
+
 void tree_path_normalize(struct buf *path) {
+    if (!may_have_segments_to_remove(buf_str(path))) {
+        return;
+    }
     char *text = (char *)path->data;
     size_t at = 0, length = 0; /* read up to, written up to; without a slash at the end */
     bool is_directory = false;

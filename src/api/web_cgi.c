@@ -11,12 +11,12 @@
 /* --- failures --------------------------------------------------------------------------------- */
 
 /* It ended otherwise than by itself, and nothing has been answered. */
-static void fail_ended(struct web *web, const struct run_status *status) {
-    if (status->reason == RUN_REASON_FAILED && status->failure == ERR_AGAIN) {
+static void fail_ended(struct web *web, enum run_reason reason, enum err failure) {
+    if (reason == RUN_REASON_FAILED && failure == ERR_AGAIN) {
         web_fail(web, 503, "this page has too many visitors; try again later");
-    } else if (status->reason == RUN_REASON_WALL) {
+    } else if (reason == RUN_REASON_WALL) {
         web_fail(web, 504, "the program of this page did not answer in time");
-    } else if (status->reason == RUN_REASON_SHUTDOWN) {
+    } else if (reason == RUN_REASON_SHUTDOWN) {
         web_fail(web, 503, "the server is stopping");
     } else {
         web_fail(web, 502, "the program of this page failed");
@@ -33,7 +33,9 @@ static enum err read_output(struct web *web, void *data, size_t size, size_t *re
                                    size, ret_length, &stream, &time_ns);
     if (!err && *ret_length == 0) {
         cgi->has_ended = true;
-        return run_status(cgi->run).reason == RUN_REASON_EXIT ? ERR_OK : ERR_IO;
+        int32_t exit_status;
+        enum err failure;
+        return run_ending(cgi->run, &exit_status, &failure) == RUN_REASON_EXIT ? ERR_OK : ERR_IO;
     }
     return err;
 }
@@ -41,12 +43,14 @@ static enum err read_output(struct web *web, void *data, size_t size, size_t *re
 /* The program has ended, and what it printed is all here. */
 static void output_ended(struct web *web, enum err err) {
     struct cgi *cgi = &web->cgi;
-    struct run_status status = run_status(cgi->run);
+    int32_t exit_status;
+    enum err failure;
+    enum run_reason reason = run_ending(cgi->run, &exit_status, &failure);
     if (err && !cgi->has_ended) {
         web_fail(web, 503, "the server is out of memory");
-    } else if (status.reason != RUN_REASON_EXIT) {
-        fail_ended(web, &status);
-    } else if (web->document.response.gathered.length == 0 && status.exit_status != 0) {
+    } else if (reason != RUN_REASON_EXIT) {
+        fail_ended(web, reason, failure);
+    } else if (web->document.response.gathered.length == 0 && exit_status != 0) {
         web_fail(web, 502, "the program of this page failed");
     } else {
         web_document_finish(web);

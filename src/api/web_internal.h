@@ -36,7 +36,7 @@ struct web_static {
         STATIC_OPEN,
         STATIC_ANSWERED,
     } stage;
-    bool is_link; /* /www is one */
+    bool is_walked_to; /* /www */
     struct tree_walk tree_walk;
     struct ns *pages; /* with /www as its root, which nothing leads out of */
     struct ns_walk walk;

@@ -1,5 +1,6 @@
 /* The files below /www of an app, as its runs see them: served without starting anything. */
 #include "api/web_internal.h"
+#include "dev/root.h"
 
 /* What means no more than that there is no such page: names that no file has, links that lead out
  * of /www. */
@@ -18,29 +19,27 @@ static enum err as_missing(enum err err) {
     }
 }
 
-/* Looks for /www where it is if it is a directory, or nothing. Most apps that answer themselves
- * have none, and shall pay little for the question. NOTSUP: it is a link, which has to be followed.
- */
+/* Looks for /www where it usually is, or is not: most apps that answer themselves have none, and
+ * shall pay little for the question. AGAIN: it can't be told so simply. */
 static enum err look_for_directory(struct web *web, struct file **ret_directory) {
-    const struct str names[] = {STR("apps"), str_of(web->app->name), STR("files"), STR("www")};
-    size_t walked = 0;
+    struct request *request = web->request;
     struct file *file = NULL;
-    enum err err = file_walk(&web->request->op, web->request->api->root, names, ARRAY_LENGTH(names),
-                             &walked, &file);
+    enum err err =
+        dev_root_peek_file(&request->op, request->api->root, web->app, STR("www"), &file);
     if (err) {
         return err;
     }
-    if (walked == ARRAY_LENGTH(names) && file->type == FILE_DIRECTORY) {
+    if (file->type == FILE_DIRECTORY) {
         *ret_directory = file;
         return ERR_OK;
     }
-    bool is_missing = walked < ARRAY_LENGTH(names) || file->type != FILE_SYMBOLIC_LINK;
+    err = file->type == FILE_SYMBOLIC_LINK ? ERR_AGAIN : ERR_NOENT;
     file_unref(file);
-    return is_missing ? ERR_NOENT : ERR_NOTSUP;
+    return err;
 }
 
-/* The same by a link. */
-static enum err follow_to_directory(struct web *web, struct file **ret_directory) {
+/* Waits for the volume, and follows links. */
+static enum err walk_to_directory(struct web *web, struct file **ret_directory) {
     struct web_static *pages = &web->pages;
     if (pages->path.length == 0) {
         enum err err = buf_printf(&pages->path, "apps/%s/files/www", web->app->name);
@@ -68,10 +67,10 @@ static enum err follow_to_directory(struct web *web, struct file **ret_directory
 static enum err find_directory(struct web *web) {
     struct web_static *pages = &web->pages;
     struct file *directory = NULL;
-    enum err err = pages->is_link ? ERR_NOTSUP : look_for_directory(web, &directory);
-    if (err == ERR_NOTSUP) {
-        pages->is_link = true;
-        err = follow_to_directory(web, &directory);
+    enum err err = pages->is_walked_to ? ERR_AGAIN : look_for_directory(web, &directory);
+    if (err == ERR_AGAIN) {
+        pages->is_walked_to = true;
+        err = walk_to_directory(web, &directory);
     }
     if (err) {
         return err;

@@ -18,6 +18,9 @@
 #include "store/applog.h"
 #include "store/catalog.h"
 
+/* As dev_root_peek_file, of the root of this device. */
+MUST_USE enum err dev_apps_peek_file(struct op *op, struct file *apps, const struct app *app,
+                                     struct str name, struct file **ret_file);
 /* A reference for the caller. What is handed in is borrowed: it outlives every file. `logs` may be
  * NULL: then logs are empty; `runs` too: it is told of apps that are removed; and `alarms`: then
  * none can be set; and `services`. */

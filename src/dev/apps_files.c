@@ -38,7 +38,7 @@ static bool is_same(const struct apps_union *a, const struct apps_union *b) {
 static struct file *find(struct apps *apps, const struct apps_union *wanted) {
     struct file *expired[APPS_UNIONS_MAX];
     struct file *root = NULL;
-    uint64_t now_ns = clock_monotonic_ns();
+    uint64_t now_ns = clock_monotonic_coarse_ns();
     pthread_mutex_lock(&apps->mutex);
     for (size_t i = 0; i < apps->union_count && !root; i++) {
         struct apps_union *known = &apps->unions[i];
@@ -75,7 +75,7 @@ static void keep(struct apps *apps, const struct apps_union *wanted, struct file
         struct apps_union *added = &apps->unions[apps->union_count++];
         *added = *wanted;
         added->root = file_ref(*root);
-        added->used_ns = clock_monotonic_ns();
+        added->used_ns = clock_monotonic_coarse_ns();
     }
     pthread_mutex_unlock(&apps->mutex);
     file_unref(dropped);
@@ -92,6 +92,23 @@ void apps_files_forget(struct apps *apps, int64_t app_id) {
     }
     pthread_mutex_unlock(&apps->mutex);
     release_all(roots, count);
+}
+
+enum err dev_apps_peek_file(struct op *op, struct file *file, const struct app *app,
+                            struct str name, struct file **ret_file) {
+    const struct apps_union wanted = {.app_id = app->id, .layer_id = app->version.layer_id};
+    struct file *root = find(CONTAINER_OF(file, struct apps, file), &wanted);
+    if (!root) {
+        return ERR_AGAIN;
+    }
+    size_t walked;
+    enum err err = file_walk(op, root, &name, 1, &walked, ret_file);
+    if (err == ERR_PENDING) {
+        op_abandon(op);
+        err = ERR_AGAIN;
+    }
+    file_unref(root);
+    return err;
 }
 
 void apps_opening_done(struct apps_opening *opening) {

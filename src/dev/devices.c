@@ -229,8 +229,12 @@ static enum err devices_walk(struct op *op, struct file *directory, const struct
             struct run *run;
             err = find_run(op, root, &run);
             if (!err) {
-                *ret_file = run_stream_file(run, rows[i].descriptor);
+                struct file *stream = run_stream_file(run, rows[i].descriptor);
                 run_unref(run);
+                if (!stream) {
+                    return ERR_NOMEM;
+                }
+                *ret_file = stream;
             }
         }
         if (!err) {
@@ -253,6 +257,10 @@ static enum err devices_readdir(struct op *op, struct file *directory, struct di
                 continue;
             }
             struct file *stream = run_stream_file(run, rows[i].descriptor);
+            if (!stream) {
+                err = ERR_NOMEM;
+                break;
+            }
             inode = stream->inode;
             type = stream->type;
             file_unref(stream);

@@ -70,6 +70,11 @@ static const struct dev root_dev = {
     .release = root_release,
 };
 
+enum err dev_root_peek_file(struct op *op, struct file *root, const struct app *app,
+                            struct str name, struct file **ret_file) {
+    return dev_apps_peek_file(op, root_of(root)->entries[0].file, app, name, ret_file);
+}
+
 enum err dev_root_new(const struct dev_root_options *options, struct file **ret_root) {
     struct root *root = calloc(1, sizeof(*root));
     if (!root) {

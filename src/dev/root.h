@@ -19,5 +19,9 @@ struct dev_root_options {
     struct services *services; /* may be NULL */
     struct tree *tree;         /* told of volumes that are removed; may be NULL */
 };
+/* What is at the root of an app's files under this name, where that can be told at once: its volume
+ * is open, was used lately, and nobody is in it. AGAIN: else, walk. NOENT. A reference. */
+MUST_USE enum err dev_root_peek_file(struct op *op, struct file *root, const struct app *app,
+                                     struct str name, struct file **ret_file);
 /* A reference for the caller. NOMEM. */
 MUST_USE enum err dev_root_new(const struct dev_root_options *options, struct file **ret_root);

@@ -131,11 +131,6 @@ void run_core_drop(struct run *run);
 /* ---- run_stdio.c ---- */
 
 enum { RUN_STDIN_BYTES = 64 * 1024 }; /* the pipe of standard input */
-struct run_stream {
-    struct file file; /* its references count as one of the run's, while there are any */
-    struct run *run;
-};
-void run_streams_init(struct run *run);
 /* For the run itself, from its loop: text to one of its streams whatever its limit says; with
  * `own_line` it begins a line. */
 void run_say(struct run *run, unsigned stream, struct str text, bool own_line);
@@ -182,7 +177,8 @@ struct run {
 
     /* Constant once it has started: */
     struct app *app;
-    struct app_version version;
+    const struct app_version *version; /* the app's, or one of its own */
+    bool own_version;
     struct buf call;
     struct buf root_mode;
     struct buf net; /* run_net */
@@ -262,7 +258,6 @@ struct run {
     struct sandbox *sandbox;
     struct run_guest *guest; /* while its sandbox is there, or about to be */
     struct lines lines;
-    struct run_stream streams[3];
     struct run *next_spare; /* guarded by runs->spare_lock */
 
     /* What the next run takes over; all before `arguments` is zero at its beginning. */

@@ -122,6 +122,9 @@ static void run_release(struct run *run) {
     applog_unref(run->log);
     run_trace_free(run->trace);
     run_core_drop(run);
+    if (run->own_version) {
+        free((void *)(uintptr_t)run->version);
+    }
     app_unref(run->app);
     run_release_budgets(run);
     trim(&run->arguments);
@@ -187,7 +190,7 @@ const struct wasi_strings *run_environment(const struct run *run) {
     return &run->environment;
 }
 const struct app_version *run_version(const struct run *run) {
-    return &run->version;
+    return run->version;
 }
 const struct run_limits *run_limits(const struct run *run) {
     return &run->limits;
@@ -238,7 +241,7 @@ struct run_status run_status(struct run *run) {
         .parent_id = run->parent_id,
         .app_id = run->who.app_id,
         .owner_id = run->who.owner_id,
-        .version = run->version.number,
+        .version = run->version->number,
         .detached = run->detached,
         .created_ns = run->created_realtime_ns,
         .limits = run->limits,
@@ -269,6 +272,15 @@ struct run_status run_status(struct run *run) {
     status.bytes_read = atomic_load(&run->bytes_read);
     status.bytes_written = atomic_load(&run->bytes_written);
     return status;
+}
+
+enum run_reason run_ending(struct run *run, int32_t *ret_exit_status, enum err *ret_failure) {
+    pthread_mutex_lock(&run->lock);
+    enum run_reason reason = run->reason;
+    *ret_exit_status = run->exit_status;
+    *ret_failure = run->start_error;
+    pthread_mutex_unlock(&run->lock);
+    return reason;
 }
 
 void run_failure(struct run *run, struct buf *text) {

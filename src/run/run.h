@@ -274,6 +274,8 @@ bool run_traceparent(const struct run *run, struct traceparent *ret_traceparent)
 struct str run_tracestate(const struct run *run);
 size_t run_tags(const struct run *run, const char *const **ret_tags);
 struct run_status run_status(struct run *run);
+/* Of a run that has ended; `ret_failure` where the reason is FAILED. */
+enum run_reason run_ending(struct run *run, int32_t *ret_exit_status, enum err *ret_failure);
 /* Why it failed, trapped or was ended, for humans, appended: "cpu limit of 30 s reached", or a
  * trap's message with the guest's backtrace. Nothing if it exited by itself. */
 void run_failure(struct run *run, struct buf *text);
@@ -365,7 +367,8 @@ bool run_wants_core(const struct run *run); /* whether one was asked for */
 MUST_USE enum err run_core_size(struct run *run, uint64_t *ret_bytes);
 MUST_USE enum err run_core_read(struct run *run, uint64_t offset, void *data, size_t size,
                                 size_t *ret_read);
-/* The files of the standard streams (0, 1, 2), as the run has them: a reference. */
+/* The files of the standard streams (0, 1, 2), as the run has them: a reference. NULL without
+ * memory. */
 struct file *run_stream_file(struct run *run, unsigned descriptor);
 /* The request's `listener`, borrowed, or NULL. */
 struct file *run_listener(const struct run *run);

@@ -408,7 +408,12 @@ static enum err read_or_wait(struct op *op, struct run *run, struct run_reader *
                              unsigned streams, void *data, size_t size, size_t *ret_read,
                              struct output_frame *ret_frame) {
     bool wake = false;
-    enum err err = try_read(run, reader, streams, data, size, ret_read, ret_frame, &wake);
+    int state = atomic_load_explicit(&run->state, memory_order_relaxed);
+    bool has_begun = state != RUN_QUEUED && state != RUN_STARTING;
+    enum err err = ERR_PENDING; /* of what has not begun there is hardly something to read */
+    if (has_begun || op->nonblocking) {
+        err = try_read(run, reader, streams, data, size, ret_read, ret_frame, &wake);
+    }
     if (err == ERR_PENDING && op->nonblocking) {
         err = ERR_AGAIN;
     } else if (err == ERR_PENDING) {

@@ -338,7 +338,7 @@ static enum err add_files(struct run *run, struct file *files, struct buf *messa
 
 static enum err fill(struct run *run, const struct run_request *request, struct buf *message) {
     struct runs *runs = run->runs;
-    if (run->version.is_library && request->call.length == 0) {
+    if (run->version->is_library && request->call.length == 0) {
         return buf_fail(message, ERR_NOENT,
                         "'%s' has no _start; name one of its functions with call=", run->app->name);
     }
@@ -418,6 +418,19 @@ static enum err join_parent(struct run *run, struct run *parent, struct buf *mes
     return run->detached ? ERR_OK : run_join_budget(run, parent, message);
 }
 
+/* Of an older version, which the app's own has not. */
+static enum err take_version(struct run *run, const struct app_version *version) {
+    struct app_version *copy = malloc(sizeof(*copy));
+    if (!copy) {
+        return ERR_NOMEM;
+    }
+    *copy = *version;
+    copy->unknown_imports = NULL;
+    run->version = copy;
+    run->own_version = true;
+    return ERR_OK;
+}
+
 static enum err start(struct runs *runs, struct loop *loop, const struct run_request *request,
                       struct run **ret_run, struct buf *message) {
     struct run *run = run_alloc(runs);
@@ -425,8 +438,8 @@ static enum err start(struct runs *runs, struct loop *loop, const struct run_req
         return ERR_NOMEM;
     }
     run->app = app_ref(request->app);
-    run->version = request->version ? *request->version : request->app->version;
-    run->version.unknown_imports = NULL;
+    run->version = &run->app->version;
+    enum err err = request->version ? take_version(run, request->version) : ERR_OK;
     run->limits = merge_limits(&runs->options, &run->app->limits, request);
     run->keep_ns = request->keep_ns ? request->keep_ns : runs->options.keep_ns;
     run->parent_id = request->parent_id;
@@ -440,7 +453,7 @@ static enum err start(struct runs *runs, struct loop *loop, const struct run_req
     run->created_ns = clock_monotonic_ns();
     run->created_realtime_ns = clock_realtime_ns();
     run->is_call = request->is_call;
-    enum err err = fill(run, request, message);
+    err = err ? err : fill(run, request, message);
     if (err) {
         run_unref(run);
         return err;
@@ -459,7 +472,6 @@ static enum err start(struct runs *runs, struct loop *loop, const struct run_req
                             .has_own_root = !str_equal_text(run_root_mode(run), "keep"),
                             .traceparent = run->has_traceparent ? &run->traceparent : NULL,
                             .tracestate = buf_str(&run->tracestate)};
-    run_streams_init(run);
     bool admitted;
     err = runs_enter(runs, loop, run, &admitted, message);
     if (err) {

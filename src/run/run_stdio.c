@@ -1,4 +1,5 @@
 /* The standard streams of a run: its input pipe, and the files 0, 1 and 2. */
+#include "base/block.h"
 #include "run/internal.h"
 
 /* Of one call, so that a loop is never held for long: in the log an empty line costs as much as a
@@ -18,6 +19,12 @@ static uint64_t stream_device(void) {
     }
     return number;
 }
+
+/* One of the files 0, 1 and 2, for who has it open; a run that has ended needs none. */
+struct run_stream {
+    struct file file;
+    struct run *run; /* a reference */
+};
 
 static struct run *run_of(struct file *file) {
     return CONTAINER_OF(file, struct run_stream, file)->run;
@@ -150,7 +157,9 @@ static enum err output_write(struct op *op, struct file *file, const void *data,
         return ERR_OK;
     }
     length = piece_of(data, length);
-    uint64_t time_ns = run_realtime_ns(run, clock_monotonic_ns());
+    /* A page's pieces are shown with no time of theirs: that of the turn will do. */
+    uint64_t time_ns =
+        run_realtime_ns(run, run->is_web ? run->turn_started_ns : clock_monotonic_ns());
     size_t written = length;
     enum err err = ERR_OK;
     bool discarded = stream == RUN_STDERR && (run->discard_stderr || run->is_web);
@@ -206,7 +215,9 @@ static enum err output_poll(struct op *op, struct file *file, unsigned wanted, u
 }
 
 static void stream_release(struct file *file) {
-    run_unref(run_of(file));
+    struct run_stream *stream = CONTAINER_OF(file, struct run_stream, file);
+    run_unref(stream->run);
+    block_free(stream, sizeof(*stream));
 }
 
 static const struct dev stdin_dev = {
@@ -222,30 +233,20 @@ static const struct dev output_dev = {
     .release = stream_release,
 };
 
-void run_streams_init(struct run *run) {
+struct file *run_stream_file(struct run *run, unsigned descriptor) {
+    struct run_stream *stream = block_new_raw(sizeof(*stream));
+    if (!stream) {
+        return NULL;
+    }
     /* Standard input is no terminal (an interpreter would begin a dialogue); standard output and
      * error look like one, so that guests flush line by line. The response of a web page is none.
      */
-    uint64_t device = stream_device();
-    for (unsigned i = 0; i < ARRAY_LENGTH(run->streams); i++) {
-        struct run_stream *stream = &run->streams[i];
-        bool is_terminal = i == 2 || (i == 1 && !run->is_web);
-        file_init(&stream->file, i ? &output_dev : &stdin_dev, device, run->id * 4 + i,
-                  is_terminal ? FILE_CHARACTER_DEVICE : FILE_SOCKET_STREAM,
-                  is_terminal ? FILE_TERMINAL : 0);
-        atomic_store_explicit(&stream->file.references, 0, memory_order_relaxed);
-        stream->run = run;
-    }
-}
-
-struct file *run_stream_file(struct run *run, unsigned descriptor) {
-    struct file *file = &run->streams[descriptor].file;
-    /* From none to one is a reference of the run's, which stream_release gives back. The caller's
-     * own reference keeps the run alive meanwhile. */
-    if (atomic_fetch_add(&file->references, 1) == 0) {
-        run_ref(run);
-    }
-    return file;
+    bool is_terminal = descriptor == 2 || (descriptor == 1 && !run->is_web);
+    file_init(&stream->file, descriptor ? &output_dev : &stdin_dev, stream_device(),
+              run->id * 4 + descriptor, is_terminal ? FILE_CHARACTER_DEVICE : FILE_SOCKET_STREAM,
+              is_terminal ? FILE_TERMINAL : 0);
+    stream->run = run_ref(run);
+    return &stream->file;
 }
 
 void run_say(struct run *run, unsigned stream, struct str text, bool own_line) {

@@ -154,6 +154,9 @@ static enum err make_guest(struct run *run) {
     static const unsigned flags[] = {OPEN_READ, OPEN_WRITE, OPEN_WRITE};
     for (unsigned i = 0; i < ARRAY_LENGTH(flags); i++) {
         struct file *file = run_stream_file(run, i);
+        if (!file) {
+            return ERR_NOMEM;
+        }
         err = wasi_add_stream(&guest->wasi, file, flags[i]);
         if (err) {
             file_unref(file);
@@ -241,7 +244,7 @@ static void step_program(struct run *run) {
     struct buf cleanup_buf message = {0};
     run_set_state(run, RUN_STARTING);
     enum err err =
-        runs_program(&run->op, run->runs, run->version.module_sha256, &run->program, &message);
+        runs_program(&run->op, run->runs, run->version->module_sha256, &run->program, &message);
     if (!err) {
         run->phase = PHASE_TREE;
     } else if (err != ERR_PENDING) {

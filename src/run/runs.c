@@ -1,7 +1,12 @@
 /* All runs of the server: the table, admission, and those that ended and are kept. */
 #include "run/internal.h"
 
-enum { IDLE_APPS_MAX = 256, EVICT_AT_ONCE = 8, DROPPED_HERE_MAX = 256 * 1024 };
+enum {
+    IDLE_APPS_MAX = 256,
+    EVICT_AT_ONCE = 8,
+    DROPPED_HERE_MAX = 256 * 1024,
+    FETCHED_MAX = 512, /* bytes of an environment */
+};
 
 /* Whether the next run of an app will compute is judged by its last ones. A run that computes
  * weighs as much as two that don't, so that it may be one of three; and one that only seemed to,
@@ -68,6 +73,16 @@ static void fetch(const struct run *run) {
     }
 }
 
+/* What it has besides that the next run will use. */
+static void fetch_memory_of(const struct run *run) {
+    __builtin_prefetch(run->changed.mutex, 1);
+    __builtin_prefetch(run->arguments.bytes.data, 1);
+    size_t length = MIN(run->environment.bytes.length, (size_t)FETCHED_MAX);
+    for (size_t at = 0; at < length; at += 64) {
+        __builtin_prefetch(run->environment.bytes.data + at, 1);
+    }
+}
+
 /* Forgets up to `max` runs whose time is over or for which there is no room. Called with the lock;
  * the caller drops the table's references after it. */
 static size_t evict(struct runs *runs, uint64_t now_ns, struct run **ret_evicted, size_t max) {
@@ -83,12 +98,14 @@ static size_t evict(struct runs *runs, uint64_t now_ns, struct run **ret_evicted
         }
         forget(runs, first);
         ret_evicted[count++] = first;
-        __builtin_prefetch(first->changed.mutex, 1);
-        __builtin_prefetch(first->arguments.bytes.data, 1);
     }
     struct run *next = count > 0 ? first_kept(&runs->kept) : NULL;
     if (next) {
-        fetch(next);
+        /* The run itself was fetched when the one before was forgotten. */
+        fetch_memory_of(next);
+        if (next->admission.next != &runs->kept) {
+            fetch(CONTAINER_OF(next->admission.next, struct run, admission));
+        }
     }
     return count;
 }
