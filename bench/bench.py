@@ -468,18 +468,15 @@ def python():
 
 def sandbox():
     """Pythons a second by 16 clients on two cores, and what they do to a C hello beside them: the
-    99th percentile of a client that asks for one after the other. What 16 processes that only
+    99th percentile of a client that asks for 500 a second. What 16 processes that only
     compute do to it, which the server knows nothing of, is the machine's part of that."""
     with Server(ARGUMENTS.build) as server:
         server.create("hello")
         server.request("POST", "/create?name=python", harness.python().read_bytes())
-        hello = f"{server.url}/run?name=hello&root=fresh"
         python = f"{server.url}/run?name=python&root=fresh&arg=-c&arg=print(1)"
 
         def percentiles():
-            load = harness.Load(hello, 2, 1)
-            p99 = load.result()[1]
-            return load.p50, p99
+            return harness.steady(server.port, "/run?name=hello&root=fresh", 2)
 
         harness.load(python, 1, 16, True, None)
         percentiles()

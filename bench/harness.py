@@ -245,19 +245,14 @@ class Load:
         self.seconds = seconds
         self.process = spawn([*arguments, url], core, stdout=subprocess.PIPE, text=True)
 
-    @staticmethod
-    def _percentile(text, share):
-        number, unit = re.search(rf"{share}%\s+([\d.]+)(us|ms|s|m)\b", text).groups()
-        return float(number) * {"us": 1e-3, "ms": 1, "s": 1e3, "m": 6e4}[unit]
-
     def result(self):
-        """Requests a second, milliseconds of the 99th percentile, refused answers; self.p50 is the
-        median in milliseconds."""
+        """Requests a second, milliseconds of the 99th percentile, refused answers."""
         text, _ = self.process.communicate(timeout=self.seconds + 30)
         if self.process.returncode:
             raise RuntimeError(f"wrk ended with {self.process.returncode}")
         rate = float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1])
-        self.p50, p99 = (self._percentile(text, share) for share in ("50", "99"))
+        number, unit = re.search(r"99%\s+([\d.]+)(us|ms|s|m)\b", text).groups()
+        p99 = float(number) * {"us": 1e-3, "ms": 1, "s": 1e3, "m": 6e4}[unit]
         failed = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
         return rate, p99, int(failed[1]) if failed else 0
 
