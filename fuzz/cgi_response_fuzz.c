@@ -1,6 +1,6 @@
 /* What a CGI program prints: however it is cut into pieces, it means the same, and what is passed
  * on is what a header field may be. The first byte is the size of the pieces,
- * its highest bit whether it may begin with a status line. */
+ * its highest two bits whether it may begin with a status line, and whether it is a server's. */
 #include "api/cgi_response.h"
 
 #include "base/log.h"
@@ -28,6 +28,7 @@ static void check(const struct cgi_response *response, const uint8_t *data, size
     }
     INVARIANT(body.length <= size);
     INVARIANT(body.length == 0 || memcmp(body.data, data + size - body.length, body.length) == 0);
+    INVARIANT(!response->is_http || response->state == CGI_DOCUMENT);
     if (response->state == CGI_TEXT) {
         INVARIANT(body.length == size);
         return;
@@ -48,11 +49,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size == 0) {
         return 0;
     }
-    bool takes_status_line = data[0] & 0x80;
-    struct cgi_response whole = {.takes_status_line = takes_status_line};
-    struct cgi_response pieces = {.takes_status_line = takes_status_line};
+    struct cgi_response whole = {.takes_status_line = data[0] & 0x80, .is_http = data[0] & 0x40};
+    struct cgi_response pieces = {.takes_status_line = data[0] & 0x80, .is_http = data[0] & 0x40};
     parse(&whole, data + 1, size - 1, SIZE_MAX);
-    parse(&pieces, data + 1, size - 1, MAX((size_t)data[0] & 0x7f, (size_t)1));
+    parse(&pieces, data + 1, size - 1, MAX((size_t)data[0] & 0x3f, (size_t)1));
     INVARIANT(whole.state == pieces.state && whole.status == pieces.status &&
               whole.body_at == pieces.body_at && whole.field_count == pieces.field_count);
     check(&whole, data + 1, size - 1);

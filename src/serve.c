@@ -36,7 +36,6 @@ struct server {
     /* One a thread for connections, and behind them as many for programs that compute. */
     size_t loop_count;
     struct loop *loops[2 * THREADS_MAX];
-    struct web_wire wires[THREADS_MAX];
     /* One a loop for the control door; then, with --web, one a loop for the web door. */
     struct http_server *http[2 * THREADS_MAX];
     size_t http_count;
@@ -357,7 +356,6 @@ static enum err start_http(struct server *server, struct buf *message) {
     server->api.limits = (struct api_limits){.upload_bytes_max = options->upload_bytes,
                                              .module_bytes_max = options->module_bytes};
     server->api.loops = server->loops;
-    server->api.wires = server->wires;
     server->api.servers = server->http;
     server->api.loop_count = server->thread_count;
     server->api.started_ns = clock_monotonic_ns();
@@ -533,9 +531,6 @@ static void finish(struct server *server) {
     await_works(server);
     ns_unref(server->api.tree);
     file_unref(server->api.root);
-    for (size_t i = 0; i < server->thread_count; i++) {
-        web_wire_done(&server->wires[i]);
-    }
     services_free(server->api.services);
     runs_free(server->api.runs);
     tree_free(server->tree);

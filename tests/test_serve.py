@@ -187,7 +187,7 @@ def test_broken_answers(app, answer):
 def test_no_answer(app, eventually):
     response = web(app, "/nothing")
     assert response.status == 502 and "no valid answer" in response.text
-    eventually(lambda: "/net/serve was closed and nothing was written" in
+    eventually(lambda: "/net/serve was closed, and nothing was written" in
                app.get("/apps/c/log").text)
 
 
@@ -593,6 +593,44 @@ def test_several_at_once_by_poll(app, guests, eventually):
         assert read_response(stream).text == f"GET /{number} HTTP/1.1\n"
         stream.close()
         connection.close()
+
+
+KEPT = r"""
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+int main(void) { /* one connection for all requests, which counts them */
+    int connection = accept(4, NULL, NULL);
+    for (int count = 1;; count++) {
+        char request[4000], answer[200];
+        size_t length = 0;
+        do {
+            ssize_t got = read(connection, request + length, sizeof request - 1 - length);
+            if (got <= 0) return 1;
+            length += (size_t)got;
+            request[length] = 0;
+        } while (!strstr(request, "\r\n\r\n"));
+        const char *more = strstr(request, " /last") ? "Connection: close\r\n" : "";
+        snprintf(answer, sizeof answer, "HTTP/1.1 200 OK\r\n%sTransfer-Encoding: chunked\r\n\r\n"
+                 "3\r\n%03d\r\n0\r\n\r\n", more, count);
+        if (write(connection, answer, strlen(answer)) < 1) return 2;
+        if (*more) {
+            if (read(connection, request, 1) != 0) return 3; /* it is closed on the other side, too */
+            close(connection);
+            connection = accept(4, NULL, NULL);
+        }
+    }
+}
+"""
+
+
+def test_connections_are_kept(app, guests):
+    """A request after the other over the same one; one that says so is the last."""
+    app.create("kept", guests.c_text(KEPT), serve="listen")
+    texts = [web(app, path, name="kept").text for path in ("/", "/", "/last", "/", "/last", "/")]
+    assert texts == [f"00{number}" for number in range(1, 7)]
+    assert instances(app, "kept")[1] == {"starts": "1", "failures": "0"}
 
 
 EITHER = r"""

@@ -31,7 +31,7 @@ run: loop ns wasi engine store
 net: loop ns
 dev: loop ns store run engine wasi net
 http: loop
-api: loop ns store run http dev engine wasi net
+api: loop ns store run http dev engine wasi
 cli:
 "
 while IFS=: read -r folder allowed; do

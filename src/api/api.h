@@ -53,7 +53,6 @@ struct api {
     struct http_server *const *servers; /* one a loop and door; read by /metrics */
     size_t server_count;
     struct services *services;
-    struct web_wire *wires; /* one a loop, made by it when first needed */
 };
 
 /* What the client wants to read, by its Accept header (RFC 9110 section 12.5.1). */
@@ -63,16 +62,6 @@ enum request_accept {
     ACCEPT_NDJSON,
     ACCEPT_TAR,
 };
-
-/* What a loop needs to speak HTTP with programs that are kept (web_listen.c). All zero at first. */
-struct net_multi;
-struct web_wire {
-    struct net_multi *multi;
-    int listener;
-    char name[32]; /* of the listener */
-};
-/* No request of the loop is under way. */
-void web_wire_done(struct web_wire *wire);
 
 struct request;
 

@@ -28,6 +28,8 @@ static void set_broken(struct cgi_response *response, const char *why) {
 static void set_no_head(struct cgi_response *response, const char *why) {
     if (response->has_cgi_field) {
         set_broken(response, why);
+    } else if (response->is_http) {
+        set_broken(response, "it is no HTTP/1.1");
     } else {
         response->state = CGI_TEXT;
         response->body_at = 0;
@@ -91,9 +93,42 @@ bool cgi_is_kept_back(struct str name) {
     return name.length > 6 && strncasecmp(name.data, "X-CGI-", 6) == 0;
 }
 
+/* Whether `word` is in a list of words with commas between them. */
+static bool has_word(struct str list, const char *word) {
+    while (list.length > 0) {
+        struct str one = str_cut(&list, ',');
+        while (one.length > 0 && (one.data[0] == ' ' || one.data[0] == '\t')) {
+            one.data++;
+            one.length--;
+        }
+        while (one.length > 0 &&
+               (one.data[one.length - 1] == ' ' || one.data[one.length - 1] == '\t')) {
+            one.length--;
+        }
+        if (is_name(one, word)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* How a server sends it. */
+static void interpret_framing(struct cgi_response *response, struct str name, struct str value) {
+    if (is_name(name, "Connection")) {
+        response->closes |= has_word(value, "close");
+    } else if (is_name(name, "Transfer-Encoding")) {
+        if (response->is_chunked || !is_name(value, "chunked")) {
+            set_broken(response, "its Transfer-Encoding is not chunked, once");
+        }
+        response->is_chunked = true;
+    } else if (response->length_is_bad) {
+        set_broken(response, "its Content-Length is no number, or there are two");
+    }
+}
+
 /* What the field means to us; whether it is passed on. */
 static bool interpret(struct cgi_response *response, struct str name, struct str value) {
-    if (is_name(name, "Status")) {
+    if (is_name(name, "Status") && !response->is_http) {
         if (response->has_status || !parse_status(value, &response->status)) {
             set_broken(response, "Status is not a number from 200 to 599, given once");
         }
@@ -116,9 +151,14 @@ static bool interpret(struct cgi_response *response, struct str name, struct str
     }
     if (is_name(name, "Content-Length")) {
         take_length(response, value);
+        if (response->is_http) {
+            interpret_framing(response, name, value);
+        }
         return false;
     }
-    if (is_name(name, "Transfer-Encoding") && response->has_status_line) {
+    if (response->is_http) {
+        interpret_framing(response, name, value);
+    } else if (is_name(name, "Transfer-Encoding") && response->has_status_line) {
         set_broken(response,
                    "it has a Transfer-Encoding; the body is what is written, until close");
     }
@@ -141,6 +181,10 @@ static bool has_room_for_field(struct cgi_response *response) {
 static void take_field(struct cgi_response *response, size_t end) {
     if (response->field_count == CGI_FIELDS_MAX) {
         set_no_head(response, "its head has more than 64 fields");
+        return;
+    }
+    if (response->is_http && !response->has_status_line) {
+        set_no_head(response, NULL);
         return;
     }
     const char *text = (const char *)response->gathered.data;
@@ -188,13 +232,28 @@ static void conclude(struct cgi_response *response) {
     bool is_path = location && location[0] == '/' && location[1] != '/' && location[1] != '\\';
     response->is_local_redirect =
         is_path && response->field_count == 1 && !response->has_status_line;
-    response->has_length = response->has_length && !response->length_is_bad;
+    response->has_length =
+        response->has_length && !response->length_is_bad && !response->is_chunked;
+}
+
+/* What comes before the response itself (RFC 9110 section 15.2) says nothing to us. */
+static void pass_over(struct cgi_response *response, size_t end) {
+    buf_consume(&response->gathered, end);
+    response->scanned = response->field_count = 0;
+    response->has_cgi_field = response->has_status = response->has_status_line = false;
+    response->has_location = response->has_type = response->has_length = false;
+    response->is_chunked = response->closes = response->is_interim = false;
+    response->place = CGI_AT_LINE;
 }
 
 /* The empty line has come: names and values become C strings. */
 static void end_head(struct cgi_response *response, size_t body_at) {
     if (!response->has_cgi_field) {
         set_no_head(response, NULL);
+        return;
+    }
+    if (response->is_interim) {
+        pass_over(response, body_at);
         return;
     }
     char *text = (char *)response->gathered.data;
@@ -224,16 +283,20 @@ static void take_status_line(struct cgi_response *response, size_t end) {
     for (size_t i = 0; i < line.length; i++) {
         is_valid &= is_value((uint8_t)line.data[i]);
     }
-    if (!is_valid || !parse_status(line, &response->status)) {
+    bool is_1_0 = end > 7 && response->gathered.data[7] == '0';
+    response->is_interim = response->is_http && is_valid && str_starts(line, STR("1")) &&
+                           !str_starts(line, STR("101"));
+    if (!is_valid || (!response->is_interim && !parse_status(line, &response->status))) {
         set_no_head(response, NULL);
         return;
     }
+    response->closes = is_1_0;
     response->has_cgi_field = response->has_status = response->has_status_line = true;
     response->place = CGI_AT_LINE;
 }
 
 static bool is_status_line(const struct cgi_response *response, size_t at) {
-    return response->takes_status_line && at == 4 &&
+    return (response->takes_status_line || response->is_http) && at == 4 &&
            memcmp(response->gathered.data, "HTTP/", 5) == 0;
 }
 

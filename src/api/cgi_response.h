@@ -8,6 +8,9 @@
  * Where that is allowed, a head may begin with a status line of HTTP/1.0 or 1.1 in place of Status;
  * then it needs none of the three, and a Transfer-Encoding is refused: the body is what is written.
  *
+ * The same fields are understood of a server's response (RFC 9112), where everything but such a
+ * head is broken, and those of the connection say how the body is sent.
+ *
  * Passed on are all fields but those that concern the connection (Connection, Transfer-Encoding,
  * ...), those that are the server's own (Date, X-Content-Type-Options), and X-CGI-*. Nothing of the
  * head is changed before it is known to be one. Pure, no connection. Thread: the owner's.
@@ -28,7 +31,10 @@ enum cgi_state {
 };
 
 struct cgi_response {
-    bool takes_status_line; /* set by the caller: "HTTP/1.1 200 OK" may be its first line */
+    /* Set by the caller: */
+    bool takes_status_line; /* "HTTP/1.1 200 OK" may be its first line */
+    bool is_http;           /* it must be; what comes before with a status of 1xx is passed over */
+
     enum cgi_state state;
     const char *broken; /* static */
     /* Once it is a document: */
@@ -37,6 +43,8 @@ struct cgi_response {
                                (section 6.2.2) */
     bool has_length;        /* one Content-Length, and valid */
     uint64_t length;        /* of the body, if has_length */
+    bool is_chunked;        /* the body of a server's response */
+    bool closes;            /* no other response of the server's follows this one */
     struct buf gathered;    /* all that was taken; more of the body may be appended */
     size_t body_at;         /* where the body begins in it */
 
@@ -57,9 +65,10 @@ struct cgi_response {
         bool is_passed; /* to the client, by cgi_response_field */
     } * fields;
     bool has_cgi_field, has_status, has_status_line, has_location, has_type, length_is_bad;
+    bool is_interim;
 };
 
-/* `response` is zero at first, but for takes_status_line. Takes all of `data`; whatever comes
+/* `response` is zero at first, but for what the caller sets. Takes all of `data`; whatever comes
  * behind the head is in `gathered`. Not to be called any more once `state` is not CGI_HEAD. NOMEM.
  */
 MUST_USE enum err cgi_response_take(struct cgi_response *response, const void *data, size_t length);

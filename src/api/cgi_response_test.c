@@ -7,11 +7,11 @@
 
 #include <cmocka.h>
 
-static bool takes_status_line;
+static bool takes_status_line, is_http;
 
 /* Takes the text in pieces, then its end. */
 static void parse(struct cgi_response *response, struct str text, size_t piece) {
-    *response = (struct cgi_response){.takes_status_line = takes_status_line};
+    *response = (struct cgi_response){.takes_status_line = takes_status_line, .is_http = is_http};
     size_t at = 0;
     while (at < text.length && response->state == CGI_HEAD) {
         size_t length = MIN(piece, text.length - at);
@@ -48,6 +48,12 @@ static void expect(const char *text, const char *expected) {
             }
             if (!err && response.has_length) {
                 err = buf_printf(&line, " length %d", (int)response.length);
+            }
+            if (!err && response.is_chunked) {
+                err = buf_append_str(&line, STR(" chunked"));
+            }
+            if (!err && response.closes && is_http) {
+                err = buf_append_str(&line, STR(" closes"));
             }
             const char *name, *value;
             for (size_t i = 0; !err && cgi_response_field(&response, &i, &name, &value);) {
@@ -238,6 +244,44 @@ static void test_status_lines(void **state) {
     takes_status_line = false;
 }
 
+/* What a server sends. */
+static void test_http(void **state) {
+    (void)state;
+    is_http = true;
+    expect("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", "200 - length 1 [x]");
+    expect("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\nContent-Type: a/b\r\n\r\n1",
+           "200 a/b chunked [1]");
+    expect("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+           "200 - chunked []");
+    expect("HTTP/1.1 200 OK\r\nConnection: X-One , close\r\n\r\n", "200 - closes []");
+    expect("HTTP/1.1 200 OK\r\nConnection: closed\r\n\r\n", "200 - []");
+    expect("HTTP/1.0 200 OK\r\n\r\n", "200 - closes []");
+    expect("HTTP/1.1 200 OK\r\nStatus: 404\r\nLocation: /x\r\n\r\n", "200 - at /x Status=404 []");
+    expect("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 103 Early Hints\r\nContent-Type: a/b\r\n"
+           "Connection: close\r\nContent-Length: 9\r\n\r\nHTTP/1.1 200 OK\r\n\r\nx",
+           "200 - [x]");
+    static const char *const broken[] = {
+        "",
+        "text",
+        "Content-Type: a/b\n\n",
+        "HTTP/1.1 200 OK\n",
+        "HTTP/1.1 100 Continue\n\n",
+        "HTTP/1.1 101 Switching Protocols\n\n",
+        "HTTP/1.1 099 OK\n\n",
+        "HTTP/2 200 OK\n\n",
+        "HTTP/1.1 200 OK\nContent-Length: x\n\n",
+        "HTTP/1.1 200 OK\nContent-Length: 1\nContent-Length: 2\n\n",
+        "HTTP/1.1 200 OK\nTransfer-Encoding: gzip\n\n",
+        "HTTP/1.1 200 OK\nTransfer-Encoding: gzip, chunked\n\n",
+        "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\nTransfer-Encoding: chunked\n\n",
+        "HTTP/1.1 200 OK\nX Y: z\n\n",
+    };
+    for (size_t i = 0; i < ARRAY_LENGTH(broken); i++) {
+        expect(broken[i], "broken");
+    }
+    is_http = false;
+}
+
 static void parse_long(const char *first, size_t line_length, size_t lines,
                        enum cgi_state expected) {
     cleanup_buf struct buf text = {0};
@@ -275,6 +319,7 @@ int main(void) {
         cmocka_unit_test(test_redirects), cmocka_unit_test(test_kept_back),
         cmocka_unit_test(test_text),      cmocka_unit_test(test_broken),
         cmocka_unit_test(test_limits),    cmocka_unit_test(test_status_lines),
+        cmocka_unit_test(test_http),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

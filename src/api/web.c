@@ -27,9 +27,7 @@ enum err web_add_headers(struct web *web) {
 }
 
 void web_fail(struct web *web, int status, const char *sentence) {
-    if (web->stage != WEB_LISTEN) { /* which has a transfer under way */
-        web->stage = WEB_DONE;
-    }
+    web->stage = WEB_DONE;
     if (web->run_id) {
         request_fail_status(web->request, status, "%s (run %" PRIu64 ")", sentence, web->run_id);
     } else {
@@ -273,8 +271,6 @@ static size_t body(struct request *request, const uint8_t *data, size_t length) 
         return web_cgi_body(web, data, length);
     case WEB_SERVE:
         return web_serve_body(web, data, length);
-    case WEB_LISTEN:
-        return web_listen_body(web, data, length);
     case WEB_DONE:
         break;
     }
@@ -291,8 +287,6 @@ static void body_end(struct request *request) {
         web_cgi_body_end(web);
     } else if (web->stage == WEB_SERVE) {
         web_serve_body_end(web);
-    } else if (web->stage == WEB_LISTEN) {
-        web_listen_body_end(web);
     }
 }
 
@@ -304,8 +298,6 @@ static void step(struct request *request) {
         web_cgi_step(web);
     } else if (web->stage == WEB_SERVE) {
         web_serve_step(web);
-    } else if (web->stage == WEB_LISTEN) {
-        web_listen_step(web);
     }
 }
 
@@ -317,7 +309,6 @@ static void end(struct request *request, bool completed) {
     }
     web_cgi_done(web);
     web_serve_done(web);
-    web_listen_done(web);
     web_document_done(&web->document);
     web_static_done(web);
     app_unref(web->app);

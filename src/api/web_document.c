@@ -1,11 +1,13 @@
-/* What a program answers in the form of CGI, whether it was started for the request (web_cgi.c) or
- * takes requests from /net/serve (web_serve.c). The head is gathered first. From then on the answer
+/* What a program answers, whether it was started for the request (web_cgi.c) or is kept
+ * (web_serve.c). The head is gathered first. From then on the answer
  * streams, or, if the program has ended it by then and it is short, goes out in one piece. */
 #include "api/web_internal.h"
 
 /* The body of an answer is gathered up to this size, as long as the program does not wait. */
 #define WHOLE_BYTES_MAX (32 * KIB)
 #define PIECE_BYTES (8 * KIB)
+/* Of an answer that may not go out yet. */
+#define HELD_BYTES_MAX (64 * KIB)
 
 void web_document_fail(struct web *web, const char *why) {
     web_log(web, "bad %s: %s", web->document.name, why);
@@ -159,6 +161,9 @@ void web_document_step(struct web *web) {
     struct web_document *document = &web->document;
     struct cgi_response *response = &document->response;
     while (!web->request->responded) {
+        if (document->is_held && cgi_response_body(response).length > HELD_BYTES_MAX) {
+            return;
+        }
         uint8_t piece[PIECE_BYTES];
         size_t length = 0;
         enum err err = document->read(web, piece, sizeof piece, &length);
@@ -175,7 +180,7 @@ void web_document_step(struct web *web) {
                 respond_stream(web);
             }
             return;
-        } else if (response->state != CGI_HEAD &&
+        } else if (response->state != CGI_HEAD && !document->is_held &&
                    (err == ERR_PENDING || cgi_response_body(response).length > WHOLE_BYTES_MAX)) {
             if (has_no_body(status_of(response))) {
                 respond_whole(web);

@@ -4,10 +4,9 @@
  *   web.c              which app, whether the client may, what answers
  *   web_static.c       files below /www
  *   web_cgi.c          a program, started for this request (serve=cgi)
- *   web_serve.c        a program that is kept (serve=listen): a request waits for it
- *   web_listen.c       ... and is taken by accept
+ *   web_serve.c        a program that is kept (serve=listen)
  *   web_forward.c      what it is told of the request
- *   web_document.c     what a program answers, by CGI or /net/serve
+ *   web_document.c     what a program answers
  *   cgi_environment.c  what it is told of the request
  *   cgi_response.c     what it answers
  *
@@ -20,7 +19,7 @@
 #include "api/tree.h"
 #include "api/upload.h"
 #include "dev/service.h"
-#include "net/multi.h"
+#include "http/http_body.h"
 
 /* Of a program that redirects locally to a page that does the same. */
 #define WEB_REDIRECTS_MAX 5
@@ -61,6 +60,7 @@ struct web_document {
     struct cgi_response response;
     size_t body_sent;        /* of what is in the response's memory */
     uint64_t body_remaining; /* of a length that the program has given; else UINT64_MAX */
+    bool is_held;            /* nothing may be answered yet, unless all is here */
     bool is_pulled, waits;   /* the response streams; its pull waits for the op */
 };
 
@@ -81,27 +81,6 @@ struct cgi {
     size_t feeding_taken; /* of it */
 };
 
-/* --- web_listen.c --- */
-
-struct web_listen {
-    struct web *web;
-    struct instance *instance; /* a reference, until the transfer is over */
-    struct net_easy easy;
-    struct curl_slist *lines;
-    struct loop_timer timer; /* for the answer's head */
-    struct fifo body, answer;
-    struct buf fields; /* of the answer: name NUL value NUL */
-    size_t head_bytes;
-    int status;
-    uint64_t length; /* of the body, if has_length */
-    bool has_length, is_chunked, head_done;
-    bool send_paused, recv_paused; /* libcurl waits for us */
-    bool body_waits;               /* a piece of the request's body found no room */
-    bool waiting;                  /* the pull waits */
-    bool is_over;                  /* the transfer, with this result: */
-    CURLcode result;
-};
-
 /* --- web_serve.c --- */
 
 struct web_serve {
@@ -111,7 +90,11 @@ struct web_serve {
     uint64_t taken;                /* of the body, when it was started */
     uint64_t gathered;             /* bytes of the body that were handed on */
     bool body_waits;               /* a piece of the body found no room */
-    bool has_left;
+    bool is_ripe, has_left;
+    /* Of an answer by a connection, once its head is complete: */
+    enum { FRAME_UNKNOWN, FRAME_LENGTH, FRAME_CHUNKS, FRAME_CLOSE, FRAME_OVER } frame;
+    struct http_body chunks;
+    uint64_t remaining;
 };
 
 /* --- one request --- */
@@ -130,12 +113,11 @@ struct web {
     bool body_ended; /* all of the request has come */
     bool body_waits; /* a piece of the body came before anybody wanted it */
     uint64_t run_id; /* the run that answers; 0 = none yet */
-    enum { WEB_STATIC, WEB_CGI, WEB_SERVE, WEB_LISTEN, WEB_DONE } stage;
+    enum { WEB_STATIC, WEB_CGI, WEB_SERVE, WEB_DONE } stage;
     struct web_static pages;
     struct cgi cgi;
     struct web_document document;
-    struct web_serve *serve;   /* owned */
-    struct web_listen *listen; /* owned */
+    struct web_serve *serve; /* owned */
 };
 
 /* The headers that every answer of the door has. */
@@ -175,17 +157,6 @@ size_t web_serve_body(struct web *web, const uint8_t *data, size_t length);
 void web_serve_body_end(struct web *web);
 void web_serve_step(struct web *web);
 void web_serve_done(struct web *web);
-/* There is no instance, or no place: answers. `retry_ns` as that of service_hold. */
-void web_serve_fail(struct web *web, enum err err, uint64_t retry_ns);
-
-/* Goes on with a request that the program has claimed by accept: takes over the instance, and what
- * was gathered of the body. */
-void web_listen_start(struct web *web, struct instance *instance, struct serve_request *claimed,
-                      struct fifo *body);
-size_t web_listen_body(struct web *web, const uint8_t *data, size_t length);
-void web_listen_body_end(struct web *web);
-void web_listen_step(struct web *web);
-void web_listen_done(struct web *web);
 
 /* --- web_forward.c --- */
 

@@ -1,11 +1,12 @@
 /* serve=listen: a request of the web door waits for a program that is kept (dev/service.h), until
- * it is taken by whoever asks first: accept, then web_listen.c goes on; or /net/serve, whose file
- * (dev/serve_file.c) is the other end of what is here. There the program reads the request as text
- * and writes what a CGI program would print, or a response that begins with a status line.
+ * it is taken by whoever asks first: /net/serve, whose file (dev/serve_file.c) is the other end of
+ * what is here, and in which the program writes what a CGI program would print; or accept, a
+ * connection (dev/serve_connection.c), over which it speaks HTTP/1.1, one request after the other.
  *
  * /net/serve gets a request when its body is complete or long, so that a slow client does not make
- * a program wait that does one thing at a time. Nothing can be answered before the body has ended;
- * what is written meanwhile waits. */
+ * a program wait that does one thing at a time. Once an answer goes out, what still comes of the
+ * body is dropped; so what is answered before the body's end waits, unless it is all of the answer.
+ */
 #include "api/web_internal.h"
 
 #include <inttypes.h>
@@ -19,7 +20,7 @@
 static void leave(struct web_serve *serve) {
     if (!serve->has_left) {
         serve->has_left = true;
-        serve_listener_withdraw(serve->request);
+        serve_withdraw(serve->request);
         serve_request_leave(serve->request);
     }
 }
@@ -31,7 +32,8 @@ static void fail(struct web *web, int status, const char *sentence, const char *
     web_fail(web, status, sentence);
 }
 
-void web_serve_fail(struct web *web, enum err err, uint64_t retry_ns) {
+/* There is no instance, or no place. `retry_ns` as that of service_hold. */
+static void fail_submit(struct web *web, enum err err, uint64_t retry_ns) {
     struct request *request = web->request;
     if (err != ERR_AGAIN || retry_ns > 0) {
         web_log(web, "no answer to a request of the web door: %s",
@@ -72,7 +74,8 @@ static void start_timer(struct web *web, uint64_t time_ns) {
 
 /* The head but for its end, which says how long the body is. */
 static enum err make_head(struct web *web) {
-    struct buf *head = &web->serve->request->head;
+    struct serve_request *request = web->serve->request;
+    struct buf *head = &request->head;
     enum err err = buf_reserve(head, 1024);
     if (!err) {
         err = buf_printf(head, STR_FORMAT " ", STR_ARGS(web->method));
@@ -83,33 +86,25 @@ static enum err make_head(struct web *web) {
     if (!err) {
         err = buf_append_str(head, STR(" HTTP/1.1\r\n"));
     }
-    return err ? err : web_forward_fields(web, head);
+    if (!err) {
+        err = web_forward_fields(web, head);
+    }
+    if (!err) {
+        err = buf_reserve(head, SERVE_HEAD_END_BYTES);
+    }
+    request->head_length = head->length;
+    request->has_body = web->has_body;
+    request->has_length =
+        web->has_body && http_content_length(web->request->exchange, &request->length);
+    return err;
 }
 
-/* Its body is complete, or long: the program may have it. */
+/* Its body is complete, or long: /net/serve may have it. */
 static void ripen(struct web *web) {
     struct web_serve *serve = web->serve;
-    struct serve_request *request = serve->request;
-    if (request->is_ripe) {
-        return;
-    }
-    uint64_t length = 0;
-    bool has_length = web->has_body;
-    if (has_length && !http_content_length(web->request->exchange, &length)) {
-        has_length = web->body_ended;
-        length = serve->gathered;
-    }
-    enum err err = has_length
-                       ? buf_printf(&request->head, "Content-Length: %" PRIu64 "\r\n\r\n", length)
-                       : buf_append_str(&request->head, STR("\r\n"));
-    if (err) {
-        fail(web, 503, "the server is out of memory", err_text(err));
-        return;
-    }
-    if (request->listener) {
-        serve_request_ripen(request);
-    } else {
-        request->is_ripe = true; /* nobody else knows it yet */
+    if (!serve->is_ripe) {
+        serve->is_ripe = true;
+        serve_ripen(serve->request, web->has_body && web->body_ended, serve->gathered);
     }
 }
 
@@ -133,33 +128,118 @@ static void submit(struct web *web) {
     }
     if (err) {
         leave(serve);
-        web_serve_fail(web, err == ERR_PIPE ? ERR_AGAIN : err, retry_ns);
+        fail_submit(web, err == ERR_PIPE ? ERR_AGAIN : err, retry_ns);
     }
 }
 
 /* --- the answer --------------------------------------------------------------------------- */
 
-static enum err read_answer(struct web *web, void *data, size_t size, size_t *ret_length) {
+/* What the program has written, up to the end of a line if `is_line`. */
+static enum err read_raw(struct web *web, void *data, size_t size, bool is_line,
+                         size_t *ret_length) {
     struct serve_request *request = web->serve->request;
-    enum err err = serve_request_answer(request, data, size, ret_length);
+    enum err err = serve_request_answer(request, data, size, is_line, ret_length);
     if (err == ERR_AGAIN) {
         err = serve_request_watch(&web->request->op, request);
         if (!err) { /* it may have come between the look and the wait */
-            err = serve_request_answer(request, data, size, ret_length);
+            err = serve_request_answer(request, data, size, is_line, ret_length);
         }
     }
     return err == ERR_AGAIN ? ERR_PENDING : err;
 }
 
+/* All of an answer by a connection is here. */
+static enum err frame_ends(struct web *web, bool may_go_on) {
+    struct web_serve *serve = web->serve;
+    serve->frame = FRAME_OVER;
+    serve_answered(serve->request, may_go_on && web->body_ended && !web->document.response.closes);
+    return ERR_OK;
+}
+
+/* Where the body ends (RFC 9112 section 6.3). */
+static void find_frame(struct web *web) {
+    struct web_serve *serve = web->serve;
+    const struct cgi_response *response = &web->document.response;
+    serve->remaining = response->has_length ? response->length : 0;
+    serve->chunks = (struct http_body){.state = HTTP_BODY_SIZE_FIRST, .is_chunked = true};
+    bool is_empty = str_equal_text(web->method, "HEAD") || response->status == 204 ||
+                    response->status == 304 || (response->has_length && response->length == 0);
+    if (is_empty) {
+        (void)!frame_ends(web, true);
+    } else {
+        serve->frame = response->is_chunked   ? FRAME_CHUNKS
+                       : response->has_length ? FRAME_LENGTH
+                                              : FRAME_CLOSE;
+    }
+}
+
+/* Moves what is data in `*length` bytes of chunks to their front. */
+static enum err take_chunks(struct web *web, uint8_t *data, size_t *length) {
+    struct http_body *chunks = &web->serve->chunks;
+    size_t at = 0, out = 0, piece = 0;
+    while (at < *length && !http_body_is_over(chunks) && !http_body_is_broken(chunks)) {
+        at += http_body_next(chunks, data + at, *length - at, &piece);
+        memmove(data + out, data + at, piece);
+        http_body_took(chunks, piece);
+        at += piece;
+        out += piece;
+    }
+    bool has_more = at < *length;
+    *length = out;
+    if (http_body_is_over(chunks)) {
+        return frame_ends(web, !has_more);
+    }
+    return http_body_is_broken(chunks) ? ERR_IO : ERR_OK;
+}
+
+static enum err read_frame(struct web *web, uint8_t *data, size_t size, size_t *ret_length) {
+    struct web_serve *serve = web->serve;
+    if (serve->frame == FRAME_UNKNOWN) {
+        find_frame(web);
+    }
+    size_t length = 0;
+    while (serve->frame != FRAME_OVER && length == 0) {
+        if (serve->frame == FRAME_LENGTH) {
+            size = (size_t)MIN((uint64_t)size, serve->remaining);
+        }
+        enum err err = read_raw(web, data, size, false, &length);
+        if (!err && length == 0) {
+            err = serve->frame == FRAME_CLOSE ? frame_ends(web, false) : ERR_IO;
+        } else if (!err && serve->frame == FRAME_CHUNKS) {
+            err = take_chunks(web, data, &length);
+        } else if (!err && serve->frame == FRAME_LENGTH) {
+            serve->remaining -= length;
+            err = serve->remaining == 0 ? frame_ends(web, true) : ERR_OK;
+        }
+        if (err) {
+            return err;
+        }
+    }
+    *ret_length = length;
+    return ERR_OK;
+}
+
+static enum err read_answer(struct web *web, void *data, size_t size, size_t *ret_length) {
+    if (!web->document.response.is_http) {
+        return read_raw(web, data, size, false, ret_length);
+    }
+    /* Not more than the head is handed on as such. */
+    return web->document.response.state == CGI_HEAD ? read_raw(web, data, size, true, ret_length)
+                                                    : read_frame(web, data, size, ret_length);
+}
+
 static void answer_ended(struct web *web, enum err err) {
+    bool is_http = web->document.response.is_http;
     if (err == ERR_NOMEM) {
         fail(web, 503, "the server is out of memory", err_text(err));
     } else if (err) {
         fail(web, 502, "the program of this page failed",
-             "the program ended before it had closed /net/serve");
+             is_http ? "the connection was closed in the middle of it"
+                     : "the program ended before it had closed /net/serve");
     } else if (web->document.response.gathered.length == 0) {
         fail(web, 502, "the program of this page gave no valid answer",
-             "/net/serve was closed and nothing was written");
+             is_http ? "the connection was closed, and nothing was written"
+                     : "/net/serve was closed, and nothing was written");
     } else {
         web_document_finish(web);
     }
@@ -167,32 +247,29 @@ static void answer_ended(struct web *web, enum err err) {
 
 static void step_answer(struct web *web) {
     struct web_serve *serve = web->serve;
-    if (web->body_ended || serve_request_is_answered(serve->request)) {
+    struct web_document *document = &web->document;
+    if (serve->request->by_connection && !document->response.is_http) {
+        document->response.is_http = true;
+        document->name = "response";
+    }
+    document->is_held = !web->body_ended && !serve_request_is_answered(serve->request);
+    if (!document->is_held || document->response.is_http) {
         web_document_step(web);
-    } else if (!loop_timer_is_started(&serve->timer) &&
+    }
+    if (web->request->responded || web->serve != serve) {
+        if (web->serve) {
+            loop_timer_stop(&web->serve->timer);
+        }
+    } else if (document->is_held && !loop_timer_is_started(&serve->timer) &&
                serve_request_is_stuck(serve->request, &serve->taken)) {
         start_timer(web, STUCK_NS);
     }
-    if (web->request->responded && web->serve) {
-        loop_timer_stop(&web->serve->timer);
-    }
-}
-
-/* The program has asked for a connection. */
-static void connect_it(struct web *web) {
-    struct serve_request *request = serve_request_ref(web->serve->request);
-    struct fifo body;
-    serve_request_take_body(request, &body);
-    loop_timer_stop(&web->serve->timer);
-    web->body_waits = web->serve->body_waits;
-    web_listen_start(web, serve_request_take_instance(request), request, &body);
-    web_serve_done(web);
-    serve_request_unref(request);
 }
 
 /* The instance has ended before anybody had taken it. */
 static void submit_again(struct web *web) {
     service_done(serve_request_take_instance(web->serve->request));
+    web->document.response.is_http = false;
     submit(web);
 }
 
@@ -280,9 +357,6 @@ void web_serve_step(struct web *web) {
     }
     switch (serve_request_state(request)) {
     case SERVE_WAITING:
-        break;
-    case SERVE_CONNECTING:
-        connect_it(web);
         break;
     case SERVE_REFUSED:
         submit_again(web);

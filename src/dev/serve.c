@@ -1,21 +1,8 @@
-#include "dev/serve.h"
-
 #include "dev/serve_internal.h"
 
-struct listener {
-    struct file file;
-    pthread_mutex_t lock;                /* guards the following; taken after services' */
-    struct list requests;                /* serve_request.link */
-    struct list connections;             /* connection.link */
-    size_t request_count, ripe_count;    /* of the requests, those that /net/serve may take */
-    size_t connection_count, connecting; /* the latter: claimed, their connections are made */
-    bool is_closed;
-    struct op_queue changed;
-};
+#include "dev/service.h"
 
-static struct listener *listener_of(struct file *file) {
-    return CONTAINER_OF(file, struct listener, file);
-}
+#include <inttypes.h>
 
 /* ---- requests ---- */
 
@@ -28,6 +15,21 @@ static void unlink_request(struct listener *listener, struct serve_request *requ
     atomic_store(&request->state, state);
 }
 
+/* With the lock. Its head is made complete: that has room for it. */
+static void set_taken(struct serve_request *request, bool by_connection) {
+    struct buf *head = &request->head;
+    head->length = request->head_length;
+    request->by_connection = by_connection;
+    request->is_chunked = by_connection && request->has_body && !request->has_length;
+    if (request->is_chunked) {
+        (void)!buf_append_str(head, STR("Transfer-Encoding: chunked\r\n"));
+    } else if (request->has_body && request->has_length) {
+        (void)!buf_printf(head, "Content-Length: %" PRIu64 "\r\n", request->length);
+    }
+    (void)!buf_append_str(head, STR("\r\n"));
+    atomic_store(&request->state, SERVE_TAKEN);
+}
+
 enum err serve_listener_put(struct file *file, struct serve_request *request, size_t waiting_max) {
     struct listener *listener = listener_of(file);
     if (request->listener != file) {
@@ -36,9 +38,14 @@ enum err serve_listener_put(struct file *file, struct serve_request *request, si
     }
     enum err err = ERR_OK;
     pthread_mutex_lock(&listener->lock);
+    request->is_given = false;
     if (listener->is_closed) {
         err = ERR_PIPE;
-    } else if (listener->request_count + listener->connection_count >= waiting_max) {
+    } else if (!list_is_empty(&listener->idle)) {
+        request->is_given = true;
+        set_taken(request, true);
+        connection_give(CONTAINER_OF(listener->idle.next, struct connection, link), request);
+    } else if (listener->request_count >= waiting_max) {
         err = ERR_AGAIN;
     } else {
         atomic_store(&request->state, SERVE_WAITING);
@@ -46,43 +53,63 @@ enum err serve_listener_put(struct file *file, struct serve_request *request, si
         listener->request_count++;
         listener->ripe_count += request->is_ripe;
     }
+    bool waits = !err && !request->is_given;
     pthread_mutex_unlock(&listener->lock);
-    if (!err) {
+    if (waits) {
         op_queue_wake_all(&listener->changed);
     }
     return err;
 }
 
-void serve_request_ripen(struct serve_request *request) {
+void serve_ripen(struct serve_request *request, bool has_length, uint64_t length) {
+    if (!request->listener) { /* nobody else knows it yet */
+        request->is_ripe = true;
+        return;
+    }
     struct listener *listener = listener_of(request->listener);
     pthread_mutex_lock(&listener->lock);
-    bool was_ripe = request->is_ripe;
+    bool is_new = !request->is_ripe && serve_request_state(request) == SERVE_WAITING;
     request->is_ripe = true;
-    bool is_new = !was_ripe && serve_request_state(request) == SERVE_WAITING;
     listener->ripe_count += is_new;
+    if (is_new && has_length) {
+        request->has_length = true;
+        request->length = length;
+    }
     pthread_mutex_unlock(&listener->lock);
     if (is_new) {
         op_queue_wake_all(&listener->changed);
     }
 }
 
-void serve_listener_withdraw(struct serve_request *request) {
+void serve_withdraw(struct serve_request *request) {
     if (!request->listener) {
         return; /* it never waited */
     }
     struct listener *listener = listener_of(request->listener);
-    bool was_claimed = false;
     pthread_mutex_lock(&listener->lock);
     if (serve_request_state(request) == SERVE_WAITING && !list_is_empty(&request->link)) {
         unlink_request(listener, request, SERVE_REFUSED);
-    } else if (serve_request_state(request) == SERVE_CONNECTING) {
-        atomic_store(&request->state, SERVE_REFUSED);
-        listener->connecting--;
-        was_claimed = true;
     }
     pthread_mutex_unlock(&listener->lock);
-    if (was_claimed) {
-        op_queue_wake_all(&listener->changed); /* whoever accepts claims another one */
+}
+
+void serve_answered(struct serve_request *request, bool may_go_on) {
+    struct listener *listener = listener_of(request->listener);
+    pthread_mutex_lock(&listener->lock);
+    if (request->connection) {
+        struct connection *connection = CONTAINER_OF(request->connection, struct connection, file);
+        if (may_go_on && !connection->ends) {
+            connection->is_free = true;
+        } else {
+            connection_end(connection);
+        }
+    }
+    pthread_mutex_unlock(&listener->lock);
+    serve_request_end(request);
+    op_queue_wake_all(&request->of_program); /* whoever reads shows by it that it goes on */
+    struct instance *instance = serve_request_take_instance(request);
+    if (instance) {
+        service_done(instance);
     }
 }
 
@@ -95,6 +122,7 @@ static struct serve_request *take_ripe(struct listener *listener) {
         if (request->is_ripe) {
             taken = serve_request_ref(request);
             unlink_request(listener, request, SERVE_TAKEN);
+            set_taken(request, false);
             break;
         }
     }
@@ -124,56 +152,53 @@ enum err serve_listener_take(struct op *op, struct file *file, struct serve_requ
 
 /* ---- connections ---- */
 
-static struct connection *take_connection(struct listener *listener) {
-    struct connection *first = NULL;
-    pthread_mutex_lock(&listener->lock);
-    if (!list_is_empty(&listener->connections)) {
-        first = CONTAINER_OF(listener->connections.next, struct connection, link);
-        list_remove(&first->link);
-        listener->connection_count--;
+bool listener_give_first(struct listener *listener, struct connection *connection) {
+    if (list_is_empty(&listener->requests)) {
+        return false;
     }
-    pthread_mutex_unlock(&listener->lock);
-    return first;
+    struct serve_request *request =
+        CONTAINER_OF(listener->requests.next, struct serve_request, link);
+    unlink_request(listener, request, SERVE_TAKEN);
+    request->is_given = true;
+    set_taken(request, true);
+    connection_give(connection, request);
+    return true;
 }
 
-/* The first request is to become a connection, if none is already on its way to. Whether there is
- * one. */
-static bool claim(struct listener *listener) {
-    struct serve_request *request = NULL;
+static enum err accept_first(struct listener *listener, struct connection **ret_connection) {
     pthread_mutex_lock(&listener->lock);
-    if (listener->connecting == 0 && !list_is_empty(&listener->requests)) {
-        request =
-            serve_request_ref(CONTAINER_OF(listener->requests.next, struct serve_request, link));
-        unlink_request(listener, request, SERVE_CONNECTING);
-        listener->connecting++;
+    enum err err = ERR_AGAIN;
+    if (!list_is_empty(&listener->requests)) {
+        struct serve_request *request =
+            CONTAINER_OF(listener->requests.next, struct serve_request, link);
+        err = connection_new(listener, request, ret_connection);
+        if (!err) {
+            unlink_request(listener, request, SERVE_TAKEN);
+            set_taken(request, true);
+            request->connection = &(*ret_connection)->file;
+        }
     }
-    bool is_on_its_way = listener->connecting > 0;
     pthread_mutex_unlock(&listener->lock);
-    if (request) {
-        op_queue_wake_all(&request->of_door);
-        serve_request_unref(request);
-    }
-    return is_on_its_way;
+    return err;
 }
 
 static enum err listener_accept(struct op *op, struct file *file, struct file **ret_connection) {
     struct listener *listener = listener_of(file);
-    struct connection *first = take_connection(listener);
-    if (!first) {
-        enum err err = op_queue_wait(&listener->changed, op);
-        if (err) {
-            return op_finish(op, err);
+    struct connection *connection;
+    enum err err = accept_first(listener, &connection);
+    if (err == ERR_AGAIN && !op->nonblocking) {
+        err = op_queue_wait(&listener->changed, op);
+        if (!err) { /* one may have come between the look and the wait */
+            err = accept_first(listener, &connection);
         }
-        /* That a door makes one does not take long: this alone waits where waiting is not wanted.
-         */
-        bool is_on_its_way = claim(listener);
-        first = take_connection(listener); /* it may have come between the look and the wait */
-        if (!first) {
-            return is_on_its_way || !op->nonblocking ? ERR_PENDING : op_finish(op, ERR_AGAIN);
+        if (err == ERR_AGAIN) {
+            return ERR_PENDING;
         }
     }
-    *ret_connection = &first->file;
-    return op_finish(op, ERR_OK);
+    if (!err) {
+        *ret_connection = &connection->file;
+    }
+    return op_finish(op, err);
 }
 
 static enum err listener_poll(struct op *op, struct file *file, unsigned wanted,
@@ -194,38 +219,6 @@ static enum err listener_poll(struct op *op, struct file *file, unsigned wanted,
             return op_finish(op, err);
         }
     }
-}
-
-enum err serve_listener_connect(struct file *file, struct serve_request *request, int descriptor,
-                                size_t waiting_max) {
-    struct listener *listener = listener_of(file);
-    struct connection *connection;
-    enum err err = connection_new(descriptor, &connection);
-    if (err) {
-        return err;
-    }
-    pthread_mutex_lock(&listener->lock);
-    bool is_claimed = request && serve_request_state(request) == SERVE_CONNECTING;
-    if (listener->is_closed) {
-        err = ERR_PIPE;
-    } else if (!is_claimed && listener->request_count + listener->connection_count >= waiting_max) {
-        err = ERR_AGAIN;
-    } else {
-        list_append(&listener->connections, &connection->link);
-        listener->connection_count++;
-    }
-    if (!err && is_claimed) {
-        listener->connecting--;
-        atomic_store(&request->state, SERVE_TAKEN);
-    }
-    pthread_mutex_unlock(&listener->lock);
-    if (err) {
-        connection->descriptor = -1; /* the caller's */
-        file_unref(&connection->file);
-        return err;
-    }
-    op_queue_wake_all(&listener->changed);
-    return ERR_OK;
 }
 
 /* ---- the listener ---- */
@@ -271,10 +264,10 @@ enum err serve_listener_new(struct file **ret_listener) {
         free(listener);
         return err;
     }
-    file_init(&listener->file, &listener_dev, dev_next_number(), 1, FILE_SOCKET_STREAM, FILE_TIED);
+    file_init(&listener->file, &listener_dev, dev_next_number(), 1, FILE_SOCKET_STREAM, 0);
     pthread_mutex_init(&listener->lock, NULL);
     list_init(&listener->requests);
-    list_init(&listener->connections);
+    list_init(&listener->idle);
     *ret_listener = &listener->file;
     return ERR_OK;
 }
@@ -283,8 +276,8 @@ struct serve_waiting serve_listener_waiting(struct file *file) {
     struct listener *listener = listener_of(file);
     pthread_mutex_lock(&listener->lock);
     struct serve_waiting waiting = {
-        .ripe = listener->ripe_count + listener->connection_count,
-        .all = listener->request_count + listener->connection_count,
+        .ripe = listener->ripe_count,
+        .all = listener->request_count,
     };
     pthread_mutex_unlock(&listener->lock);
     return waiting;
@@ -311,9 +304,5 @@ void serve_listener_close(struct file *file) {
     while ((request = refuse_first(listener))) {
         op_queue_wake_all(&request->of_door);
         serve_request_unref(request);
-    }
-    struct connection *connection;
-    while ((connection = take_connection(listener))) {
-        file_unref(&connection->file);
     }
 }

@@ -1,18 +1,44 @@
 /* What a listener and its connections share. Nobody else includes this. */
 #pragma once
 
-#include "base/list.h"
-#include "ns/dev.h"
+#include "dev/serve.h"
 
-/* A connection that a program has accepted, or can: one end of a socket pair. */
-struct connection {
+/* Connections that a program keeps open and that have no request, of a listener at most: each is a
+ * descriptor of the program. */
+enum { SERVE_IDLE_MAX = 64 };
+
+struct listener {
     struct file file;
-    struct list link; /* in its listener's list until it is accepted */
-    int descriptor;
-    struct loop_watch *watch; /* of the descriptor, once an operation had to wait */
-    unsigned watched;
-    struct op_queue changed; /* who waits for the descriptor */
+    pthread_mutex_t lock; /* guards the following; taken after services', before requests' */
+    struct list requests; /* serve_request.link */
+    struct list idle;     /* connection.link: they wait for their next request */
+    size_t request_count, ripe_count; /* of the requests, those that /net/serve may take */
+    size_t idle_count;
+    bool is_closed;
+    struct op_queue changed; /* who accepts, or waits in /net/serve */
 };
 
-/* One reference. Takes over `descriptor`, a non-blocking stream socket, if it returns OK. */
-MUST_USE enum err connection_new(int descriptor, struct connection **ret_connection);
+static inline struct listener *listener_of(struct file *file) {
+    return CONTAINER_OF(file, struct listener, file);
+}
+
+/* A connection that a program has accepted: in memory, one request after the other. */
+struct connection {
+    struct file file;
+    struct listener *listener; /* a reference */
+    /* Guarded by the listener's lock: */
+    struct list link;              /* in listener->idle */
+    struct serve_request *request; /* a reference: the present one, or the last */
+    bool is_free;                  /* that was answered, and another one may follow */
+    bool ends;                     /* no other one follows */
+};
+
+/* A connection that begins with this request, which is taken: one reference. */
+MUST_USE enum err connection_new(struct listener *listener, struct serve_request *request,
+                                 struct connection **ret_connection);
+/* With the lock: the next request, which is taken. Its door's loop. */
+void connection_give(struct connection *connection, struct serve_request *request);
+/* With the lock: the first request that waits, if there is one, is given to the connection. */
+bool listener_give_first(struct listener *listener, struct connection *connection);
+/* With the lock: nobody knows the connection any more. Whoever waits in it is to be woken. */
+void connection_end(struct connection *connection);

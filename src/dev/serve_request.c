@@ -43,6 +43,7 @@ void serve_request_unref(struct serve_request *request) {
     buf_done(&request->head);
     fifo_done(&request->body);
     fifo_done(&request->answer);
+    fifo_done(&request->chunks);
     free(request);
 }
 
@@ -97,17 +98,15 @@ void serve_request_body_end(struct serve_request *request) {
     op_queue_wake_all(&request->of_program);
 }
 
-void serve_request_take_body(struct serve_request *request, struct fifo *ret_body) {
-    lock(request);
-    *ret_body = request->body;
-    request->body = (struct fifo){0};
-    unlock(request);
-}
-
 enum err serve_request_answer(struct serve_request *request, void *data, size_t length,
-                              size_t *ret_read) {
+                              bool is_line, size_t *ret_read) {
     lock(request);
     size_t before = fifo_length(&request->answer);
+    if (is_line && before > 0) {
+        const uint8_t *first = request->answer.buf.data + request->answer.at;
+        const uint8_t *end = memchr(first, '\n', MIN(length, before));
+        length = end ? (size_t)(end + 1 - first) : length;
+    }
     size_t read = fifo_take(&request->answer, data, length);
     bool has_room = before > SERVE_ANSWER_BYTES / 2 && before - read <= SERVE_ANSWER_BYTES / 2;
     enum err err = read > 0 || request->answer_ended ? ERR_OK
@@ -165,34 +164,74 @@ static size_t take_head(struct serve_request *request, void *data, size_t length
     return length;
 }
 
+/* With the lock: what there is of the body, as chunks. */
+static enum err make_chunks(struct serve_request *request) {
+    size_t length = MIN(fifo_length(&request->body), (size_t)SERVE_BODY_BYTES / 4);
+    struct fifo *chunks = &request->chunks;
+    if (fifo_length(chunks) > 0 || request->has_last_chunk ||
+        (length == 0 && !request->body_ended)) {
+        return ERR_OK;
+    }
+    enum err err = buf_reserve(&chunks->buf, length + 16);
+    if (err) {
+        return err;
+    }
+    if (length > 0) {
+        err = buf_printf(&chunks->buf, "%zx\r\n", length);
+        chunks->buf.length +=
+            fifo_take(&request->body, chunks->buf.data + chunks->buf.length, length);
+    } else {
+        request->has_last_chunk = true;
+        err = buf_append_str(&chunks->buf, STR("0\r\n"));
+    }
+    return err ? err : buf_append_str(&chunks->buf, STR("\r\n"));
+}
+
+/* With the lock. */
+static bool is_read(const struct serve_request *request) {
+    return request->body_ended && request->head_read == request->head.length &&
+           fifo_length(&request->body) == 0 && fifo_length(&request->chunks) == 0 &&
+           (!request->is_chunked || request->has_last_chunk);
+}
+
 /* With the lock: what a read would do now. AGAIN: it would wait. */
 static enum err read_now(struct serve_request *request, void *data, size_t length, size_t *ret_read,
                          bool *ret_has_room) {
     size_t read = take_head(request, data, length);
     size_t before = fifo_length(&request->body);
-    if (read < length) {
-        read += fifo_take(&request->body, (uint8_t *)data + read, length - read);
+    enum err err = request->is_chunked ? make_chunks(request) : ERR_OK;
+    if (!err && read < length) {
+        read += fifo_take(request->is_chunked ? &request->chunks : &request->body,
+                          (uint8_t *)data + read, length - read);
     }
     size_t after = fifo_length(&request->body);
     request->body_taken += before - after;
     *ret_has_room = before > SERVE_BODY_BYTES / 2 && after <= SERVE_BODY_BYTES / 2;
-    if (read == 0 && !request->body_ended) {
-        return request->body_lost ? ERR_CONNRESET : ERR_AGAIN;
+    if (!err && read == 0 && !is_read(request)) {
+        err = request->body_lost ? ERR_CONNRESET : ERR_AGAIN;
     }
-    *ret_read = read;
-    return ERR_OK;
+    if (!err) {
+        *ret_read = read;
+    }
+    return err;
+}
+
+enum err serve_request_read_now(struct serve_request *request, void *data, size_t length,
+                                size_t *ret_read) {
+    bool has_room;
+    lock(request);
+    enum err err = read_now(request, data, length, ret_read, &has_room);
+    unlock(request);
+    if (has_room) {
+        op_queue_wake_all(&request->of_door);
+    }
+    return err;
 }
 
 enum err serve_request_read(struct op *op, struct serve_request *request, void *data, size_t length,
                             size_t *ret_read) {
     for (bool again = false;; again = true) {
-        bool has_room;
-        lock(request);
-        enum err err = read_now(request, data, length, ret_read, &has_room);
-        unlock(request);
-        if (has_room) {
-            op_queue_wake_all(&request->of_door);
-        }
+        enum err err = serve_request_read_now(request, data, length, ret_read);
         if (err != ERR_AGAIN) {
             return op_finish(op, err);
         }
@@ -281,7 +320,9 @@ static unsigned ready_now(const struct serve_request *request, unsigned wanted,
     unsigned ready = 0;
     *ret_bytes = 0;
     if (wanted & POLL_READABLE) {
-        *ret_bytes = request->head.length - request->head_read + fifo_length(&request->body);
+        *ret_bytes = request->head.length - request->head_read + fifo_length(&request->body) +
+                     fifo_length(&request->chunks) +
+                     (request->is_chunked && request->body_ended && !request->has_last_chunk);
         bool is_over = request->body_ended || request->body_lost;
         ready = *ret_bytes > 0 ? (unsigned)POLL_READABLE
                 : is_over      ? (unsigned)(POLL_READABLE | POLL_HANGUP)
@@ -318,6 +359,35 @@ enum err serve_request_poll(struct op *op, struct serve_request *request, unsign
     }
 }
 
+unsigned serve_request_ready(struct serve_request *request, unsigned wanted, uint64_t *ret_bytes) {
+    lock(request);
+    unsigned ready = ready_now(request, wanted, ret_bytes);
+    unlock(request);
+    return ready;
+}
+
+bool serve_request_is_read(struct serve_request *request) {
+    lock(request);
+    bool result = is_read(request);
+    unlock(request);
+    return result;
+}
+
+bool serve_request_is_left(struct serve_request *request) {
+    lock(request);
+    bool result = request->door_left;
+    unlock(request);
+    return result;
+}
+
+bool serve_request_is_untouched(struct serve_request *request) {
+    lock(request);
+    bool result = request->is_given && request->head_read == 0 && !request->door_left &&
+                  !request->answer_ended && fifo_length(&request->answer) == 0;
+    unlock(request);
+    return result;
+}
+
 void serve_request_end(struct serve_request *request) {
     lock(request);
     request->answer_ended = !request->answer_cut;
@@ -329,6 +399,7 @@ void serve_request_close(struct serve_request *request) {
     lock(request);
     request->answer_cut = !request->answer_ended;
     fifo_done(&request->body);
+    fifo_done(&request->chunks);
     unlock(request);
     op_queue_wake_all(&request->of_door);
     release_instance(request);

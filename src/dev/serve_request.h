@@ -1,9 +1,8 @@
-/* A request of an app's web door on its way to a program that is kept, and what the program answers
- * by `/net/serve`. Shared by two sides that may be on different loops: the door, which has the
- * client, and the program.
+/* A request of an app's web door on its way to a program that is kept, and what the program
+ * answers. Shared by two sides that may be on different loops: the door, which has the client, and
+ * the program, which has taken the request by `/net/serve` or by a connection.
  *
- *     WAITING ── /net/serve ──▶ TAKEN ── closed ──▶ (answered, or cut)
- *        ├────── accept ──────▶ CONNECTING: the door makes a connection (dev/serve.h)
+ *     WAITING ── taken ──▶ TAKEN ── closed ──▶ (answered, or cut)
  *        └────── the program ended ──▶ REFUSED: nobody has seen it
  *
  * Both bodies are bounded: the request's by SERVE_BODY_BYTES, the answer by SERVE_ANSWER_BYTES, and
@@ -29,7 +28,7 @@ enum {
     SERVE_UNHEARD_BYTES = 64 * 1024,
 };
 
-enum serve_state { SERVE_WAITING, SERVE_CONNECTING, SERVE_TAKEN, SERVE_REFUSED };
+enum serve_state { SERVE_WAITING, SERVE_TAKEN, SERVE_REFUSED };
 
 struct instance;
 
@@ -43,11 +42,21 @@ struct serve_request {
     struct file *listener; /* a reference; NULL before it was put there */
     atomic_int state;      /* enum serve_state */
     bool is_ripe;          /* /net/serve may take it: its body is complete, or long */
+    bool has_body, has_length;
+    uint64_t length;         /* of the body, if has_length */
+    struct file *connection; /* by which it was taken, while that is there; or NULL */
+    bool by_connection;      /* it was taken like this */
+    bool is_given;           /* to a connection that had another request before */
+
+    /* Constant since it was taken, when its end was added: */
+    struct buf head;
+    size_t head_length; /* without its end */
 
     /* Guarded by `lock`: */
-    struct buf head; /* constant once it waits */
     size_t head_read;
     struct fifo body, answer;
+    struct fifo chunks;              /* of the body, as a connection has it without a length */
+    bool is_chunked, has_last_chunk; /* it has it so; and all of it is there */
     uint64_t body_taken;             /* bytes of it that the program has read */
     bool body_ended, body_lost;      /* it is complete; it never will be */
     bool answer_ended, answer_cut;   /* likewise */
@@ -56,7 +65,9 @@ struct serve_request {
     struct instance *instance;       /* its hold on it (dev/service.h); or NULL */
 };
 
-/* All zero but for one reference, the door's. */
+/* All zero but for one reference, the door's; who makes the head leaves SERVE_HEAD_END_BYTES of its
+ * capacity free for its end, and sets head_length, has_body, has_length, length. */
+#define SERVE_HEAD_END_BYTES 64
 MUST_USE enum err serve_request_new(struct serve_request **ret_request);
 struct serve_request *serve_request_ref(struct serve_request *request);
 void serve_request_unref(struct serve_request *request); /* accepts NULL */
@@ -71,11 +82,10 @@ MUST_USE enum err serve_request_watch(struct op *op, struct serve_request *reque
 /* More of the body: how much was taken; 0 if there is no room. */
 size_t serve_request_body(struct serve_request *request, const void *data, size_t length);
 void serve_request_body_end(struct serve_request *request);
-/* What is gathered of the body becomes the caller's. */
-void serve_request_take_body(struct serve_request *request, struct fifo *ret_body);
-/* A piece of the answer. AGAIN: there is none now. OK with 0 bytes: its end. IO: it was cut. */
+/* A piece of the answer, up to the end of a line if `is_line`. AGAIN: there is none now. OK with 0
+ * bytes: its end. IO: it was cut. */
 MUST_USE enum err serve_request_answer(struct serve_request *request, void *data, size_t length,
-                                       size_t *ret_read);
+                                       bool is_line, size_t *ret_read);
 /* The program has closed the file: nothing more comes. */
 bool serve_request_is_answered(struct serve_request *request);
 /* There is no room in an answer that can't be sent yet, nor in the body: unless the program reads,
@@ -83,7 +93,7 @@ bool serve_request_is_answered(struct serve_request *request);
 bool serve_request_is_stuck(struct serve_request *request, uint64_t *ret_taken);
 /* Its hold on the instance becomes the caller's (NULL if it has none any more). */
 struct instance *serve_request_take_instance(struct serve_request *request);
-/* The client is gone, or was answered; after serve_listener_withdraw. */
+/* The client is gone, or was answered; after serve_withdraw. */
 void serve_request_leave(struct serve_request *request);
 
 /* --- the program's side: polled --- */
@@ -91,12 +101,23 @@ void serve_request_leave(struct serve_request *request);
 /* 0 bytes with OK at the body's end; CONNRESET if the client has left before it. */
 MUST_USE enum err serve_request_read(struct op *op, struct serve_request *request, void *data,
                                      size_t length, size_t *ret_read);
+/* The same, of one that does not wait: AGAIN. */
+MUST_USE enum err serve_request_read_now(struct serve_request *request, void *data, size_t length,
+                                         size_t *ret_read);
 /* PIPE: nobody hears it. */
 MUST_USE enum err serve_request_write(struct op *op, struct serve_request *request,
                                       const void *data, size_t length, size_t *ret_written);
 /* As dev->poll. HANGUP for who wants to write: nobody hears it. */
 MUST_USE enum err serve_request_poll(struct op *op, struct serve_request *request, unsigned wanted,
                                      unsigned *ret_ready, uint64_t *ret_bytes);
+/* What is ready now. */
+unsigned serve_request_ready(struct serve_request *request, unsigned wanted, uint64_t *ret_bytes);
+/* The program has read all of it. */
+bool serve_request_is_read(struct serve_request *request);
+/* Nobody hears the answer. */
+bool serve_request_is_left(struct serve_request *request);
+/* It was given to a connection, and nothing was read of it or answered. */
+bool serve_request_is_untouched(struct serve_request *request);
 /* The answer is complete. */
 void serve_request_end(struct serve_request *request);
 /* The program lets go of it: cut, unless it was complete. */

@@ -1,4 +1,4 @@
-/* Listening sockets of programs that are kept, their connections, and requests by /net/serve. */
+/* Programs that are kept: requests that wait for them, taken by /net/serve or by connections. */
 #include "dev/serve.h"
 
 #include "base/clock.h"
@@ -7,8 +7,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -45,122 +43,6 @@ static void turn_until_woken(void) {
     }
 }
 
-/* A connection; `*ret_peer` is our end. */
-static enum err connect_to(struct file *listener, size_t waiting_max, int *ret_peer) {
-    int ends[2];
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends), 0);
-    enum err err = serve_listener_connect(listener, NULL, ends[1], waiting_max);
-    if (err) {
-        close(ends[0]);
-        close(ends[1]);
-    } else {
-        *ret_peer = ends[0];
-    }
-    return err;
-}
-
-static void test_accept(void **state) {
-    (void)state;
-    struct file *listener, *connection;
-    int peers[3];
-    assert_int_equal(serve_listener_new(&listener), ERR_OK);
-    assert_int_equal(listener->type, FILE_SOCKET_STREAM);
-    op.nonblocking = true;
-    assert_int_equal(file_accept(&op, listener, &connection), ERR_AGAIN);
-    op.nonblocking = false;
-    assert_int_equal(file_accept(&op, listener, &connection), ERR_PENDING);
-    assert_int_equal(connect_to(listener, 2, &peers[0]), ERR_OK);
-    turn_until_woken();
-    assert_int_equal(file_accept(&op, listener, &connection), ERR_OK);
-    close(peers[0]);
-    file_unref(connection);
-
-    unsigned ready;
-    uint64_t bytes;
-    assert_int_equal(file_poll(&op, listener, POLL_READABLE, &ready, &bytes), ERR_PENDING);
-    assert_int_equal(connect_to(listener, 2, &peers[0]), ERR_OK);
-    turn_until_woken();
-    assert_int_equal(file_poll(&op, listener, POLL_READABLE, &ready, &bytes), ERR_OK);
-    assert_int_equal(ready, POLL_READABLE);
-    assert_int_equal(connect_to(listener, 2, &peers[1]), ERR_OK);
-    assert_int_equal(serve_listener_waiting(listener).all, 2);
-    assert_int_equal(connect_to(listener, 2, &peers[2]), ERR_AGAIN);
-
-    /* In the order in which they came; those that are left are closed with it. */
-    assert_int_equal(file_accept(&op, listener, &connection), ERR_OK);
-    assert_int_equal(write(peers[0], "first", 5), 5);
-    char text[10];
-    size_t length;
-    assert_int_equal(file_read(&op, connection, text, sizeof text, 0, &length), ERR_OK);
-    assert_int_equal(length, 5);
-    serve_listener_close(listener);
-    assert_int_equal(read(peers[1], text, 1), 0);
-    assert_int_equal(connect_to(listener, 2, &peers[2]), ERR_PIPE);
-    close(peers[0]);
-    close(peers[1]);
-    file_unref(connection);
-    assert_int_equal(file_read(&op, listener, text, 1, 0, &length), ERR_NOTCONN);
-    assert_int_equal(file_write(&op, listener, text, 1, 0, &length), ERR_NOTCONN);
-    file_unref(listener);
-}
-
-static void test_connection(void **state) {
-    (void)state;
-    struct file *listener, *connection;
-    int peer;
-    char text[10];
-    static char much[4 << 20];
-    size_t length;
-    unsigned ready;
-    uint64_t bytes;
-    assert_int_equal(serve_listener_new(&listener), ERR_OK);
-    assert_int_equal(connect_to(listener, 1, &peer), ERR_OK);
-    assert_int_equal(file_accept(&op, listener, &connection), ERR_OK);
-
-    op.nonblocking = true;
-    assert_int_equal(file_read(&op, connection, text, 10, 0, &length), ERR_AGAIN);
-    assert_int_equal(file_poll(&op, connection, POLL_READABLE | POLL_WRITABLE, &ready, &bytes),
-                     ERR_OK);
-    assert_int_equal(ready, POLL_WRITABLE);
-    op.nonblocking = false;
-    assert_int_equal(file_read(&op, connection, text, 10, 0, &length), ERR_PENDING);
-    assert_int_equal(write(peer, "question", 8), 8);
-    turn_until_woken();
-    assert_int_equal(file_poll(&op, connection, POLL_READABLE, &ready, &bytes), ERR_OK);
-    assert_int_equal(ready, POLL_READABLE);
-    assert_int_equal(bytes, 8);
-    assert_int_equal(file_read(&op, connection, text, 10, 0, &length), ERR_OK);
-    assert_memory_equal(text, "question", 8);
-
-    /* Until the other side takes no more. */
-    enum err err;
-    while ((err = file_write(&op, connection, much, sizeof much, 0, &length)) == ERR_OK) {
-    }
-    assert_int_equal(err, ERR_PENDING);
-    while (read(peer, much, sizeof much) > 0) {
-    }
-    turn_until_woken();
-    assert_int_equal(file_write(&op, connection, "answer", 6, 0, &length), ERR_OK);
-    assert_int_equal(length, 6);
-    assert_int_equal(read(peer, text, 10), 6);
-
-    assert_int_equal(file_shutdown(&op, connection, SHUTDOWN_WRITE), ERR_OK);
-    assert_int_equal(read(peer, text, 1), 0);
-    assert_int_equal(file_write(&op, connection, "x", 1, 0, &length), ERR_PIPE);
-    op_abandon(&op);
-    assert_int_equal(file_poll(&op, connection, POLL_READABLE, &ready, &bytes), ERR_PENDING);
-    close(peer);
-    turn_until_woken();
-    assert_int_equal(file_poll(&op, connection, POLL_READABLE, &ready, &bytes), ERR_OK);
-    assert_int_equal(ready, POLL_READABLE | POLL_HANGUP);
-    assert_int_equal(file_read(&op, connection, text, 1, 0, &length), ERR_OK);
-    assert_int_equal(length, 0);
-    file_unref(connection);
-    file_unref(listener);
-}
-
-/* ---- requests ---- */
-
 static struct op door_op;
 
 /* A request with this head and body; complete if `is_whole`. */
@@ -168,6 +50,9 @@ static struct serve_request *request_new(const char *head, const char *body, boo
     struct serve_request *request;
     assert_int_equal(serve_request_new(&request), ERR_OK);
     assert_int_equal(buf_append_str(&request->head, str_of(head)), ERR_OK);
+    assert_int_equal(buf_reserve(&request->head, SERVE_HEAD_END_BYTES), ERR_OK);
+    request->head_length = strlen(head);
+    request->has_body = body[0];
     assert_int_equal(serve_request_body(request, body, strlen(body)), strlen(body));
     request->is_ripe = true;
     if (is_whole) {
@@ -177,7 +62,7 @@ static struct serve_request *request_new(const char *head, const char *body, boo
 }
 
 static void request_free(struct serve_request *request) {
-    serve_listener_withdraw(request);
+    serve_withdraw(request);
     serve_request_leave(request);
     serve_request_unref(request);
 }
@@ -202,7 +87,7 @@ static void expect_read(struct file *file, size_t size, const char *expected) {
 static void expect_answer(struct serve_request *request, const char *expected) {
     char text[200];
     size_t length;
-    assert_int_equal(serve_request_answer(request, text, sizeof text, &length), ERR_OK);
+    assert_int_equal(serve_request_answer(request, text, sizeof text, false, &length), ERR_OK);
     assert_int_equal(length, strlen(expected));
     assert_memory_equal(text, expected, length);
 }
@@ -224,7 +109,7 @@ static void test_request(void **state) {
     assert_int_equal(ready, 0);
     op.nonblocking = false;
     assert_int_equal(file_read(&op, file, text, 1, 0, &length), ERR_PENDING);
-    struct serve_request *request = request_new("HEAD\r\n\r\n", "body", true);
+    struct serve_request *request = request_new("HEAD\r\n", "body", true);
     assert_int_equal(serve_listener_put(listener, request, 1), ERR_OK);
     assert_int_equal(serve_request_state(request), SERVE_WAITING);
     turn_until_woken();
@@ -242,7 +127,7 @@ static void test_request(void **state) {
     assert_int_equal(file_poll(&op, file, POLL_READABLE, &ready, &bytes), ERR_OK);
     assert_int_equal(ready, POLL_READABLE | POLL_HANGUP);
     expect_read(file, 100, "");
-    assert_int_equal(serve_request_answer(request, text, 1, &length), ERR_AGAIN);
+    assert_int_equal(serve_request_answer(request, text, 1, false, &length), ERR_AGAIN);
     assert_int_equal(file_write(&op, file, " goes on", 8, 0, &length), ERR_OK);
     close_file(file, true);
     assert_true(serve_request_is_answered(request));
@@ -265,14 +150,14 @@ static void test_cut(void **state) {
     assert_int_equal(file_write(&op, file, "half", 4, 0, &length), ERR_OK);
     close_file(file, false);
     expect_answer(request, "half");
-    assert_int_equal(serve_request_answer(request, text, 1, &length), ERR_IO);
+    assert_int_equal(serve_request_answer(request, text, 1, false, &length), ERR_IO);
     request_free(request);
 
     /* The visitor leaves in its body, and later: a short answer is dropped, a long one fails. */
     request = request_new("HEAD", "bo", false);
     assert_int_equal(serve_listener_put(listener, request, 1), ERR_OK);
     assert_int_equal(serve_file_open(listener, 1, 2, &file), ERR_OK);
-    expect_read(file, 100, "HEADbo");
+    expect_read(file, 100, "HEAD\r\nbo");
     assert_int_equal(file_read(&op, file, text, 1, 0, &length), ERR_PENDING);
     request_free(request);
     turn_until_woken();
@@ -310,7 +195,7 @@ static void test_bounds(void **state) {
     op_init(&door_op, loop, &who, on_wake);
     assert_int_equal(serve_request_watch(&door_op, request), ERR_OK);
     assert_int_equal(file_read(&op, file, much, sizeof much, 0, &length), ERR_OK);
-    assert_int_equal(length, SERVE_BODY_BYTES + 4);
+    assert_int_equal(length, SERVE_BODY_BYTES + 6);
     turn_until_woken();
     assert_false(serve_request_is_stuck(request, &taken));
     assert_int_equal(taken, SERVE_BODY_BYTES);
@@ -318,7 +203,7 @@ static void test_bounds(void **state) {
 
     /* The answer goes out; then less may wait. */
     assert_int_equal(file_poll(&op, file, POLL_WRITABLE, &ready, &bytes), ERR_PENDING);
-    while (serve_request_answer(request, much, sizeof much, &length) == ERR_OK) {
+    while (serve_request_answer(request, much, sizeof much, false, &length) == ERR_OK) {
     }
     turn_until_woken();
     assert_int_equal(file_poll(&op, file, POLL_WRITABLE, &ready, &bytes), ERR_OK);
@@ -339,10 +224,18 @@ static void test_waiting(void **state) {
     (void)state;
     struct file *listener, *connection, *file;
     struct serve_request *requests[4];
-    int ends[2];
     size_t length;
+    unsigned ready;
+    uint64_t bytes;
     char text[10];
     assert_int_equal(serve_listener_new(&listener), ERR_OK);
+    assert_int_equal(listener->type, FILE_SOCKET_STREAM);
+    assert_int_equal(file_read(&op, listener, text, 1, 0, &length), ERR_NOTCONN);
+    assert_int_equal(file_write(&op, listener, text, 1, 0, &length), ERR_NOTCONN);
+    op.nonblocking = true;
+    assert_int_equal(file_accept(&op, listener, &connection), ERR_AGAIN);
+    op.nonblocking = false;
+    assert_int_equal(file_accept(&op, listener, &connection), ERR_PENDING);
     for (size_t i = 0; i < ARRAY_LENGTH(requests); i++) {
         requests[i] = request_new("HEAD", "", true);
         requests[i]->is_ripe = i > 0; /* the first one's body has only begun */
@@ -350,55 +243,202 @@ static void test_waiting(void **state) {
     for (size_t i = 0; i < 3; i++) {
         assert_int_equal(serve_listener_put(listener, requests[i], 3), ERR_OK);
     }
+    turn_until_woken();
     assert_int_equal(serve_listener_put(listener, requests[3], 3), ERR_AGAIN);
     assert_int_equal(serve_listener_waiting(listener).all, 3);
     assert_int_equal(serve_listener_waiting(listener).ripe, 2);
+    assert_int_equal(file_poll(&op, listener, POLL_READABLE, &ready, &bytes), ERR_OK);
+    assert_int_equal(ready, POLL_READABLE);
     assert_int_equal(serve_file_open(listener, 1, 2, &file), ERR_OK);
-    expect_read(file, 100, "HEAD");
+    expect_read(file, 100, "HEAD\r\n");
     assert_int_equal(serve_request_state(requests[1]), SERVE_TAKEN);
 
-    /* accept takes those that are not ripe, too. One that leaves meanwhile is none. */
-    op_init(&door_op, loop, &who, on_wake);
-    assert_int_equal(serve_request_watch(&door_op, requests[0]), ERR_OK);
-    op.nonblocking = true;
-    assert_int_equal(file_accept(&op, listener, &connection), ERR_PENDING);
-    assert_int_equal(serve_request_state(requests[0]), SERVE_CONNECTING);
-    assert_int_equal(serve_request_state(requests[2]), SERVE_WAITING);
-    turn_until_woken();
-    request_free(requests[0]);
-    turn_until_woken();
-    assert_int_equal(file_accept(&op, listener, &connection), ERR_PENDING);
-    assert_int_equal(serve_request_state(requests[2]), SERVE_CONNECTING);
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends), 0);
-    assert_int_equal(serve_listener_connect(listener, requests[2], ends[1], 0), ERR_OK);
-    turn_until_woken();
+    /* accept takes those that are not ripe, too. */
     assert_int_equal(file_accept(&op, listener, &connection), ERR_OK);
-    assert_int_equal(file_accept(&op, listener, &connection), ERR_AGAIN);
-    file_unref(connection);
-    close(ends[0]);
+    assert_int_equal(serve_request_state(requests[0]), SERVE_TAKEN);
+    assert_true(requests[0]->by_connection);
+    close_file(connection, true);
+    /* One that has left is none. */
+    request_free(requests[2]);
+    assert_int_equal(file_accept(&op, listener, &connection), ERR_PENDING);
+    op_abandon(&op);
 
     /* The program ends: nobody has seen what waits. */
     assert_int_equal(serve_listener_put(listener, requests[3], 3), ERR_OK);
     serve_listener_close(listener);
     assert_int_equal(serve_request_state(requests[3]), SERVE_REFUSED);
     assert_int_equal(serve_listener_put(listener, requests[3], 3), ERR_PIPE);
-    assert_int_equal(file_read(&op, file, text, 1, 0, &length), ERR_OK);
     close_file(file, true);
-    op_done(&door_op);
-    for (size_t i = 1; i < ARRAY_LENGTH(requests); i++) {
-        request_free(requests[i]);
+    request_free(requests[0]);
+    request_free(requests[1]);
+    request_free(requests[3]);
+    file_unref(listener);
+}
+
+/* ---- connections ---- */
+
+static struct file *accepted(struct file *listener, struct serve_request *request) {
+    struct file *connection;
+    assert_int_equal(serve_listener_put(listener, request, 10), ERR_OK);
+    assert_int_equal(file_accept(&op, listener, &connection), ERR_OK);
+    assert_int_equal(connection->type, FILE_SOCKET_STREAM);
+    return connection;
+}
+
+static void answer(struct file *connection, struct serve_request *request, bool may_go_on) {
+    size_t length;
+    struct op other; /* while `op` reads */
+    op_init(&other, loop, &who, on_wake);
+    assert_int_equal(file_write(&other, connection, "answer", 6, 0, &length), ERR_OK);
+    op_done(&other);
+    expect_answer(request, "answer");
+    serve_answered(request, may_go_on);
+    request_free(request);
+}
+
+static void test_connection(void **state) {
+    (void)state;
+    struct file *listener;
+    size_t length;
+    unsigned ready;
+    uint64_t bytes;
+    char text[10];
+    assert_int_equal(serve_listener_new(&listener), ERR_OK);
+    struct serve_request *request = request_new("ONE", "", true);
+    struct file *connection = accepted(listener, request);
+    expect_read(connection, 2, "ON");
+    assert_int_equal(file_poll(&op, connection, POLL_READABLE | POLL_WRITABLE, &ready, &bytes),
+                     ERR_OK);
+    assert_int_equal(ready, POLL_READABLE | POLL_WRITABLE);
+    assert_int_equal(bytes, 3);
+    expect_read(connection, 100, "E\r\n");
+    op.nonblocking = true;
+    assert_int_equal(file_read(&op, connection, text, 10, 0, &length), ERR_AGAIN);
+    assert_int_equal(file_poll(&op, connection, POLL_READABLE, &ready, &bytes), ERR_OK);
+    assert_int_equal(ready, 0);
+    op.nonblocking = false;
+
+    /* The next request comes when the program reads on, and not before: it may close. */
+    assert_int_equal(file_read(&op, connection, text, 10, 0, &length), ERR_PENDING);
+    answer(connection, request, true);
+    request = request_new("TWO", "", true);
+    assert_int_equal(serve_listener_put(listener, request, 10), ERR_OK);
+    assert_int_equal(serve_request_state(request), SERVE_WAITING);
+    turn_until_woken();
+    expect_read(connection, 100, "TWO\r\n");
+    assert_int_equal(serve_request_state(request), SERVE_TAKEN);
+    assert_int_equal(file_poll(&op, connection, POLL_READABLE, &ready, &bytes), ERR_PENDING);
+    answer(connection, request, true);
+    turn_until_woken();
+    assert_int_equal(file_poll(&op, connection, POLL_READABLE, &ready, &bytes), ERR_PENDING);
+
+    /* One that comes while the program closes was seen by nobody. */
+    request = request_new("THREE", "", true);
+    assert_int_equal(serve_listener_put(listener, request, 10), ERR_OK);
+    assert_int_equal(serve_request_state(request), SERVE_TAKEN);
+    op_abandon(&op);
+    close_file(connection, true);
+    assert_int_equal(serve_request_state(request), SERVE_REFUSED);
+    assert_int_equal(serve_listener_put(listener, request, 10), ERR_OK);
+    assert_int_equal(serve_request_state(request), SERVE_WAITING);
+    assert_int_equal(file_accept(&op, listener, &connection), ERR_OK);
+    expect_read(connection, 100, "THREE\r\n");
+
+    /* The last one of its connection. */
+    assert_int_equal(file_read(&op, connection, text, 10, 0, &length), ERR_PENDING);
+    answer(connection, request, false);
+    turn_until_woken();
+    expect_read(connection, 100, "");
+    assert_int_equal(file_poll(&op, connection, POLL_READABLE, &ready, &bytes), ERR_OK);
+    assert_int_equal(ready, POLL_READABLE | POLL_HANGUP);
+    assert_int_equal(file_write(&op, connection, "x", 1, 0, &length), ERR_PIPE);
+    close_file(connection, true);
+    file_unref(listener);
+}
+
+static void test_connection_ends(void **state) {
+    (void)state;
+    struct file *listener;
+    size_t length;
+    char text[10];
+    assert_int_equal(serve_listener_new(&listener), ERR_OK);
+    /* The client leaves: for the program the peer has closed. */
+    struct serve_request *request = request_new("HEAD", "", true);
+    struct file *connection = accepted(listener, request);
+    expect_read(connection, 100, "HEAD\r\n");
+    assert_int_equal(file_read(&op, connection, text, 10, 0, &length), ERR_PENDING);
+    request_free(request);
+    turn_until_woken();
+    expect_read(connection, 100, "");
+    close_file(connection, true);
+    /* The program closes without an answer, and ends in the middle of one. */
+    request = request_new("HEAD", "", true);
+    close_file(accepted(listener, request), true);
+    expect_answer(request, "");
+    request_free(request);
+    request = request_new("HEAD", "", true);
+    connection = accepted(listener, request);
+    assert_int_equal(file_write(&op, connection, "half", 4, 0, &length), ERR_OK);
+    close_file(connection, false);
+    expect_answer(request, "half");
+    assert_int_equal(serve_request_answer(request, text, 1, false, &length), ERR_IO);
+    request_free(request);
+    /* By shutdown, and what follows is for nobody. */
+    request = request_new("HEAD", "", true);
+    connection = accepted(listener, request);
+    assert_int_equal(file_write(&op, connection, "a\nb", 3, 0, &length), ERR_OK);
+    assert_int_equal(file_shutdown(&op, connection, SHUTDOWN_WRITE), ERR_OK);
+    assert_int_equal(file_write(&op, connection, "x", 1, 0, &length), ERR_PIPE);
+    assert_int_equal(serve_request_answer(request, text, 10, true, &length), ERR_OK);
+    assert_int_equal(length, 2); /* a line at a time */
+    expect_answer(request, "b");
+    expect_answer(request, "");
+    close_file(connection, true);
+    request_free(request);
+    file_unref(listener);
+}
+
+/* A body of unknown length, in pieces of any size. */
+static void test_chunks(void **state) {
+    (void)state;
+    struct file *listener;
+    assert_int_equal(serve_listener_new(&listener), ERR_OK);
+    for (size_t size = 1; size < 50; size++) {
+        struct serve_request *request = request_new("HEAD\r\n", "0123456789abcdef0", false);
+        struct file *connection = accepted(listener, request);
+        cleanup_buf struct buf all = {0};
+        char text[50];
+        size_t length;
+        enum err err;
+        while ((err = file_read(&op, connection, text, size, 0, &length)) == ERR_OK) {
+            assert_int_equal(buf_append(&all, text, length), ERR_OK);
+        }
+        assert_int_equal(err, ERR_PENDING);
+        assert_int_equal(serve_request_body(request, "x", 1), 1);
+        serve_request_body_end(request);
+        turn_until_woken();
+        while ((err = file_read(&op, connection, text, size, 0, &length)) == ERR_OK) {
+            assert_int_equal(buf_append(&all, text, length), ERR_OK);
+        }
+        assert_int_equal(err, ERR_PENDING);
+        assert_string_equal(buf_text(&all), "HEAD\r\nTransfer-Encoding: chunked\r\n\r\n"
+                                            "11\r\n0123456789abcdef0\r\n1\r\nx\r\n0\r\n\r\n");
+        op_abandon(&op);
+        close_file(connection, true);
+        request_free(request);
     }
     file_unref(listener);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_accept, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_connection, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_request, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_cut, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bounds, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_waiting, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_connection_ends, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_chunks, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -300,27 +300,15 @@ static size_t waiting_max_of(const struct instance *instance) {
     return queue ? (size_t)queue : WAITING_DEFAULT;
 }
 
-static enum err explain(const struct instance *instance, enum err err, struct buf *message) {
-    return err == ERR_AGAIN ? buf_fail(message, err, "%zu requests wait", waiting_max_of(instance))
-                            : err;
-}
-
 enum err service_put(struct instance *instance, struct serve_request *request,
                      struct buf *message) {
+    size_t waiting_max = waiting_max_of(instance);
     request->instance = instance;
-    enum err err = serve_listener_put(instance->listener, request, waiting_max_of(instance));
+    enum err err = serve_listener_put(instance->listener, request, waiting_max);
     if (err) {
         request->instance = NULL;
     }
-    return explain(instance, err, message);
-}
-
-enum err service_connect(struct instance *instance, struct serve_request *request, int descriptor,
-                         struct buf *message) {
-    return explain(
-        instance,
-        serve_listener_connect(instance->listener, request, descriptor, waiting_max_of(instance)),
-        message);
+    return err == ERR_AGAIN ? buf_fail(message, err, "%zu requests wait", waiting_max) : err;
 }
 
 void service_done(struct instance *instance) {

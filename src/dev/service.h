@@ -36,9 +36,6 @@ void service_done(struct instance *instance);
  * it has ended. In both cases the caller still has it. */
 MUST_USE enum err service_put(struct instance *instance, struct serve_request *request,
                               struct buf *message);
-/* Hands a connection to it, as serve_listener_connect. */
-MUST_USE enum err service_connect(struct instance *instance, struct serve_request *request,
-                                  int descriptor, struct buf *message);
 uint64_t instance_run_id(const struct instance *instance);
 
 /* Lines about the app's instances, for people. */

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-var count atomic.Int64
+var count, connections, requests atomic.Int64
 
 // waitFor waits until the test has made the file.
 func waitFor(path string, r *http.Request) bool {
@@ -120,9 +120,19 @@ func main() {
 			w.Header().Set(fmt.Sprintf("X-%d", i), fmt.Sprintf("%0400d", i))
 		}
 	})
+	http.HandleFunc("/connections", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%d %d\n", connections.Load(), requests.Load())
+	})
+	server := &http.Server{ConnState: func(c net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		} else if state == http.StateActive {
+			requests.Add(1)
+		}
+	}}
 	listener, err := net.FileListener(os.NewFile(4, ""))
 	if err == nil {
-		err = http.Serve(listener, nil)
+		err = server.Serve(listener)
 	}
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(1)
