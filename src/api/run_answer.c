@@ -196,22 +196,40 @@ static enum http_pull_result take_formatted(struct run_answer *answer, void *buf
     return HTTP_PULL_DATA;
 }
 
+/* Four numbers are in each answer: printf takes as long for them as for the head. `text` has room
+ * for 20 digits, a sign and the NUL. */
+static const char *number_text(bool is_negative, uint64_t number, char text[24]) {
+    char *at = text + 23;
+    *at = 0;
+    do {
+        *--at = (char)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    if (is_negative) {
+        *--at = '-';
+    }
+    return at;
+}
+
 /* How the run ended, by http_add_trailer or http_add_header. */
 static enum err add_ending(struct http_exchange *exchange, const struct run_status *status,
                            enum err (*add)(struct http_exchange *exchange, const char *name,
                                            const char *value)) {
-    char exit_text[16], cpu_text[24], peak_text[24];
-    snprintf(exit_text, sizeof exit_text, "%" PRId32, status->exit_status);
-    snprintf(cpu_text, sizeof cpu_text, "%" PRIu64, status->cpu_ns / NS_PER_US);
-    snprintf(peak_text, sizeof peak_text, "%" PRIu64, status->memory_peak_bytes);
-    enum err err = add(exchange, "Run-Exit", exit_text);
+    char text[24];
+    int64_t exit_status = status->exit_status;
+    bool is_negative = exit_status < 0;
+    enum err err =
+        add(exchange, "Run-Exit",
+            number_text(is_negative, (uint64_t)(is_negative ? -exit_status : exit_status), text));
     if (!err) {
         err = add(exchange, "Run-Reason", run_reason_text(status->reason));
     }
     if (!err) {
-        err = add(exchange, "Run-Cpu-Us", cpu_text);
+        err = add(exchange, "Run-Cpu-Us", number_text(false, status->cpu_ns / NS_PER_US, text));
     }
-    return err ? err : add(exchange, "Run-Peak-Bytes", peak_text);
+    return err ? err
+               : add(exchange, "Run-Peak-Bytes",
+                     number_text(false, status->memory_peak_bytes, text));
 }
 
 static enum http_pull_result add_trailers(struct run_answer *answer) {
@@ -354,9 +372,9 @@ static const char *content_type(const struct run_answer *answer) {
 
 static enum err add_headers(struct run_answer *answer) {
     struct http_exchange *exchange = answer->request->exchange;
-    char id_text[24];
-    snprintf(id_text, sizeof id_text, "%" PRIu64, run_id(answer->run));
-    enum err err = http_add_header(exchange, "Run-Id", id_text);
+    char text[24];
+    enum err err =
+        http_add_header(exchange, "Run-Id", number_text(false, run_id(answer->run), text));
     if (!err && answer->form == ACCEPT_TEXT) {
         err = http_add_header(exchange, "Content-Security-Policy", "sandbox");
     }
