@@ -436,6 +436,7 @@ void http_cut(struct http_exchange *exchange) {
 /* --- From one request to the next --- */
 
 static void clear_request(struct http_exchange *exchange) {
+    list_remove(&exchange->look);
     if (exchange->room != exchange->input) {
         give_room(exchange->server, exchange->room);
     } else if (exchange->room) {
@@ -510,6 +511,7 @@ void http_connection_new(struct http_server *server, int descriptor,
     }
     list_init(&exchange->link);
     list_init(&exchange->due);
+    list_init(&exchange->look);
     exchange->server = server;
     exchange->descriptor = descriptor;
     if (address->sa_family == AF_INET6) {
@@ -548,6 +550,7 @@ void http_connection_free(struct http_exchange *exchange) {
     close(exchange->descriptor);
     http_uncount_address(exchange);
     list_remove(&exchange->due);
+    list_remove(&exchange->look);
     list_remove(&exchange->link);
     free(exchange);
     http_add_to(&server->connections, -1u);

@@ -92,6 +92,7 @@ struct http_server {
     struct loop_task last;         /* at the end of a turn: those that are due */
     struct list due;
     struct list phases[HTTP_PHASES];
+    struct list looks;       /* whose progress is looked at from time to time */
     struct map addresses;    /* struct http_address */
     struct http_room *rooms; /* free ones of HTTP_ROOM_BYTES */
     unsigned room_count;
@@ -113,6 +114,8 @@ struct http_server {
 struct http_exchange {
     struct list link; /* in its server's list of the phase */
     struct list due;  /* in its server's list of those */
+    struct list look; /* in its server's `looks`, from HTTP_MOVING on, to the end of the exchange */
+    uint64_t looked_ns; /* when a sweep did so last, or when it joined the list: its order */
     struct http_server *server;
     struct loop_watch *watch;
     struct http_address *counted; /* NULL without a limit */

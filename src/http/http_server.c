@@ -14,6 +14,8 @@
 #define ACCEPTS_MAX 64
 /* Without descriptors for new connections, after this it is tried again. */
 #define ACCEPT_AGAIN_NS (100 * NS_PER_MS)
+/* Clients whose progress one sweep looks at: 64,000 a second. */
+#define LOOKED_AT_ONCE 64
 
 /* --- Phases and deadlines --- */
 
@@ -58,6 +60,10 @@ void http_enter(struct http_exchange *exchange, enum http_phase phase) {
         exchange->measured_ns = 0;
     }
     if (phase == HTTP_MOVING) {
+        if (list_is_empty(&exchange->look)) {
+            list_append(&server->looks, &exchange->look);
+            exchange->looked_ns = now_ns;
+        }
         want_sweep(server, now_ns + sweep_interval_ns(server));
     } else if (phase == HTTP_HEAD || phase == HTTP_UNWATCHED || phase == HTTP_LINGERING) {
         want_sweep(server, now_ns + timeout_ns(server, phase));
@@ -127,23 +133,39 @@ static void sweep_phase(struct http_server *server, enum http_phase phase) {
     }
 }
 
-/* One timer for all connections: it looks at the front of the lists that are in the order of time,
- * and at each connection whose client has to move. */
-static void sweep(struct loop_timer *timer) {
-    struct http_server *server = CONTAINER_OF(timer, struct http_server, sweep);
+/* Those whose client has to move are looked at once an interval each, and not many at a time: to
+ * ask the kernel for thousands of them at once would keep everybody else waiting for milliseconds.
+ * Nothing else changes their order, so that nobody escapes by pausing. */
+static void sweep_looks(struct http_server *server) {
     uint64_t now_ns = loop_now_ns(server->loop);
-    sweep_phase(server, HTTP_HEAD);
-    sweep_phase(server, HTTP_UNWATCHED);
-    sweep_phase(server, HTTP_LINGERING);
-    LIST_FOR_EACH (node, &server->phases[HTTP_MOVING]) {
-        struct http_exchange *exchange = CONTAINER_OF(node, struct http_exchange, link);
-        if (!exchange->is_cut && is_too_slow(exchange, now_ns)) {
+    uint64_t interval_ns = sweep_interval_ns(server);
+    for (unsigned count = 0; !list_is_empty(&server->looks); count++) {
+        struct http_exchange *exchange =
+            CONTAINER_OF(server->looks.next, struct http_exchange, look);
+        if (now_ns - exchange->looked_ns < interval_ns) {
+            want_sweep(server, exchange->looked_ns + interval_ns);
+            return;
+        }
+        if (count == LOOKED_AT_ONCE) {
+            want_sweep(server, now_ns + NS_PER_MS);
+            return;
+        }
+        list_remove(&exchange->look);
+        list_append(&server->looks, &exchange->look);
+        exchange->looked_ns = now_ns;
+        if (exchange->phase == HTTP_MOVING && !exchange->is_cut && is_too_slow(exchange, now_ns)) {
             http_cut(exchange);
         }
     }
-    if (!list_is_empty(&server->phases[HTTP_MOVING])) {
-        want_sweep(server, now_ns + sweep_interval_ns(server));
-    }
+}
+
+/* One timer for all connections: it looks at the front of lists that are in the order of time. */
+static void sweep(struct loop_timer *timer) {
+    struct http_server *server = CONTAINER_OF(timer, struct http_server, sweep);
+    sweep_phase(server, HTTP_HEAD);
+    sweep_phase(server, HTTP_UNWATCHED);
+    sweep_phase(server, HTTP_LINGERING);
+    sweep_looks(server);
 }
 
 /* The end of a turn. */
@@ -327,6 +349,7 @@ enum err http_server_new(struct loop *loop, const struct http_options *options,
     server->options = *options;
     server->options.address = NULL;
     list_init(&server->due);
+    list_init(&server->looks);
     for (size_t i = 0; i < ARRAY_LENGTH(server->phases); i++) {
         list_init(&server->phases[i]);
     }
