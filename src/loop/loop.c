@@ -1,6 +1,10 @@
 #include "base/clock.h"
 #include "loop/loop_internal.h"
 
+#include <errno.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
 static _Thread_local struct loop *current;
 
 void loop_task_init(struct loop_task *task, void (*run)(struct loop_task *task)) {
@@ -65,6 +69,13 @@ static void run_posts(struct loop *loop) {
     }
 }
 
+/* Thread: any. A full counter has woken it, too. */
+static void wake(struct loop *loop) {
+    uint64_t one = 1;
+    while (write(loop->wake_descriptor, &one, sizeof one) < 0 && errno == EINTR) {
+    }
+}
+
 void loop_post(struct loop *loop, struct loop_post *post) {
     struct loop_post *head = atomic_load_explicit(&loop->posts, memory_order_relaxed);
     do {
@@ -72,12 +83,18 @@ void loop_post(struct loop *loop, struct loop_post *post) {
     } while (!atomic_compare_exchange_weak_explicit(&loop->posts, &head, post, memory_order_release,
                                                     memory_order_relaxed));
     if (!head) { /* who pushed the first one has woken the loop already */
-        uv_async_send(&loop->async);
+        wake(loop);
     }
 }
 
-static void on_async(uv_async_t *async) {
-    run_posts(CONTAINER_OF(async, struct loop, async));
+/* What is read is what was posted before, so it is read first. */
+static void on_wake(uv_poll_t *handle, int status, int events) {
+    (void)status;
+    (void)events;
+    struct loop *loop = CONTAINER_OF(handle, struct loop, wake);
+    uint64_t count;
+    (void)!read(loop->wake_descriptor, &count, sizeof count);
+    run_posts(loop);
 }
 
 static void on_idle(uv_idle_t *idle) {
@@ -115,13 +132,20 @@ enum err loop_new(unsigned index, struct loop **ret_loop) {
         free(loop);
         return err_from_uv(result);
     }
-    result = uv_async_init(&loop->uv, &loop->async, on_async);
+    loop->wake_descriptor = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    result = loop->wake_descriptor < 0
+                 ? -errno
+                 : uv_poll_init(&loop->uv, &loop->wake, loop->wake_descriptor);
     if (result < 0) {
+        if (loop->wake_descriptor >= 0) {
+            close(loop->wake_descriptor);
+        }
         uv_loop_close(&loop->uv);
         free(loop);
         return err_from_uv(result);
     }
     /* These can't fail. */
+    uv_poll_start(&loop->wake, UV_READABLE, on_wake);
     uv_timer_init(&loop->uv, &loop->timer);
     uv_idle_init(&loop->uv, &loop->idle);
     uv_prepare_init(&loop->uv, &loop->prepare);
@@ -155,7 +179,7 @@ void loop_free(struct loop *loop) {
         uv_run(&loop->uv, UV_RUN_ONCE);
     }
     run_posts(loop);
-    uv_close((uv_handle_t *)&loop->async, NULL);
+    uv_close((uv_handle_t *)&loop->wake, NULL);
     int result = UV_EBUSY;
     for (int i = 0; i < 16 && result == UV_EBUSY; i++) {
         uv_run(&loop->uv, UV_RUN_NOWAIT); /* closes; a signal on its way takes a round more */
@@ -164,6 +188,7 @@ void loop_free(struct loop *loop) {
     if (result < 0) {
         log_fatal("loop_free: a watch is left: %s", uv_strerror(result));
     }
+    close(loop->wake_descriptor);
     if (current == loop) {
         current = NULL;
     }
@@ -198,7 +223,7 @@ bool loop_turn(struct loop *loop) {
 
 void loop_stop(struct loop *loop) {
     atomic_store(&loop->is_stopping, true);
-    uv_async_send(&loop->async);
+    wake(loop);
 }
 
 unsigned loop_index(const struct loop *loop) {

@@ -10,7 +10,11 @@
 
 struct loop {
     uv_loop_t uv;
-    uv_async_t async;     /* posts have come, or loop_stop */
+    /* Posts have come, or loop_stop. Not a uv_async_t: who gets one waits, spinning, until the
+     * thread that sends it is back from the system call, and that has been interrupted by who gets
+     * it where it is one that gives way (loop_set_priority). */
+    uv_poll_t wake;
+    int wake_descriptor;  /* an eventfd */
     uv_timer_t timer;     /* wakes the loop for the first of its own timers; does nothing else */
     uv_idle_t idle;       /* active: do not wait */
     uv_prepare_t prepare; /* before waiting */
