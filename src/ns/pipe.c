@@ -143,9 +143,12 @@ enum err pipe_read(struct op *op, struct pipe *pipe, void *data, size_t length, 
         size_t read = 0;
         pthread_mutex_lock(&pipe->mutex);
         err = try_read(pipe, data, length, &read);
+        bool has_room = pipe->length <= pipe->capacity_max / 2;
         pthread_mutex_unlock(&pipe->mutex);
         if (err == ERR_OK) {
-            if (read > 0) {
+            /* Writers wait when it is full, until half of it has been read: or one on another loop
+             * would be woken, and its thread with it, for each small read. */
+            if (read > 0 && has_room) {
                 op_queue_wake_all(&pipe->writers);
             }
             *ret_read = read;

@@ -17,7 +17,8 @@ void pipe_unref(struct pipe *pipe); /* accepts NULL */
  * side has closed and all was read, or the reading side has closed. */
 MUST_USE enum err pipe_read(struct op *op, struct pipe *pipe, void *data, size_t length,
                             size_t *ret_read);
-/* Polled. PENDING (AGAIN) while it is full; writes what there is room for. PIPE when either side
+/* Polled. PENDING (AGAIN) while it is full, and from then on until half of it was read; writes what
+ * there is room for. PIPE when either side
  * has closed. */
 MUST_USE enum err pipe_write(struct op *op, struct pipe *pipe, const void *data, size_t length,
                              size_t *ret_written);
