@@ -8,6 +8,7 @@ themselves are those of this machine at this moment. docs/performance.md says ho
 """
 
 import argparse
+import os
 import re
 import resource
 import shutil
@@ -67,7 +68,7 @@ def show_rates(what, measured, name, aim, least):
     ours, theirs = medians(rates)
     ratio, low, high = ratio_of(rates)
     show(what, f"{ours:,.0f}/s", f"{name} {theirs:,.0f}/s", f"{ratio:.2f}",
-         f"({low:.2f} to {high:.2f}) {aim}", ratio >= least)
+         f"({low:.2f} to {high:.2f}) {aim}", None if least is None else ratio >= least)
     # Where something else uses the machine, wrk may be what is slow; this is not moved by that.
     ours, theirs = medians(costs)
     ratio, low, high = ratio_of([(b, a) for a, b in costs])
@@ -98,23 +99,53 @@ def web():
 
 
 def serve():
-    """The same against `wasmtime serve` with a component that answers the same."""
+    """A run, and a page of the same program, against `wasmtime serve` with a component that answers
+    the same: with its pooling allocator, and without."""
     command = harness.wasmtime()
     if not command:
-        no_wasmtime("run of a C hello, one core")
+        no_wasmtime("a C hello, one core")
         return
-    port = harness.free_port()
-    process = harness.spawn(
-        [command, "serve", "-O", "pooling-allocator=y", "--addr", f"127.0.0.1:{port}",
-         harness.HERE / "guests" / "serve.wat"],
-        SERVER_CORE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    harness.wait_for_port(port, process)
     with Server(ARGUMENTS.build, "--threads", "1", core=SERVER_CORE) as server:
-        server.create("hello")
-        measured = in_turn(2, (server.process, f"{server.url}/run?name=hello", True),
+        server.create("hello", "web=public")
+        run = ("run of a C hello, one core", f"{server.url}/run?name=hello", True)
+        page = ("web page of a C hello, one core", f"{server.url}/web/hello/", False)
+        for (what, url, post), pooling, aim in (run, "y", 1), (page, "y", 2), (page, "n", 2):
+            port = harness.free_port()
+            process = harness.spawn(
+                [command, "serve", "-O", f"pooling-allocator={pooling}", "--addr",
+                 f"127.0.0.1:{port}", harness.HERE / "guests" / "serve.wat"],
+                SERVER_CORE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            harness.wait_for_port(port, process)
+            measured = in_turn(2, (server.process, url, post),
+                               (process, f"http://127.0.0.1:{port}/", False))
+            name = "wasmtime serve" if pooling == "y" else "wasmtime unpooled"
+            show_rates(what, measured, name, f"aim {aim}.00", aim)
+            harness.stop(process)
+
+
+def kept():
+    """A page of a C program that is kept and takes requests from /net/serve, against the same page
+    by CGI: a fresh sandbox for each."""
+    with Server(ARGUMENTS.build, "--threads", "1", core=SERVER_CORE) as server:
+        server.create("hello", "web=public")
+        server.create("kept", "web=public", "serve=listen")
+        pages = [(server.process, f"{server.url}/web/{name}/", False) for name in ("kept", "hello")]
+        show_rates("page by /net/serve in C, one core", in_turn(2, *pages), "serve=cgi", "", None)
+
+
+def listen():
+    """A page of Go's net/http that is kept, against the same program built for this machine."""
+    with Server(ARGUMENTS.build, "--threads", "1", core=SERVER_CORE) as server:
+        native, module = harness.go_guest("listen")
+        server.request("POST", "/create?name=listen&web=public&serve=listen", module.read_bytes())
+        port = harness.free_port()
+        process = harness.spawn([native], SERVER_CORE, stderr=subprocess.DEVNULL,
+                                env={**os.environ, "PORT": str(port), "GOMAXPROCS": "1"})
+        harness.wait_for_port(port, process)
+        measured = in_turn(2, (server.process, f"{server.url}/web/listen/", False),
                            (process, f"http://127.0.0.1:{port}/", False))
-        show_rates("run of a C hello, one core", measured, "wasmtime serve", "aim 1.00", 1)
-    harness.stop(process)
+        show_rates("page by Go's net/http, one core", measured, "natively", "", None)
+        harness.stop(process)
 
 
 def fresh():
@@ -508,10 +539,10 @@ def sandbox():
                      ratio <= 2 if is_aim else None)
 
 
-FIGURES = {"hello": hello, "web": web, "serve": serve, "fresh": fresh, "waiting": waiting,
-           "files": files, "calls": host_calls, "ready": ready, "fair": fair, "crowd": crowd,
-           "bodies": bodies, "call": call, "network": network, "python": python,
-           "sandbox": sandbox}
+FIGURES = {"hello": hello, "web": web, "serve": serve, "kept": kept, "listen": listen,
+           "fresh": fresh, "waiting": waiting, "files": files, "calls": host_calls, "ready": ready,
+           "fair": fair, "crowd": crowd, "bodies": bodies, "call": call, "network": network,
+           "python": python, "sandbox": sandbox}
 
 
 def main():

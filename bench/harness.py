@@ -87,6 +87,19 @@ def guest(name):
     return module
 
 
+def go_guest(name):
+    """bench/guests/NAME.go, built for this machine and for WASI."""
+    sys.path.insert(0, str(HERE.parent / "tests"))
+    from support.guests import Guests
+    built = []
+    for suffix, target in ("", {}), (".wasm", {"GOOS": "wasip1", "GOARCH": "wasm"}):
+        built.append(scratch() / f"{name}-go{suffix}")
+        subprocess.run([Guests(HERE.parent, scratch()).go_command(), "build", "-o", built[-1],
+                        HERE / "guests" / f"{name}.go"], check=True,
+                       env={**os.environ, "GO111MODULE": "off", **target})
+    return built
+
+
 class Server:
     """`0asm serve` with a state directory of its own."""
 
