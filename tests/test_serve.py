@@ -23,12 +23,13 @@ def app(server, module):
 
 
 @pytest.fixture
-def clean(app):
+def clean(app, eventually):
     names = ("go", "gone", "summed", "late", "begun", "shut")
     for name in names:
         app.delete(f"/apps/c/files/{name}")
     yield
     app.put("/apps/c/files/go", b"")
+    idle(app, eventually)  # before somebody takes the file away again
 
 
 def web(client, path, body=None, method=None, headers=None, name="c"):
