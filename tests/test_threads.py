@@ -452,3 +452,64 @@ def test_uploads_at_once(server):
             assert client.get(f"/apps/probe/files/many/from-{seed}/{number}").body == (
                 f"{seed} {number}\n".encode() * 200)
     expect(client.delete("/apps/probe/files/many"), 204)
+
+
+# A program that takes its requests by turns from /net/serve and from connections, and answers with
+# what it has read.
+EITHER = r"""
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+int main(void) {
+    static char request[200000];
+    for (int turn = 0;; turn++) {
+        const char *head = turn % 2 ? "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" : "Status: 200\n\n";
+        int file = turn % 2 ? accept(4, NULL, NULL) : open("/net/serve", O_RDWR);
+        size_t length = 0;
+        ssize_t got;
+        char *body = NULL;
+        while ((!body || !memchr(body, '.', length - (size_t)(body - request))) &&
+               (got = read(file, request + length, sizeof request - 1 - length)) > 0) {
+            length += (size_t)got;
+            request[length] = 0;
+            body = strstr(request, "\r\n\r\n");
+            body = body ? body + 4 : NULL;
+        }
+        write(file, head, strlen(head));
+        for (char *at = body; at && at < request + length;) {
+            got = write(file, at, (size_t)(request + length - at));
+            if (got <= 0) break;
+            at += got;
+        }
+        close(file);
+    }
+}
+"""
+
+
+def test_programs_that_are_kept(server, guests, eventually):
+    """Requests and visitors that leave, from all loops, while the app changes."""
+    client = server.client
+    client.create("kept", guests.c_text(EITHER), serve="listen", instances="1..3")
+    body = b"x" * 150000 + b"."
+
+    def ask(seed):
+        choose = random.Random(seed)
+        for number in range(40):
+            if choose.random() < 0.3:
+                with client.connect() as connection:
+                    connection.sendall(client.head("POST", "/web/kept/", headers={
+                        "Content-Length": str(len(body))}) + body[:choose.randrange(len(body))])
+            else:
+                sent = body[choose.randrange(len(body)):]
+                response = client.request("POST", f"/web/kept/{seed}-{number}", sent)
+                assert response.status == 200 and response.body == sent, response
+
+    def change():
+        for number in range(5):
+            expect(client.put("/apps/kept/env/N", str(number).encode()), 200, 201, 204)
+
+    together(change, *(lambda seed=seed: ask(seed) for seed in range(CLIENTS)))
+    expect(client.delete("/apps/kept"), 204)
+    eventually(lambda: metric(server, "runs_running") == 0)
