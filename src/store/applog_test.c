@@ -445,8 +445,12 @@ static void test_idle(void **state) {
     applog_unref(log);
     applog_forget_idle(set, clock_monotonic_ns());
     assert_int_equal(set->logs.count, 2);
-    applog_forget_idle(set, clock_monotonic_ns() + 60 * NS_PER_S);
-    assert_int_equal(set->logs.count, 1);
+    /* Who writes may still have it for a moment, though all is written. */
+    uint64_t end_ns = clock_monotonic_ns() + 20 * NS_PER_S;
+    do {
+        assert_true(clock_monotonic_ns() < end_ns);
+        applog_forget_idle(set, clock_monotonic_ns() + 60 * NS_PER_S);
+    } while (set->logs.count != 1);
     log = open_log(set, 1);
     assert_log(log, 0, HEAD "7 out one\n");
     applog_unref(log);
