@@ -55,6 +55,35 @@ def test_two_fresh_python_runs_do_not_meet(py):
     assert third["exit"] == 1 and "ZeroDivisionError" in third["stderr"]
 
 
+# Starts a child that writes nothing, holds its root beyond its end, and plants a module there.
+PLANT = """
+import os
+with open("/cloud/apps/py/start", "r+") as start:
+    start.write("arg=-c\\narg=print(flush=True) or __import__('time').sleep(600)\\n")
+    start.flush()
+    child = start.read().strip()
+with open(f"/proc/{child}/stdout", "rb", 0) as output:
+    output.read(1)
+root = os.open(f"/proc/{child}/root", os.O_RDONLY | os.O_DIRECTORY)
+open(f"/proc/{child}/ctl", "w").write("kill")
+open(f"/proc/{child}/wait").read()
+for name in ("json.py", "planted"):
+    file = os.open(name, os.O_WRONLY | os.O_CREAT, dir_fd=root)
+    os.write(file, b"1/0")
+open("/mine", "w").close()  # so that the next run is not given this one's tree
+print("planted")
+"""
+
+
+def test_a_root_that_another_run_holds_is_nobody_elses(py):
+    """A tree of files may be used again by a later run only if nobody has it any more."""
+    for _ in range(3):
+        first = py.run_json("py", "-c", PLANT, root="fresh")
+        assert (first["exit"], first["stdout"]) == (0, "planted\n"), first
+        second = py.run_json("py", "-c", "import json, os; print(os.listdir('/'))", root="fresh")
+        assert second["exit"] == 0 and "planted" not in second["stdout"], second
+
+
 def test_a_hostile_fresh_run_leaves_nothing_to_the_next(files):
     """Also where the next run is given what the last one has not touched."""
     for _ in range(5):

@@ -109,7 +109,7 @@ static void give_back(struct tree *tree, struct run_tree *run_tree) {
         (!run_tree->top || memory_is_pristine(run_tree->top)) && memory_is_pristine(run_tree->tmp);
     struct plan *expired = NULL;
     pthread_mutex_lock(&tree->lock);
-    bool reused = as_new && plan->is_cached && plan->idle_count < IDLE_MAX;
+    bool reused = as_new && !run_tree->is_shared && plan->is_cached && plan->idle_count < IDLE_MAX;
     if (reused) {
         run_tree->next = plan->idle;
         plan->idle = run_tree;
@@ -247,7 +247,9 @@ static uint64_t tree_bytes(void *context, void *of_run) {
 
 static struct file *tree_root(void *context, void *of_run) {
     (void)context;
-    return file_ref(((struct run_tree *)of_run)->root);
+    struct run_tree *run_tree = of_run;
+    run_tree->is_shared = run_tree->top != NULL;
+    return file_ref(run_tree->root);
 }
 
 /* Whether it is a word, and not the name of a volume. */

@@ -54,6 +54,7 @@ struct run_tree {
     struct file *tmp;
     struct file *top; /* its own layer, or NULL */
     uint64_t tmp_bytes, top_bytes, inodes;
+    bool is_shared; /* others may hold its root, and write there when its run is long over */
     struct run_tree *next;
 };
 
