@@ -256,6 +256,7 @@ static enum http_pull_result pull_text(struct run_answer *answer, void *buffer, 
         return HTTP_PULL_ABORT;
     }
     if (length == 0 && answer->input_comes) {
+        http_expect_body(answer->request->exchange); /* it has nobody to talk to any more */
         answer->waiting = true;
         return HTTP_PULL_WAIT;
     }
@@ -283,6 +284,7 @@ static enum err format_step(struct run_answer *answer) {
             return err;
         }
         if (answer->input_comes) {
+            http_expect_body(answer->request->exchange);
             return ERR_PENDING;
         }
         err = flush_carries(answer);
@@ -385,7 +387,7 @@ static void respond_stream(struct run_answer *answer) {
     struct http_exchange *exchange = answer->request->exchange;
     answer->request->responded = true;
     enum err err = add_headers(answer);
-    if (!err && answer->form == ACCEPT_TEXT) {
+    if (!err && answer->form == ACCEPT_TEXT && !http_is_1_0(exchange)) {
         err = http_add_header(exchange, "Trailer",
                               "Run-Exit, Run-Reason, Run-Cpu-Us, Run-Peak-Bytes");
     }

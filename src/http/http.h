@@ -105,6 +105,8 @@ void http_body_resume(struct http_exchange *exchange);
  * who talk and listen at once. While the stream waits for the application, the client may be silent
  * for as long as it likes. Where the response ends first, what still comes is dropped as ever. */
 void http_keep_body(struct http_exchange *exchange);
+/* Ends that patience: the client has to send the rest of its body, as fast as ever. */
+void http_expect_body(struct http_exchange *exchange);
 
 /* The response. Headers first, then one of http_respond_…, once. Names and values are checked:
  * control characters make it fail with INVAL, as do Content-Length, Transfer-Encoding, Connection

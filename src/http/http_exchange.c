@@ -88,7 +88,8 @@ void http_body_resume(struct http_exchange *exchange) {
         return;
     }
     http_watch(exchange, LOOP_READABLE, 0);
-    http_enter(exchange, exchange->is_pull_waiting ? HTTP_WORKING : HTTP_MOVING);
+    bool may_be_silent = exchange->is_pull_waiting && !exchange->is_body_due;
+    http_enter(exchange, may_be_silent ? HTTP_WORKING : HTTP_MOVING);
     /* What was measured of the client goes on, without the time in which it had to wait: or one
      * that sends a byte now and then, each of which is a pause, would never be too slow. */
     exchange->is_body_paused = false;
@@ -102,6 +103,15 @@ void http_body_resume(struct http_exchange *exchange) {
 
 void http_keep_body(struct http_exchange *exchange) {
     exchange->keeps_body = true;
+}
+
+void http_expect_body(struct http_exchange *exchange) {
+    if (!exchange->is_body_due) {
+        exchange->is_body_due = true;
+        if (exchange->is_pull_waiting && exchange->output.length == 0) {
+            http_enter(exchange, http_phase_of_waiting(exchange));
+        }
+    }
 }
 
 void http_abort(struct http_exchange *exchange) {

@@ -161,6 +161,7 @@ struct http_exchange {
     bool is_body_paused;  /* the application has not taken all */
     bool is_body_resumed; /* http_body_resume came before the pause */
     bool keeps_body;      /* it is the application's also after the response was given */
+    bool is_body_due;     /* the client has to send it even while the stream waits */
     bool is_pulling;      /* within `pull` */
     bool is_pull_waiting; /* HTTP_PULL_WAIT was the last answer */
     bool is_pull_resumed; /* http_pull_resume came since `pull` was called */
@@ -185,6 +186,13 @@ void http_rooms_free(struct http_server *server);
 static inline bool http_is_1_0_stream(const struct http_exchange *exchange) {
     return exchange->pull && exchange->pull_remaining == HTTP_LENGTH_UNKNOWN &&
            exchange->room->head.is_http_1_0;
+}
+
+/* Where an exchange is whose stream waits for the application. */
+static inline enum http_phase http_phase_of_waiting(const struct http_exchange *exchange) {
+    bool waits_for_body =
+        exchange->is_body_due && !exchange->has_body_ended && !exchange->is_body_paused;
+    return waits_for_body ? HTTP_MOVING : HTTP_WORKING;
 }
 
 /* http_response.c */

@@ -246,6 +246,33 @@ static void test_drip(void **state) {
     }
 }
 
+/* Who talks with the application may be silent, but not when that has nothing more to say. */
+static void test_silence_in_a_dialogue(void **state) {
+    (void)state;
+    struct http_options options = usual;
+    options.body_rate_timeout_ns = 30 * NS_PER_MS;
+    start(&options);
+    int silent = client_new();
+    int late = client_new();
+    cleanup_buf struct buf text = {0};
+    SEND(silent, "POST /dialogue HTTP/1.1\r\nHost: a\r\nContent-Length: 14\r\n\r\none ");
+    assert_true(client_read(silent, &text, "ONE ", 1));
+    text.length = 0;
+    SEND(late, "POST /dialogue-over HTTP/1.1\r\nHost: a\r\nContent-Length: 14\r\n\r\none ");
+    assert_true(client_read(late, &text, "ONE ", 1));
+    assert_false(client_read(late, &text, "", 0));
+    close(late);
+    for (uint64_t end_ns = clock_monotonic_ns() + 150 * NS_PER_MS; clock_monotonic_ns() < end_ns;) {
+        loop_turn(test.loop);
+    }
+    SEND(silent, "two three ");
+    assert_true(client_read(silent, &text, "0\r\n\r\n", 1));
+    close(silent);
+    settle();
+    assert_int_equal(test.completed, 1);
+    stop();
+}
+
 static void test_connection_limits(void **state) {
     (void)state;
     struct http_options options = usual;
@@ -453,6 +480,7 @@ int main(void) {
         TEST(test_body_cut_off_anywhere),
         TEST(test_deadlines),
         TEST(test_drip),
+        TEST(test_silence_in_a_dialogue),
         TEST(test_connection_limits),
         TEST(test_all_connections),
         TEST(test_no_descriptors),

@@ -69,7 +69,7 @@ void http_flush(struct http_exchange *exchange) {
     } else {
         http_watch(exchange, 0, LOOP_WRITABLE);
         if (exchange->pull) {
-            http_enter(exchange, HTTP_WORKING);
+            http_enter(exchange, http_phase_of_waiting(exchange));
         }
     }
 }
@@ -450,8 +450,10 @@ static void wait_after_piece(struct http_exchange *exchange, enum http_pull_resu
     }
     if (exchange->output.length == 0) {
         http_watch(exchange, 0, LOOP_WRITABLE);
-        if (exchange->phase == HTTP_HEAD || exchange->phase == HTTP_MOVING) {
-            http_enter(exchange, HTTP_WORKING);
+        enum http_phase phase = http_phase_of_waiting(exchange);
+        if (exchange->phase == HTTP_HEAD || exchange->phase == HTTP_MOVING ||
+            phase == HTTP_MOVING) {
+            http_enter(exchange, phase);
         }
     }
 }

@@ -47,6 +47,10 @@ static inline bool path_is(struct http_exchange *exchange, const char *path) {
     return str_equal_text(http_raw_path(exchange), path);
 }
 
+static inline bool is_dialogue(struct http_exchange *exchange) {
+    return path_is(exchange, "/dialogue") || path_is(exchange, "/dialogue-over");
+}
+
 static inline void answer(struct request *request) {
     cleanup_buf struct buf text = {0};
     assert_int_equal(buf_printf(&text, "[" STR_FORMAT " " STR_FORMAT " " STR_FORMAT "]",
@@ -137,6 +141,9 @@ static inline enum http_pull_result pull_pieces(void *argument, void *buffer, si
 static inline enum http_pull_result pull_dialogue(void *argument, void *buffer, size_t size,
                                                   size_t *ret_length) {
     struct request *request = argument;
+    if (request->body.length == 0 && path_is(request->exchange, "/dialogue-over")) {
+        http_expect_body(request->exchange);
+    }
     if (request->body.length == 0) {
         return request->is_over ? HTTP_PULL_END : HTTP_PULL_WAIT;
     }
@@ -161,7 +168,7 @@ static inline void begin(void *context, struct http_exchange *exchange) {
         http_respond(exchange, 413, "text/plain", "[early]", 7);
     } else if (path_is(exchange, "/early-stream")) {
         http_respond_stream(exchange, 200, "text/plain", HTTP_LENGTH_UNKNOWN, pull, request);
-    } else if (path_is(exchange, "/dialogue")) {
+    } else if (is_dialogue(exchange)) {
         http_keep_body(exchange);
         http_respond_stream(exchange, 200, "text/plain", HTTP_LENGTH_UNKNOWN, pull_dialogue,
                             request);
@@ -175,7 +182,7 @@ static inline size_t body(void *context, struct http_exchange *exchange, const u
     (void)context;
     struct request *request = http_exchange_user(exchange);
     size_t taken = length;
-    if (path_is(exchange, "/dialogue")) {
+    if (is_dialogue(exchange)) {
         assert_int_equal(buf_append(&request->body, data, taken), ERR_OK);
         http_pull_resume(exchange);
         return taken;
@@ -210,7 +217,7 @@ static inline void body_end(void *context, struct http_exchange *exchange) {
     (void)context;
     struct request *request = http_exchange_user(exchange);
     struct loop *loop = test.loop;
-    if (path_is(exchange, "/dialogue")) {
+    if (is_dialogue(exchange)) {
         request->is_over = true;
         http_pull_resume(exchange);
     } else if (path_is(exchange, "/task")) {
