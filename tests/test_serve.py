@@ -233,6 +233,8 @@ def test_end_by_shutdown(app, clean, eventually):
     """The visitor has all of it while the program goes on."""
     assert web(app, "/shutdown").text == "all of it\n"
     assert note(app, eventually, "/shut") == "pipe"
+    app.put("/apps/c/files/go", b"")
+    web(app, "/count")  # it has gone on, and waits for no file that is taken away again
 
 
 # --- visitors that leave -------------------------------------------------------------------------

@@ -7,7 +7,14 @@
 #include "api/proc.h"
 #include "api/tree.h"
 
-enum stage { STAGE_WALK, STAGE_STAT, STAGE_OPEN, STAGE_LIST, STAGE_ANSWERED };
+enum stage {
+    STAGE_WALK,
+    STAGE_STAT,
+    STAGE_OPEN,
+    STAGE_STAT_OPENED,
+    STAGE_LIST,
+    STAGE_ANSWERED,
+};
 
 struct tree_get {
     struct request *request;
@@ -150,6 +157,7 @@ static void answer_list(struct tree_get *get) {
 
 static enum err step_once(struct tree_get *get) {
     struct request *request = get->request;
+    struct file_stat opened_stat;
     enum err err = ERR_OK;
     switch (get->stage) {
     case STAGE_WALK:
@@ -192,6 +200,14 @@ static enum err step_once(struct tree_get *get) {
         }
         err = file_open(&request->op, get->found.place.file, OPEN_READ, &get->opened);
         if (!err) {
+            get->stage = STAGE_STAT_OPENED;
+        }
+        return err;
+    case STAGE_STAT_OPENED:
+        err = file_stat(&request->op, get->opened, &opened_stat);
+        if (!err) {
+            /* What is told of a run is written when it is opened: it may be longer by then. */
+            get->stat.size = opened_stat.size;
             answer_file(get);
         }
         return err;
