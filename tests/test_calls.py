@@ -31,6 +31,8 @@ int main(void) {
     show("it stays");
     write(control, "sing\n", 5);
     show("the next one");
+    open("/cloud/apps/nobody/call", O_RDWR);
+    show("a call of nobody");
 }
 """
 
@@ -44,6 +46,7 @@ def test_errstr_says_why_the_last_call_failed(client, guests):
         "one with a text: 'dance' can't be done to a run; there are pause, resume and kill",
         "it stays: 'dance' can't be done to a run; there are pause, resume and kill",
         "the next one: 'sing' can't be done to a run; there are pause, resume and kill",
+        "a call of nobody: no app named 'nobody'",
     ]
 
 

@@ -380,6 +380,11 @@ static enum err root_walk(struct op *op, struct file *directory, const struct st
         app = app_ref(((struct apps_walk *)op->state)->app);
     } else {
         enum err err = find_app(op->who, apps, names[0], &app);
+        bool is_asked =
+            count > 1 && (str_equal_text(names[1], "call") || str_equal_text(names[1], "start"));
+        if (err && is_asked) {
+            return buf_fail(op->message, err, "no app named '" STR_FORMAT "'", STR_ARGS(names[0]));
+        }
         if (err) {
             return err;
         }
