@@ -2,6 +2,7 @@
 
 import json
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -222,6 +223,31 @@ def test_one_file_in_the_way_leaves_none(files):
         assert files.get("/apps/files/files/amid/").text == before
         assert ".zasm" not in files.get("/apps/files/files/").text
     assert files.get("/apps/files/files/amid/file").text == "before"
+
+
+def test_forms_at_once_with_the_same_directories(files):
+    """Whoever makes a directory first, all find it."""
+    forms, directories = 6, 60
+    for round_ in range(4):
+        root = f"crowd-{round_}"
+
+        def bring(form, root=root):
+            parts = [(f"/d{i}/e/{form}", f"{form} {i}") for i in range(directories)]
+            return send(files, ("root", root), ("arg", "ls /d0/e"), *parts, ("/same", "s"),
+                        query={"name": "files"})
+
+        with ThreadPoolExecutor(forms) as pool:
+            for response in pool.map(bring, range(forms)):
+                assert response.status == 200, response
+                assert response.json()["exit"] == 0, response
+        tree = f"/vol/{root}/files"
+        names = sorted([f"d{i}/" for i in range(directories)] + ["same"])
+        assert sorted(files.get(f"{tree}/").text.split()) == names
+        for i in range(directories):
+            listing = files.get(f"{tree}/d{i}/e/").text.split()
+            assert listing == [str(form) for form in range(forms)]
+        assert files.get(f"{tree}/d7/e/3").text == "3 7"
+        assert files.get(f"{tree}/same").text == "s"
 
 
 def test_volume_without_room(server, files, guests):

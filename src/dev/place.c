@@ -2,7 +2,7 @@
 
 #include "ns/temporary.h"
 
-enum { DEPTH_MAX = 128, PIECE_BYTES = 64 * 1024, STEPS_MAX = 64 };
+enum { DEPTH_MAX = 128, PIECE_BYTES = 64 * 1024, STEPS_MAX = 64, LOOKS_MAX = 64 };
 
 /* Twice through the files: first each is written under a hidden name, and looked whether its place
  * can be had; then directories are made and names given, which takes next to no time. */
@@ -38,6 +38,7 @@ struct place {
     bool is_naming;  /* the second time */
     struct buf path; /* of the present entry */
     struct str name; /* its last component, in the level's list */
+    unsigned looks;  /* how often it was a directory that others made meanwhile */
     struct ns_walk walk;
     struct file *source;          /* what is placed, a reference */
     struct file *target, *opened; /* under its hidden name, references */
@@ -147,6 +148,7 @@ static enum err begin_entry(struct place *place, struct level *level) {
     place->name = dir_list_name(&level->list, level->next);
     bool is_directory = level->list.entries[level->next].type == FILE_DIRECTORY;
     level->next++;
+    place->looks = 0;
     place->path.length = level->path_length;
     enum err err = buf_append_str(&place->path, place->name);
     size_t walked;
@@ -190,6 +192,17 @@ static enum err find_directory(struct place *place) {
     return err;
 }
 
+/* A directory was not found, and now something is there: others may have made it meanwhile, so it
+ * is looked for again. That ends where it is removed and made again all the time, and with a link
+ * that leads nowhere. */
+static enum err find_again(struct place *place, enum err err) {
+    if (place->looks++ == LOOKS_MAX) {
+        return err;
+    }
+    place->stage = STAGE_FIND;
+    return ERR_OK;
+}
+
 /* Where a directory was not found, a link that leads nowhere would be in the way; where a file
  * goes, a directory. */
 static enum err look(struct place *place, struct level *level) {
@@ -202,6 +215,9 @@ static enum err look(struct place *place, struct level *level) {
     bool is_directory = place->source->type == FILE_DIRECTORY;
     bool finds_directory = !err && found->type == FILE_DIRECTORY;
     file_unref(found);
+    if (is_directory && finds_directory) {
+        return find_again(place, ERR_BUSY);
+    }
     if (!err && (is_directory || finds_directory)) {
         return is_directory ? ERR_NOTDIR : ERR_ISDIR;
     }
@@ -219,7 +235,7 @@ static enum err make_directory(struct place *place, struct level *level) {
     struct file *made;
     enum err err = file_create(&place->op, level->to, place->name, FILE_DIRECTORY, &made);
     if (err) {
-        return err;
+        return err == ERR_EXIST ? find_again(place, err) : err;
     }
     struct file *source = STEAL(place->source);
     err = push(place, source, made);

@@ -3,8 +3,11 @@
  *
  * First each is written whole, under a hidden name (ns/temporary.h), and it is looked whether its
  * place can be had; then directories that are missing are made and all get their names. Until then
- * whoever gives it up, or a failure, leaves nothing. Only what others put in the way in this last
- * moment can leave half of it. Symbolic links on the way are followed inside the tree; one at the
+ * whoever gives it up, or a failure, leaves nothing. Several may place files
+ * in one tree at a time, in the same directories too. Only what others put in the way in this last
+ * moment (a directory where a file goes, a file where a directory goes), take away, or fill up, can
+ * leave half of it: that is not taken back, as names may have replaced others by then, or have been
+ * replaced. Symbolic links on the way are followed inside the tree; one at the
  * end is replaced.
  *
  * Thread: the op's loop. Layer: ns. */
