@@ -1,7 +1,9 @@
 """POST /run with a form: options, files and standard input in one request."""
 
+import io
 import json
 import socket
+import tarfile
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -248,6 +250,29 @@ def test_forms_at_once_with_the_same_directories(files):
             assert listing == [str(form) for form in range(forms)]
         assert files.get(f"{tree}/d7/e/3").text == "3 7"
         assert files.get(f"{tree}/same").text == "s"
+
+
+@pytest.mark.parametrize("root", ["keep", "swept-root"])
+def test_what_a_crash_left_goes(files, guests, root):
+    """Hidden files of another life of the server, before it is looked whether there is room; what
+    else begins with a dot stays."""
+    files.create("crashed", guests.c("files"), disk="256KiB")
+    tree = "/apps/crashed/files" if root == "keep" else f"/vol/{root}/files"
+    leftover = ".zasm-put-00000000-0000000000000000"
+    # Unpacking writes under a name that is free at once, so that nothing is swept before.
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for name, size in ((leftover, 200_000), (".own", 1)):
+            info = tarfile.TarInfo(name)
+            info.size = size
+            tar.addfile(info, io.BytesIO(b"h" * size))
+    assert files.put(f"{tree}/?unpack", archive.getvalue()).status == 200
+    assert files.get(f"{tree}/").text.split() == [".own", leftover]
+    got = result(files, ("root", root), ("/new", "n" * 150_000), ("arg", "ls /"),
+                 query={"name": "crashed"})
+    assert got["exit"] == 0 and leftover not in got["stdout"], got
+    assert files.get(f"{tree}/").text.split() == [".own", "new"]
+    files.delete("/apps/crashed")
 
 
 def test_volume_without_room(server, files, guests):

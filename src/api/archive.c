@@ -51,7 +51,7 @@ struct unpack {
     bool is_beside;                    /* it is written under the temporary name */
     bool is_partial;                   /* it is there, or may be, and is not whole */
     char temporary[NS_TEMPORARY_SIZE]; /* while is_beside */
-    struct tree_sweep *sweep;
+    struct ns_sweep *sweep;
     uint64_t swept[SWEPT_SIZE];
     bool goes_as_whole;   /* see unpack_free */
     enum err failure;     /* while STAGE_CLEAN is under way, and after it */
@@ -258,12 +258,12 @@ static void go_beside(struct unpack *unpack) {
 }
 
 static enum err sweep(struct op *op, struct unpack *unpack) {
-    enum err err = tree_sweep_step(op, present_level(unpack)->directory, &unpack->sweep);
+    enum err err = ns_sweep_step(op, present_level(unpack)->directory, &unpack->sweep);
     if (err == ERR_PENDING) {
         return err;
     }
     /* What can't be swept does not keep anything from being written. */
-    tree_sweep_free(STEAL(unpack->sweep));
+    ns_sweep_free(STEAL(unpack->sweep));
     unpack->stage = STAGE_PLACE;
     return ERR_OK;
 }
@@ -544,7 +544,7 @@ void unpack_free(struct unpack *unpack) {
         return;
     }
     close_file(unpack);
-    tree_sweep_free(unpack->sweep);
+    ns_sweep_free(unpack->sweep);
     if (unpack->is_partial && !unpack->goes_as_whole) {
         ns_remove_later(unpack->op, present_level(unpack)->directory, written_name(unpack));
     }

@@ -48,7 +48,3 @@ void tree_fail(struct request *request, enum err err);
 /* Whether the directory of the request's path may have leftovers of an earlier life: true once for
  * each (now and then more often). */
 bool tree_sweep_is_due(struct request *request);
-/* Polled. Removes the leftovers in a directory; `*sweep` is NULL at first. */
-struct tree_sweep;
-MUST_USE enum err tree_sweep_step(struct op *op, struct file *directory, struct tree_sweep **sweep);
-void tree_sweep_free(struct tree_sweep *sweep); /* accepts NULL */

@@ -66,7 +66,7 @@ struct tree_put {
     bool beside;           /* written beside the target, then renamed */
     char temporary[NS_TEMPORARY_SIZE];
     bool temporary_is_there; /* or may be: it was asked for */
-    struct tree_sweep *sweep;
+    struct ns_sweep *sweep;
     struct file *opened;
     uint64_t length;     /* of the body; UINT64_MAX: not said */
     uint64_t offset;     /* so much is written */
@@ -480,7 +480,7 @@ static enum err step_once(struct tree_put *put) {
     case STAGE_STAT:
         return check_target(put);
     case STAGE_SWEEP:
-        err = tree_sweep_step(op, put->directory.file, &put->sweep);
+        err = ns_sweep_step(op, put->directory.file, &put->sweep);
         if (err !=
             ERR_PENDING) { /* what can't be swept does not keep anything from being written */
             put->stage = STAGE_CREATE;
@@ -615,7 +615,7 @@ static void end(struct request *request, bool completed) {
     }
     file_unref(put->beside_in);
     ns_walk_done(&put->walk);
-    tree_sweep_free(put->sweep);
+    ns_sweep_free(put->sweep);
     if (put->opened) {
         file_closed(put->opened, OPEN_WRITE);
         file_unref(put->opened);

@@ -6,6 +6,7 @@
 #include "dev/place.h"
 #include "dev/proc.h"
 #include "ns/memory.h"
+#include "ns/temporary.h"
 #include "ns/union.h"
 
 enum {
@@ -145,8 +146,50 @@ static enum err check_room(const struct plan *plan, struct file *files, struct b
                    : ERR_OK;
 }
 
-static void drop_place(struct op *op) {
-    place_free(op->state);
+struct placing {
+    struct op child; /* of the sweep */
+    struct ns_sweep *sweep;
+    bool is_sweeping;
+    struct place *place; /* NULL: what there is room for was not looked at yet */
+};
+
+static void drop_placing(struct op *op) {
+    struct placing *placing = op->state;
+    op_done(&placing->child);
+    ns_sweep_free(placing->sweep);
+    place_free(placing->place);
+    free(placing);
+}
+
+static enum err begin_placing(struct op *op, const struct plan *plan, struct placing **ret) {
+    struct placing *placing = calloc(1, sizeof *placing);
+    if (!placing) {
+        return ERR_NOMEM;
+    }
+    op_init_child(&placing->child, op);
+    placing->is_sweeping = volume_begin_sweep(plan->written[0]);
+    op_set_state(op, placing, drop_placing);
+    *ret = placing;
+    return ERR_OK;
+}
+
+static enum err placing_step(struct placing *placing, struct op *op, struct run *run,
+                             const struct run_tree *run_tree, struct buf *message) {
+    if (placing->is_sweeping) {
+        enum err err = ns_sweep_step(&placing->child, run_tree->root, &placing->sweep);
+        if (err == ERR_PENDING) {
+            return err;
+        }
+        placing->is_sweeping = false; /* what can't be swept keeps nothing from being written */
+    }
+    if (!placing->place) {
+        enum err err = check_room(run_tree->plan, run_files(run), message);
+        err = err ? err : place_new(op, run_files(run), run_tree->root, &placing->place);
+        if (err) {
+            return err;
+        }
+    }
+    return place_step(placing->place, message);
 }
 
 static enum err place_files(void *context, struct op *op, struct run *run, void *of_run,
@@ -156,16 +199,9 @@ static enum err place_files(void *context, struct op *op, struct run *run, void 
     if (tree_has_layer_of_files(run)) {
         return ERR_OK; /* they are there */
     }
-    if (!op->state) {
-        struct place *place = NULL;
-        enum err err = check_room(run_tree->plan, run_files(run), message);
-        err = err ? err : place_new(op, run_files(run), run_tree->root, &place);
-        if (err) {
-            return err;
-        }
-        op_set_state(op, place, drop_place);
-    }
-    enum err err = place_step(op->state, message);
+    struct placing *placing = op->state;
+    enum err err = placing ? ERR_OK : begin_placing(op, run_tree->plan, &placing);
+    err = err ? err : placing_step(placing, op, run, run_tree, message);
     return err == ERR_PENDING ? err : op_finish(op, err);
 }
 

@@ -62,3 +62,46 @@ void ns_remove_later(const struct op *op, struct file *directory, struct str nam
     op_init(&removal->op, op->loop, &removal->who, removal_step);
     removal_step(&removal->op);
 }
+
+/* ---- what is left by a crash ---- */
+
+struct ns_sweep {
+    struct dir_list list;
+    size_t next;
+    bool is_listed;
+};
+
+enum err ns_sweep_step(struct op *op, struct file *directory, struct ns_sweep **sweep_place) {
+    struct ns_sweep *sweep = *sweep_place;
+    if (!sweep) {
+        sweep = calloc(1, sizeof *sweep);
+        if (!sweep) {
+            return ERR_NOMEM;
+        }
+        *sweep_place = sweep;
+    }
+    if (!sweep->is_listed) {
+        enum err err = file_readdir(op, directory, &sweep->list);
+        if (err) {
+            return err;
+        }
+        sweep->is_listed = true;
+    }
+    for (; sweep->next < sweep->list.count; sweep->next++) {
+        struct str name = dir_list_name(&sweep->list, sweep->next);
+        if (ns_is_leftover(name)) {
+            enum err err = file_remove(op, directory, name, false);
+            if (err == ERR_PENDING) {
+                return err;
+            }
+        }
+    }
+    return ERR_OK;
+}
+
+void ns_sweep_free(struct ns_sweep *sweep) {
+    if (sweep) {
+        dir_list_done(&sweep->list);
+        free(sweep);
+    }
+}

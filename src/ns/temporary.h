@@ -10,5 +10,10 @@
 void ns_temporary_name(char name[NS_TEMPORARY_SIZE]);
 /* Whether an earlier life made the name. */
 bool ns_is_leftover(struct str name);
+/* Polled. Removes what an earlier life left in a directory; `*sweep` is NULL at first. What can't
+ * be removed stays. */
+struct ns_sweep;
+MUST_USE enum err ns_sweep_step(struct op *op, struct file *directory, struct ns_sweep **sweep);
+void ns_sweep_free(struct ns_sweep *sweep); /* accepts NULL */
 /* Removes a file though the op that made it ends now; on behalf of the same `who`. */
 void ns_remove_later(const struct op *op, struct file *directory, struct str name);

@@ -124,6 +124,11 @@ bool volume_is_removed(const struct volume *volume) {
     return atomic_load_explicit(&volume->is_removed, memory_order_acquire);
 }
 
+bool volume_begin_sweep(struct volume *volume) {
+    return !volume->read_only &&
+           !atomic_exchange_explicit(&volume->is_swept, true, memory_order_relaxed);
+}
+
 void volume_unref(struct volume *volume) {
     if (!volume || atomic_fetch_sub_explicit(&volume->references, 1, memory_order_acq_rel) != 1) {
         return;

@@ -51,6 +51,9 @@ bool volume_is_shared(const struct volume *volume);
 /* It has no name any more: whoever keeps it for a next use lets go. Thread: any. */
 void volume_set_removed(struct volume *volume);
 bool volume_is_removed(const struct volume *volume);
+/* True once for each time it was opened: whoever asks first clears away what a crash has left at
+ * its root. Thread: any. */
+bool volume_begin_sweep(struct volume *volume);
 void volume_set_quota(struct volume *volume, uint64_t bytes_max, uint64_t inodes_max);
 struct volume_usage volume_usage(struct volume *volume);
 /* Its st_dev, the same for all who use it. */

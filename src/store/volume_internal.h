@@ -120,6 +120,7 @@ enum volume_pool_state {
 struct volume {
     atomic_uint references;
     atomic_bool is_removed; /* see volume_set_removed */
+    atomic_bool is_swept;   /* see volume_begin_sweep */
     pthread_mutex_t mutex;  /* see above */
     bool busy;              /* a worker owns it */
     bool read_only;
