@@ -611,6 +611,37 @@ def test_a_run_hands_its_narrowing_down(client, guests, peer, eventually):
     assert output_of_child(b"net=127.0.0.1\n", net="127.0.0.1") == "hello /x\n"
 
 
+def test_a_sandbox_hands_its_narrowing_down_to_other_apps(client, guests, peer):
+    """Or one without a network would have that of whom it may call, or of whom these call."""
+    fetch, caller = guests.c("net"), guests.c("caller")
+    for name, module, *arguments in [("fetch", fetch, "get", f"/net/http/{peer.host}/x"),
+                                     ("between", caller, "pipe", "fetch")]:
+        query = [("name", name)] + [("arg", argument) for argument in arguments]
+        assert client.post("/create", module, query=query).status == 201
+    client.create("outer", caller)
+    client.create("outer-none", caller, net="none", root="fresh")
+    client.create("outer-here", caller, net="127.0.0.1", root="fresh")
+    client.create("outer-there", caller, net="example.org", root="fresh")
+    refused = "net= of the run does not allow"
+    for app in ("fetch", "between"):
+        def call(caller, app=app, **options):
+            return client.run(caller, "pipe", app, **options).text
+
+        assert call("outer", net="none") == "hello /x\n"  # no sandbox: its word is for itself
+        assert call("outer", root="fresh") == "hello /x\n"
+        assert refused in call("outer", root="fresh", net="none")
+        assert refused in call("outer", root="ro", net="example.org")
+        assert call("outer", root="fresh", net="127.0.0.1") == "hello /x\n"
+        # So is what the app of the sandbox says.
+        assert refused in call("outer-none")
+        assert refused in call("outer-there", net="public")
+        assert refused in call("outer-here", net="none")
+        assert call("outer-here") == "hello /x\n"
+        assert call("outer-here", net="public") == "hello /x\n"
+    assert refused in client.run("outer-none", "start", "fetch", "", "stdin=open",
+                                 "net=public").text
+
+
 def test_a_wrong_rule_is_told(build, make_server):
     server = make_server("--allow-private=10.0.0.0/33", start=False)
     with pytest.raises(RuntimeError, match="is not HOST"):

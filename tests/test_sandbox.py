@@ -336,13 +336,13 @@ def test_what_a_run_starts_has_its_tags(py):
 
 
 def test_a_run_has_so_many_others_under_way(py, guests):
-    py.create("waits", guests.c("probe"))
+    py.create("waits", guests.c("probe"), arg="wait")
     script = """
 import errno, os
 count = 0
 while True:
     question = os.open("/cloud/apps/waits/start", os.O_RDWR)
-    os.write(question, b"stdin=open\\narg=wait\\n")
+    os.write(question, b"stdin=open\\n")
     try:
         os.read(question, 99)
     except OSError as error:
@@ -352,6 +352,83 @@ while True:
     count += 1
 """
     assert py.run("py", "-c", script, root="fresh").text == "64 EBUSY\n"
+
+
+@pytest.fixture(scope="module")
+def strangers(files, guests):
+    """`caller` is the sandbox; `open` has files, an environment and arguments, `relay` calls it."""
+    files.create("caller", guests.c("caller"))
+    files.create("open", guests.c("worker"), env="SECRET=s", memory="16MiB")
+    files.create("open", guests.c("worker"), env="SECRET=s", memory="16MiB")  # version 2
+    for name, *arguments in [("relay", "lines", "open", "relayed"),
+                             ("presets", "start", "open", "input", "stdin=open", "env=A=b")]:
+        query = [("name", name)] + [("arg", argument) for argument in arguments]
+        assert files.post("/create", guests.c("caller"), query=query).status == 201
+    return files
+
+
+INPUT_ONLY = "gives other apps input only: call it, or start it without arg and env"
+
+
+@pytest.mark.parametrize("root", ["fresh", "ro", "session-giver"])
+@pytest.mark.parametrize("parameter", ["arg=say 1", "env=A=b", "version=1", "root=fresh",
+                                       "root=keep", "call=_start"])
+def test_a_sandbox_gives_other_apps_input_only(strangers, root, parameter):
+    start = ("caller", "start", "open", "input\n", parameter, "stdin=open")
+    text = strangers.run(*start, root=root).text
+    assert text.startswith("start: Permission denied: a run with a root of its own"), text
+    assert INPUT_ONLY in text
+    # It is not what a run of the app itself is refused.
+    assert INPUT_ONLY not in strangers.run(*start).text
+
+
+def test_a_sandbox_may_call_and_start_other_apps(strangers):
+    assert strangers.run("caller", "ask", "open", "input\n", root="fresh").text == "[INPUT\n].\n"
+    assert strangers.run("caller", "start", "open", "input\n", "stdin=open", "memory=8MiB",
+                         "net=none", "tag=a:b", root="fresh").text == "wait: exit 0\nstdout: INPUT\n"
+    # Of its own app it still says all.
+    assert strangers.run("caller", "start", "self", "", "stdin=open", "arg=lines", "arg=open",
+                         "arg=x", root="fresh").text == "wait: exit 0\nstdout: X\n"
+
+
+def test_what_a_sandbox_calls_is_confined_too(strangers):
+    assert strangers.run("caller", "ask", "relay", "", root="fresh").text == "[RELAYED\n].\n"
+    assert strangers.run("caller", "ask", "presets", "").text == (
+        "[wait: exit 0\n][stdout: INPUT].\n")
+    text = strangers.run("caller", "ask", "presets", "", root="fresh").text
+    assert "a run with a root of its own, or below one, gives other apps input only" in text
+
+
+def test_a_sandbox_does_not_see_how_another_app_is_set_up(py, strangers):
+    script = """
+import os
+question = os.open("/cloud/apps/open/start", os.O_RDWR)
+os.write(question, b"stdin=open\\n")
+run = os.read(question, 99).decode().strip()
+for name in ("args", "env"):
+    try:
+        print(open(f"/proc/{run}/{name}").read().strip(), name in os.listdir(f"/proc/{run}"))
+    except OSError as error:
+        print(error.errno, name in os.listdir(f"/proc/{run}"))
+"""
+    assert py.run("py", "-c", script, root="fresh").text == "44 False\n44 False\n"
+    assert py.run("py", "-c", script).text == "open True\nSECRET=s True\n"
+
+
+def test_limits_of_a_sandbox_are_those_of_what_it_calls(py, strangers):
+    script = """
+import os
+question = os.open("/cloud/apps/open/start", os.O_RDWR)
+os.write(question, b"stdin=open\\nfiles=50\\n")
+run = os.read(question, 99).decode().strip()
+names = ("limit_output_bytes", "limit_tmp_bytes", "limit_files", "limit_open_files")
+print([line.split()[1] for line in open(f"/proc/{run}/status") if line.split(":")[0] in names])
+"""
+    limits = {"output": "2KiB", "tmp": "1MiB", "files": "70", "open_files": "33"}
+    inside = py.run("py", "-c", script, root="fresh", **limits).text
+    assert sorted(eval(inside)) == sorted(["2048", "1048576", "50", "33"])
+    outside = py.run("py", "-c", script, **limits).text
+    assert not {"2048", "1048576", "33"} & set(eval(outside)), outside
 
 
 def test_a_parameter_counts_once(files):

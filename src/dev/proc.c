@@ -421,9 +421,14 @@ static enum err walk_root(struct op *op, struct run *run, const struct str *name
 }
 
 /* What looks into a program is for its owner, not for programs, and there only if it was asked for.
+ * How another app is set up is not for a run with a root of its own, which may be anybody's code.
  */
 static bool has_row(const struct who *who, struct run *run, const struct row *row) {
     uint64_t bytes;
+    bool is_setting = row->text == text_args || row->text == text_env;
+    if (is_setting && who->has_own_root && who->app_id != run_app(run)->id) {
+        return false;
+    }
     if (row->dev == &core_dev) {
         return who->may_control && run_core_size(run, &bytes) == ERR_OK;
     }

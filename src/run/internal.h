@@ -188,6 +188,7 @@ struct run {
     uint64_t keep_ns, parent_id, ttl_ns;
     uint8_t depth; /* runs above it, each started by the next one */
     bool detached, discard_stderr, is_web, wants_core;
+    bool is_confined;               /* it has a root of its own, or a run above it has */
     bool is_call;                   /* its standard output is an answer, and goes into no log */
     bool has_traceparent;           /* it is a hop of a trace */
     struct traceparent traceparent; /* with a parent-id of its own */

@@ -241,8 +241,9 @@ void runs_forget_app(struct runs *runs, int64_t app_id);
  * LOOP if there would be more than RUN_DEPTH_MAX runs above it; NOMEM if the parent has nothing
  * left; DEADLK if it would have to wait for a place that a run above it has; BUSY if
  * RUN_MEMBERS_MAX live below one of those above; and if the parent's root is not its app's volume
- * (it may be anybody's code) ACCES for a wider root or a detached run. Failures after this show in
- * its status. Thread: `loop`'s. */
+ * (it may be anybody's code) ACCES for a wider root or a detached run, and of another app, also
+ * further below it, for anything but input (arguments, environment, version, call, root). Failures
+ * after this show in its status. Thread: `loop`'s. */
 enum {
     RUN_DEPTH_MAX = 8,
     RUN_MEMBERS_MAX = 64,
@@ -288,7 +289,8 @@ const struct changes *run_changes(struct run *run);
 /* What `root` is: the request's, the app's, or "keep". */
 struct str run_root_mode(const struct run *run);
 /* The request's `net`, an entry a line, and behind an empty line those of the runs above it that
- * are of the same app: each of these lists must allow a host. Empty: not narrowed. */
+ * are of the same app, or that have a root of their own or are below one that has, these with what
+ * their apps say: each of these lists must allow a host. Empty: not narrowed. */
 struct str run_net(const struct run *run);
 /* The request's `files`, borrowed until the run has begun; or NULL. */
 struct file *run_files(const struct run *run);

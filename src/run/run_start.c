@@ -222,6 +222,19 @@ static struct run_limits merge_limits(const struct runs_options *options,
     };
 }
 
+/* What an app's net= says, as a list of its own at the end of `net`. */
+static enum err add_net_of_app(struct buf *net, const struct app *app) {
+    const json_t *hosts = app->config ? json_object_get(app->config, "net") : NULL;
+    bool is_word = json_is_string(hosts);
+    size_t count = is_word ? 1 : json_array_size(hosts);
+    enum err err = count > 0 && net->length > 0 ? buf_append_byte(net, '\n') : ERR_OK;
+    for (size_t i = 0; !err && i < count; i++) {
+        const json_t *host = is_word ? hosts : json_array_get(hosts, i);
+        err = buf_printf(net, "%s\n", json_string_value(host));
+    }
+    return err;
+}
+
 static enum err add_net(struct run *run, const struct run_request *request, struct buf *message) {
     if (request->net_count > APP_NET_MAX) {
         return buf_fail(message, ERR_2BIG, "more than %d hosts in net=", APP_NET_MAX);
@@ -240,15 +253,34 @@ static enum err add_net(struct run *run, const struct run_request *request, stru
     return err;
 }
 
+/* A sandbox, and what is below one, may be anybody's code or do what that says. It can have other
+ * apps work on its input, as their owner has set them up; with what would make another program of
+ * one (an interpreter runs its arguments) it would have their files, environment and network. */
+static enum err check_input_only(const struct run *run, const struct run_request *request,
+                                 struct buf *message) {
+    const struct run *parent = request->parent;
+    bool is_set_up = request->has_arguments || request->environment_count > 0 ||
+                     request->more_environment.length > 0 || request->version ||
+                     request->call.length > 0 || request->root.length > 0 || request->ttl_ns;
+    if (!parent || !parent->is_confined || parent->app->id == run->app->id || !is_set_up) {
+        return ERR_OK;
+    }
+    return buf_fail(message, ERR_ACCES,
+                    "a run with a root of its own%s gives other apps input only: call it, or start "
+                    "it without arg and env, call, root, ttl and version",
+                    parent->who.has_own_root ? "" : ", or below one,");
+}
+
 /* A run whose `/` is not its app's volume is a sandbox: it may be anybody's code. What it starts
- * must not get at what it can't reach itself: of its own app only the files that it sees, of other
- * apps what these show to everybody; and no volume by its name. */
+ * must not get at what it can't reach itself: of its own app only the files that it sees, and no
+ * volume by its name. Other apps keep the root that they have (check_input_only). */
 static enum err confine_root(const struct run *run, const struct run *parent, struct str asked,
                              struct str *ret_root, struct buf *message) {
     struct str own = run_root_mode(parent);
     bool is_narrow = str_equal_text(asked, "fresh") || str_equal_text(asked, "ro");
     bool is_same_app = parent->app->id == run->app->id;
-    if (asked.length > 0 && !is_narrow && !(is_same_app && str_equal(asked, own))) {
+    INVARIANT(is_same_app || asked.length == 0);
+    if (asked.length > 0 && !is_narrow && !str_equal(asked, own)) {
         return buf_fail(message, ERR_ACCES,
                         "a run with root=" STR_FORMAT " can start others with root=fresh and "
                         "root=ro only",
@@ -338,6 +370,10 @@ static enum err add_files(struct run *run, struct file *files, struct buf *messa
 
 static enum err fill(struct run *run, const struct run_request *request, struct buf *message) {
     struct runs *runs = run->runs;
+    enum err err = check_input_only(run, request, message);
+    if (err) {
+        return err;
+    }
     if (run->version->is_library && request->call.length == 0) {
         return buf_fail(message, ERR_NOENT,
                         "'%s' has no _start; name one of its functions with call=", run->app->name);
@@ -345,7 +381,7 @@ static enum err fill(struct run *run, const struct run_request *request, struct 
     if (has_nul(request->call) || has_nul(request->root)) {
         return buf_fail(message, ERR_INVAL, "a name contains a NUL");
     }
-    enum err err = buf_append_str(&run->call, request->call);
+    err = buf_append_str(&run->call, request->call);
     if (!err) {
         err = set_root(run, request, message);
     }
@@ -383,6 +419,27 @@ static enum err fill(struct run *run, const struct run_request *request, struct 
     return err;
 }
 
+/* Of two limits where 0 is none. */
+static uint64_t tighter(uint64_t a, uint64_t b) {
+    return a == 0 || (b != 0 && b < a) ? b : a;
+}
+
+/* What was taken from a run is not given to others that it starts: neither to more of its own app
+ * nor, by a sandbox or what is below it, to any. */
+static enum err narrow(struct run *run, const struct run *parent, bool is_same_app) {
+    run->limits.output_bytes = MIN(run->limits.output_bytes, parent->limits.output_bytes);
+    run->limits.disk_bytes = tighter(run->limits.disk_bytes, parent->limits.disk_bytes);
+    run->limits.tmp_bytes = MIN(run->limits.tmp_bytes, parent->limits.tmp_bytes);
+    run->limits.files = tighter(run->limits.files, parent->limits.files);
+    run->limits.open_files = MIN(run->limits.open_files, parent->limits.open_files);
+    enum err err = ERR_OK;
+    if (parent->net.length > 0) {
+        err = run->net.length > 0 ? buf_append_byte(&run->net, '\n') : ERR_OK;
+        err = err ? err : buf_append_str(&run->net, buf_str(&parent->net));
+    }
+    return err || is_same_app ? err : add_net_of_app(&run->net, parent->app);
+}
+
 /* What follows from who starts it. */
 static enum err join_parent(struct run *run, struct run *parent, struct buf *message) {
     if (parent->depth >= RUN_DEPTH_MAX) {
@@ -397,20 +454,9 @@ static enum err join_parent(struct run *run, struct run *parent, struct buf *mes
     }
     run->parent_id = parent->id;
     run->depth = (uint8_t)(parent->depth + 1);
-    if (parent->app->id == run->app->id) {
-        /* What was taken from a run is not given to others that it starts. */
-        run->limits.output_bytes = MIN(run->limits.output_bytes, parent->limits.output_bytes);
-        run->limits.disk_bytes = MIN(run->limits.disk_bytes, parent->limits.disk_bytes);
-        run->limits.tmp_bytes = MIN(run->limits.tmp_bytes, parent->limits.tmp_bytes);
-        run->limits.files = MIN(run->limits.files, parent->limits.files);
-        run->limits.open_files = MIN(run->limits.open_files, parent->limits.open_files);
-    }
-    if (parent->net.length > 0 && parent->app->id == run->app->id) {
-        /* Or a run whose network was taken away would start another of itself. */
-        enum err err = run->net.length > 0 ? buf_append_byte(&run->net, '\n') : ERR_OK;
-        if (!err) {
-            err = buf_append_str(&run->net, buf_str(&parent->net));
-        }
+    bool is_same_app = parent->app->id == run->app->id;
+    if (is_same_app || parent->is_confined) {
+        enum err err = narrow(run, parent, is_same_app);
         if (err) {
             return err;
         }
@@ -465,11 +511,13 @@ static enum err start(struct runs *runs, struct loop *loop, const struct run_req
             return err;
         }
     }
+    bool has_own_root = !str_equal_text(run_root_mode(run), "keep");
+    run->is_confined = has_own_root || (request->parent && request->parent->is_confined);
     run->id = catalog_next_run_id(runs->catalog);
     run->who = (struct who){.run_id = run->id,
                             .app_id = run->app->id,
                             .owner_id = run->app->owner_id,
-                            .has_own_root = !str_equal_text(run_root_mode(run), "keep"),
+                            .has_own_root = has_own_root,
                             .traceparent = run->has_traceparent ? &run->traceparent : NULL,
                             .tracestate = buf_str(&run->tracestate)};
     bool admitted;
