@@ -217,6 +217,7 @@ struct run {
     /* Guarded by runs->lock: */
     struct map_node node;     /* in runs->table */
     struct list admission;    /* in run_app.queued while it waits, in runs->kept after its end */
+    struct list end_order;    /* after its end, in that of `ended` or `ended_below` */
     struct run_app *admitted; /* of which it takes a place */
     bool is_queued;
     uint64_t kept_bytes, forget_ns;
@@ -318,6 +319,13 @@ struct run_app {
     struct list turn;        /* in runs->waiting, while it has a queued run and a free place */
 };
 
+/* Ended runs in the order of their ends, which is that in which they make room. */
+struct run_order {
+    struct list runs; /* of run.end_order */
+    uint32_t count;
+    uint64_t bytes; /* the sum of kept_bytes */
+};
+
 struct program_cache;
 
 struct runs {
@@ -337,9 +345,9 @@ struct runs {
     uint32_t running, queued;
     struct list kept;       /* run.admission of ended runs with the default keep_ns, oldest first */
     struct list kept_other; /* the others, by forget_ns */
-    uint32_t kept_count;
-    uint64_t kept_bytes;
-    struct list cores; /* run_core.link, the oldest first */
+    struct run_order ended; /* all of them again, those that clients have asked for */
+    struct run_order ended_below; /* and those that other runs have started */
+    struct list cores;            /* run_core.link, the oldest first */
     uint64_t cores_bytes;
     bool is_shutting_down;
     struct loop

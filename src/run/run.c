@@ -79,6 +79,7 @@ struct run *run_alloc(struct runs *runs) {
     run->post.run = on_post;
     list_init(&run->link);
     list_init(&run->admission);
+    list_init(&run->end_order);
     list_init(&run->member);
     loop_timer_init(&run->timer, run_timer_expired);
     return run;

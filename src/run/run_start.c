@@ -453,6 +453,8 @@ static enum err join_parent(struct run *run, struct run *parent, struct buf *mes
                         STR_ARGS(run_root_mode(parent)));
     }
     run->parent_id = parent->id;
+    /* Longer than usual only if its parent is. */
+    run->keep_ns = MIN(run->keep_ns, MAX(parent->keep_ns, run->runs->options.keep_ns));
     run->depth = (uint8_t)(parent->depth + 1);
     bool is_same_app = parent->app->id == run->app->id;
     if (is_same_app || parent->is_confined) {

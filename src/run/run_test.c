@@ -550,6 +550,74 @@ static void test_keeping(void **state) {
     assert_int_equal(fixture_trees, 1);
 }
 
+static struct run *start_and_wait(struct run_request request) {
+    struct run *run = start(guest_hello, request);
+    fixture_wait(&fixture, run);
+    return run;
+}
+
+static bool is_kept(const struct run *run) {
+    struct run *found = NULL;
+    if (runs_find(fixture.runs, run_id(run), &found) != ERR_OK) {
+        return false;
+    }
+    run_unref(found);
+    return true;
+}
+
+/* Runs that are to be kept for long don't take the place of others that are not. */
+static void test_kept_order(void **state) {
+    (void)state;
+    struct runs_options options = fixture_options;
+    options.kept_max = 4;
+    again_with(&options);
+    struct run *runs[6];
+    for (size_t i = 0; i < ARRAY_LENGTH(runs); i++) {
+        uint64_t keep_ns = i < 2 ? 7200 * NS_PER_S : i < 4 ? 0 : 3600 * NS_PER_S;
+        runs[i] = start_and_wait((struct run_request){.keep_ns = keep_ns});
+    }
+    for (size_t i = 0; i < ARRAY_LENGTH(runs); i++) {
+        assert_int_equal(is_kept(runs[i]), i >= 2);
+        run_unref(runs[i]);
+    }
+}
+
+/* However many a program starts, half of the room is for what clients have asked for; and the other
+ * way round. */
+static void test_kept_halves(void **state) {
+    (void)state;
+    struct runs_options options = fixture_options;
+    for (unsigned way = 0; way < 4; way++) {
+        if (way < 2) {
+            options.kept_max = 4;
+        } else {
+            options.kept_max = 1000;
+            options.kept_bytes_max = 4 * 70000 + 34000; /* see fixture_tree_bytes */
+        }
+        again_with(&options);
+        uint64_t few = way % 2 == 0 ? 0 : 77, many = 77 - few;
+        struct run_request request = {.root = STR("fresh"), .parent_id = few};
+        struct run *quiet[2], *flood[9];
+        for (size_t i = 0; i < ARRAY_LENGTH(quiet); i++) {
+            quiet[i] = start_and_wait(request);
+        }
+        request.parent_id = many;
+        request.keep_ns = 3600 * NS_PER_S;
+        for (size_t i = 0; i < ARRAY_LENGTH(flood); i++) {
+            flood[i] = start_and_wait(request);
+        }
+        assert_int_equal(runs_counters(fixture.runs).kept, 4);
+        for (size_t i = 0; i < ARRAY_LENGTH(quiet); i++) {
+            assert_true(is_kept(quiet[i]));
+            run_unref(quiet[i]);
+        }
+        for (size_t i = 0; i < ARRAY_LENGTH(flood); i++) {
+            assert_int_equal(is_kept(flood[i]), i >= ARRAY_LENGTH(flood) - 2);
+            run_unref(flood[i]);
+        }
+    }
+}
+
 static void test_tree(void **state) {
     (void)state;
     fixture_pending = 3; /* make_tree and commit_tree wait */
@@ -818,6 +886,8 @@ int main(int argc, char **argv) {
         TEST(test_queue_wait),
         TEST(test_round_robin),
         TEST(test_keeping),
+        TEST(test_kept_order),
+        TEST(test_kept_halves),
         TEST(test_tree),
         TEST(test_fairness),
         TEST(test_answers_before_slices),

@@ -44,6 +44,8 @@ enum err runs_new(const struct runs_options *options, struct engine *engine,
     list_init(&runs->kept);
     list_init(&runs->cores);
     list_init(&runs->kept_other);
+    list_init(&runs->ended.runs);
+    list_init(&runs->ended_below.runs);
     *ret_runs = runs;
     return ERR_OK;
 }
@@ -54,11 +56,17 @@ const struct runs_options *runs_get_options(const struct runs *runs) {
 
 /* ---- what is kept ---- */
 
+static struct run_order *order_of(struct runs *runs, const struct run *run) {
+    return run->parent_id ? &runs->ended_below : &runs->ended;
+}
+
 static void forget(struct runs *runs, struct run *run) {
+    struct run_order *order = order_of(runs, run);
     list_remove(&run->admission);
+    list_remove(&run->end_order);
     map_remove(&runs->table, &run->node);
-    runs->kept_count--;
-    runs->kept_bytes -= run->kept_bytes;
+    order->count--;
+    order->bytes -= run->kept_bytes;
 }
 
 static struct run *first_kept(struct list *kept) {
@@ -83,17 +91,43 @@ static void fetch_memory_of(const struct run *run) {
     }
 }
 
+/* The one whose time is over first. */
+static struct run *first_by_time(struct runs *runs) {
+    struct run *one = first_kept(&runs->kept);
+    struct run *other = first_kept(&runs->kept_other);
+    return !one || (other && other->forget_ns < one->forget_ns) ? other : one;
+}
+
+/* The one that makes room: that ended first, however long it was to be kept, or a program could
+ * have the results of all others forgotten by asking for more time for those of its own. Of what
+ * programs have started if that is more than half of what may be kept, else of what clients have
+ * asked for: neither can take the other's half. NULL: there is room. */
+static struct run *first_for_room(struct runs *runs) {
+    const struct runs_options *options = &runs->options;
+    const struct run_order *below = &runs->ended_below;
+    const struct run_order *asked = &runs->ended;
+    bool takes_below;
+    if (asked->count + below->count > options->kept_max) {
+        takes_below = below->count > options->kept_max / 2;
+    } else if (asked->bytes + below->bytes > options->kept_bytes_max) {
+        takes_below = below->bytes > options->kept_bytes_max / 2;
+    } else {
+        return NULL;
+    }
+    takes_below = asked->count == 0 || (takes_below && below->count > 0);
+    return CONTAINER_OF((takes_below ? below : asked)->runs.next, struct run, end_order);
+}
+
 /* Forgets up to `max` runs whose time is over or for which there is no room. Called with the lock;
  * the caller drops the table's references after it. */
 static size_t evict(struct runs *runs, uint64_t now_ns, struct run **ret_evicted, size_t max) {
     size_t count = 0;
     while (count < max) {
-        struct run *one = first_kept(&runs->kept);
-        struct run *other = first_kept(&runs->kept_other);
-        struct run *first = !one || (other && other->forget_ns < one->forget_ns) ? other : one;
-        bool no_room = runs->kept_count > runs->options.kept_max ||
-                       runs->kept_bytes > runs->options.kept_bytes_max;
-        if (!first || (!no_room && first->forget_ns > now_ns)) {
+        struct run *first = first_by_time(runs);
+        if (first && first->forget_ns > now_ns) {
+            first = first_for_room(runs);
+        }
+        if (!first) {
             break;
         }
         forget(runs, first);
@@ -125,8 +159,10 @@ static uint64_t bytes_of(const struct run *run) {
 static void keep(struct runs *runs, struct run *run, uint64_t bytes, uint64_t now_ns) {
     run->forget_ns = run->keep_ns > UINT64_MAX - now_ns ? UINT64_MAX : now_ns + run->keep_ns;
     run->kept_bytes = bytes;
-    runs->kept_count++;
-    runs->kept_bytes += run->kept_bytes;
+    struct run_order *order = order_of(runs, run);
+    order->count++;
+    order->bytes += bytes;
+    list_append(&order->runs, &run->end_order);
     if (run->keep_ns == runs->options.keep_ns) {
         list_append(&runs->kept, &run->admission);
         return;
@@ -541,7 +577,7 @@ struct runs_counters runs_counters(struct runs *runs) {
     pthread_mutex_lock(&runs->lock);
     counters.running = runs->running;
     counters.queued = runs->queued;
-    counters.kept = runs->kept_count;
+    counters.kept = runs->ended.count + runs->ended_below.count;
     pthread_mutex_unlock(&runs->lock);
     return counters;
 }
