@@ -2,7 +2,7 @@
 
 #include "ns/temporary.h"
 
-enum { DEPTH_MAX = 128, PIECE_BYTES = 64 * 1024, STEPS_MAX = 64, LOOKS_MAX = 64 };
+enum { DEPTH_MAX = 128, PIECE_BYTES = 64 * 1024, STEPS_MAX = 8, LOOKS_MAX = 64 };
 
 /* Twice through the files: first each is written under a hidden name, and looked whether its place
  * can be had; then directories are made and names given, which takes next to no time. */

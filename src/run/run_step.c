@@ -271,11 +271,17 @@ static void step_tree(struct run *run) {
 
 /* The turn is over: CPU time and limits. */
 static void account(struct run *run) {
-    if (run->phase == PHASE_CORE) {
+    if (run->phase == PHASE_FILES || run->phase == PHASE_CORE) {
         run_charge(run);
+        return;
+    }
+    if (run->phase == PHASE_ENDED) {
+        return; /* run_finish has charged it */
     }
     if (run->phase != PHASE_GUEST) {
-        return; /* run_finish has charged it */
+        /* Its app's share pays, and not the run whose turn is next. */
+        run->home->charged_ns = clock_monotonic_ns();
+        return;
     }
     run_charge(run);
     run_note_usage(run);
@@ -385,11 +391,9 @@ void run_step(struct run *run) {
     if (!handle_signals(run)) {
         if (run->phase == PHASE_COMMIT) {
             run_step_commit(run);
-            return;
         }
         if (run->phase == PHASE_CORE) {
             finish_trap(run);
-            return;
         }
         if (run->phase == PHASE_PROGRAM) {
             step_program(run);

@@ -550,6 +550,43 @@ static void test_keeping(void **state) {
     assert_int_equal(fixture_trees, 1);
 }
 
+enum { PLACING_TURNS = 3, PLACING_NS = 2000 * 1000 };
+
+/* Computes for a while in each of some turns, as one that copies large files. */
+static enum err place_slowly(void *context, struct op *op, struct run *run, void *tree,
+                             struct buf *message) {
+    (void)run;
+    (void)tree;
+    (void)message;
+    unsigned *turns = context;
+    uint64_t until_ns = clock_thread_cpu_ns() + PLACING_NS;
+    while (clock_thread_cpu_ns() < until_ns) {
+    }
+    if (++*turns < PLACING_TURNS) {
+        op_wake(op);
+        return ERR_PENDING;
+    }
+    return ERR_OK;
+}
+
+/* The time for placing a run's files is its own, not that of the run that has the next turn. */
+static void test_files_are_charged(void **state) {
+    (void)state;
+    unsigned turns = 0;
+    struct file *files;
+    const struct memory_options options = {.bytes_max = MIB};
+    assert_int_equal(memory_new(&options, &files), ERR_OK);
+    fixture.hooks.place_files = place_slowly;
+    fixture.hooks.context = &turns;
+    again_with(&fixture_options);
+    struct run *run = start(guest_hello, (struct run_request){.files = files});
+    struct run_status status = fixture_wait(&fixture, run);
+    assert_int_equal(turns, PLACING_TURNS);
+    assert_true(status.cpu_ns >= (uint64_t)PLACING_TURNS * PLACING_NS);
+    run_unref(run);
+    file_unref(files);
+}
+
 static struct run *start_and_wait(struct run_request request) {
     struct run *run = start(guest_hello, request);
     fixture_wait(&fixture, run);
@@ -886,6 +923,7 @@ int main(int argc, char **argv) {
         TEST(test_queue_wait),
         TEST(test_round_robin),
         TEST(test_keeping),
+        TEST(test_files_are_charged),
         TEST(test_kept_order),
         TEST(test_kept_halves),
         TEST(test_tree),
