@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 /* How often an update is tried anew when somebody else's came in between. */
-#define APPLY_TRIES_MAX 8
+#define APPLY_TRIES_MAX 64
 
 static void create_step(struct request *request) {
     struct create *create = request->state;
