@@ -96,15 +96,7 @@ bool cgi_is_kept_back(struct str name) {
 /* Whether `word` is in a list of words with commas between them. */
 static bool has_word(struct str list, const char *word) {
     while (list.length > 0) {
-        struct str one = str_cut(&list, ',');
-        while (one.length > 0 && (one.data[0] == ' ' || one.data[0] == '\t')) {
-            one.data++;
-            one.length--;
-        }
-        while (one.length > 0 &&
-               (one.data[one.length - 1] == ' ' || one.data[one.length - 1] == '\t')) {
-            one.length--;
-        }
+        struct str one = str_trim(str_cut(&list, ','));
         if (is_name(one, word)) {
             return true;
         }

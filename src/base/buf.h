@@ -32,6 +32,18 @@ bool str_is_utf8(struct str text);
 /* Cuts `*rest` at the first `separator`: returns what is before it, leaves what is after it
  * (nothing, with data NULL, when there was no separator). */
 struct str str_cut(struct str *rest, char separator);
+/* Without the spaces and tabs at both ends (OWS of RFC 9110 section 5.6.3). */
+static inline struct str str_trim(struct str text) {
+    while (text.length > 0 && (text.data[0] == ' ' || text.data[0] == '\t')) {
+        text.data++;
+        text.length--;
+    }
+    while (text.length > 0 &&
+           (text.data[text.length - 1] == ' ' || text.data[text.length - 1] == '\t')) {
+        text.length--;
+    }
+    return text;
+}
 /* The last component of a path, without the slashes that follow it; empty for "/". */
 struct str str_base_name(struct str path);
 /* The value of a hexadecimal digit of either case; -1 if it is none. */

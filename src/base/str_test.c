@@ -7,6 +7,15 @@
 
 #include <cmocka.h>
 
+static void test_trim(void **state) {
+    (void)state;
+    assert_true(str_equal_text(str_trim(STR(" \t a b\t ")), "a b"));
+    assert_true(str_equal_text(str_trim(STR("a")), "a"));
+    assert_true(str_equal_text(str_trim(STR("\n")), "\n"));
+    assert_int_equal(str_trim(STR(" \t ")).length, 0);
+    assert_int_equal(str_trim((struct str){0}).length, 0);
+}
+
 static void test_compare(void **state) {
     (void)state;
     struct str none = {0};
@@ -183,9 +192,13 @@ static void test_durations(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_compare),   cmocka_unit_test(test_cut),
-        cmocka_unit_test(test_utf8),      cmocka_unit_test(test_utf8_of_all_code_points),
-        cmocka_unit_test(test_numbers),   cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_trim),
+        cmocka_unit_test(test_compare),
+        cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_utf8),
+        cmocka_unit_test(test_utf8_of_all_code_points),
+        cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_bytes),
         cmocka_unit_test(test_durations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

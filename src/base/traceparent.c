@@ -112,25 +112,13 @@ static bool is_value(struct str value) {
     return value.length <= VALUE_MAX;
 }
 
-static struct str trim(struct str text) {
-    while (text.length > 0 && (text.data[0] == ' ' || text.data[0] == '\t')) {
-        text.data++;
-        text.length--;
-    }
-    while (text.length > 0 &&
-           (text.data[text.length - 1] == ' ' || text.data[text.length - 1] == '\t')) {
-        text.length--;
-    }
-    return text;
-}
-
 enum err tracestate_parse(struct str text, struct buf *ret_tracestate) {
     cleanup_buf struct buf list = {0};
     size_t count = 0;
     bool is_full = false;
     enum err err = ERR_OK;
     while (!err && text.length > 0) {
-        struct str member = trim(str_cut(&text, ','));
+        struct str member = str_trim(str_cut(&text, ','));
         struct str value = member;
         struct str key = str_cut(&value, '=');
         if (member.length == 0) {

@@ -58,22 +58,10 @@ struct framing {
     bool keeps_alive;
 };
 
-static struct str trim(struct str text) {
-    while (text.length > 0 && (*text.data == ' ' || *text.data == '\t')) {
-        text.data++;
-        text.length--;
-    }
-    while (text.length > 0 &&
-           (text.data[text.length - 1] == ' ' || text.data[text.length - 1] == '\t')) {
-        text.length--;
-    }
-    return text;
-}
-
 /* Connection (RFC 9110 section 7.6.1) is a list of which we know two. */
 static void take_connection(struct http_head *head, struct framing *framing, struct str list) {
     while (list.data) {
-        struct str option = trim(str_cut(&list, ','));
+        struct str option = str_trim(str_cut(&list, ','));
         if (is_name(option, STR("close"))) {
             head->closes = true;
         } else if (is_name(option, STR("keep-alive"))) {
@@ -226,7 +214,7 @@ static struct http_refusal take_field(struct http_head *head, struct framing *fr
     if (head->field_count == HTTP_FIELDS_MAX) {
         return refuse(431, "more than 100 header fields");
     }
-    struct str value = trim(raw);
+    struct str value = str_trim(raw);
     head->fields[head->field_count++] = (struct http_field){
         .name = (uint16_t)(name.data - head->data),
         .name_length = (uint16_t)name.length,

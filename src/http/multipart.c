@@ -14,17 +14,6 @@ static struct str skip(struct str text, size_t count) {
     return (struct str){text.data + count, text.length - count};
 }
 
-static struct str trim(struct str text) {
-    while (text.length > 0 && (text.data[0] == ' ' || text.data[0] == '\t')) {
-        text = skip(text, 1);
-    }
-    while (text.length > 0 &&
-           (text.data[text.length - 1] == ' ' || text.data[text.length - 1] == '\t')) {
-        text.length--;
-    }
-    return text;
-}
-
 static struct str take_token(struct str *text) {
     size_t length = 0;
     while (length < text->length && is_token_byte(text->data[length])) {
@@ -62,11 +51,11 @@ static enum err take_quoted(struct str *text, struct buf *value) {
 
 /* The next parameter of a header's value. `*ret_name` is empty at the end. */
 static enum err take_parameter(struct str *text, struct str *ret_name, struct buf *value) {
-    *text = trim(*text);
+    *text = str_trim(*text);
     *ret_name = (struct str){0};
     value->length = 0;
     while (text->length > 0 && text->data[0] == ';') {
-        *text = trim(skip(*text, 1));
+        *text = str_trim(skip(*text, 1));
     }
     if (text->length == 0) {
         return ERR_OK;
@@ -83,7 +72,7 @@ static enum err take_parameter(struct str *text, struct str *ret_name, struct bu
         struct str token = take_token(text);
         err = token.length ? buf_append_str(value, token) : ERR_INVAL;
     }
-    *text = trim(*text);
+    *text = str_trim(*text);
     if (!err && text->length > 0 && text->data[0] != ';') {
         err = ERR_INVAL;
     }
@@ -112,7 +101,7 @@ static bool is_boundary(struct str text) {
 
 bool multipart_is_form(struct str content_type) {
     struct str rest = content_type;
-    return content_type.length > 0 && is_word(trim(str_cut(&rest, ';')), "multipart/form-data");
+    return content_type.length > 0 && is_word(str_trim(str_cut(&rest, ';')), "multipart/form-data");
 }
 
 enum err multipart_init(struct multipart *multipart, struct str content_type, struct buf *message) {
@@ -197,7 +186,7 @@ static bool has_control(struct str text) {
 static enum err take_disposition(struct multipart *multipart, struct str value,
                                  struct buf *message) {
     struct str rest = value;
-    if (!is_word(trim(str_cut(&rest, ';')), "form-data")) {
+    if (!is_word(str_trim(str_cut(&rest, ';')), "form-data")) {
         return buf_fail(message, ERR_INVAL, "a part of the form is no form-data");
     }
     cleanup_buf struct buf text = {0};
@@ -236,7 +225,7 @@ static enum err take_header(struct multipart *multipart, struct buf *message) {
     if (name.length == 0 || value.length == 0 || value.data[0] != ':') {
         return buf_fail(message, ERR_INVAL, "a line in the head of a part is no header");
     }
-    value = trim(skip(value, 1));
+    value = str_trim(skip(value, 1));
     if (is_word(name, "content-disposition")) {
         return take_disposition(multipart, value, message);
     }

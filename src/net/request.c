@@ -28,18 +28,6 @@ static bool is_same(struct str text, const char *word) {
     return text.length == strlen(word) && strncasecmp(text.data, word, text.length) == 0;
 }
 
-static struct str trim(struct str text) {
-    while (text.length > 0 && (text.data[0] == ' ' || text.data[0] == '\t')) {
-        text.data++;
-        text.length--;
-    }
-    while (text.length > 0 &&
-           (text.data[text.length - 1] == ' ' || text.data[text.length - 1] == '\t')) {
-        text.length--;
-    }
-    return text;
-}
-
 /* What is gathered while the fields are read. */
 struct reading {
     struct net_request *request;
@@ -135,7 +123,7 @@ static enum err read_field(struct reading *reading, struct str line) {
         return buf_fail(reading->message, ERR_INVAL, "the head has more than %d fields",
                         NET_REQUEST_FIELDS_MAX);
     }
-    value = trim(value);
+    value = str_trim(value);
     for (size_t i = 0; i < value.length; i++) {
         uint8_t c = (uint8_t)value.data[i];
         if ((c < 0x20 && c != '\t') || c == 0x7f) {
@@ -248,7 +236,7 @@ enum err net_request_head(struct net_request *request, const void *data, size_t 
 
 static enum err read_chunk_size(struct net_request *request, struct str line, struct buf *message) {
     struct str size = str_cut(&line, ';'); /* extensions mean nothing */
-    size = trim(size);
+    size = str_trim(size);
     uint64_t value = 0;
     for (size_t i = 0; i < size.length; i++) {
         int digit = str_hexadecimal(size.data[i]);
