@@ -19,7 +19,7 @@
 
 #include "base/buf.h"
 
-/* Of a head. A connection's memory has to hold it, too: http_head_room (http/http.h). */
+/* Of a head: less than half of what the head of a response has room for (HTTP_HEAD_ROOM). */
 #define CGI_HEAD_BYTES_MAX (16 * 1024)
 #define CGI_FIELDS_MAX 64
 

@@ -97,8 +97,6 @@ bool http_has_body(const struct http_exchange *exchange);
 const char *http_client_address(const struct http_exchange *exchange);
 bool http_client_is_loopback(const struct http_exchange *exchange);
 bool http_is_1_0(const struct http_exchange *exchange);
-/* How many bytes the fields of a response may still have, with 4 for each besides its text. */
-size_t http_head_room(const struct http_exchange *exchange);
 /* `body` is called again when there is more to take. */
 void http_body_resume(struct http_exchange *exchange);
 /* Before the response: `body` and `body_end` go on to be called while it is under way, for those

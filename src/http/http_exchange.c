@@ -73,11 +73,6 @@ bool http_is_1_0(const struct http_exchange *exchange) {
     return exchange->room->head.is_http_1_0;
 }
 
-size_t http_head_room(const struct http_exchange *exchange) {
-    size_t used = exchange->room->fields.length + 1 * KIB;
-    return used < HTTP_HEAD_ROOM ? HTTP_HEAD_ROOM - used : 0;
-}
-
 bool http_has_responded(const struct http_exchange *exchange) {
     return exchange->has_responded;
 }
