@@ -81,6 +81,8 @@ def hide(settings, state, kept):
             pathlib.Path("/dev", name).touch()
             mount(f"/proc/self/fd/{descriptor}", f"/dev/{name}", None, MS_BIND)
     for path, descriptor in held.items():
+        if path != state and os.path.exists(path):
+            continue  # it is in no directory that is hidden
         is_directory = os.path.isdir(f"/proc/self/fd/{descriptor}")
         if not os.path.exists(path):
             target = pathlib.Path(path)
