@@ -8,6 +8,7 @@
 #include "ns/memory.h"
 #include "run/run.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -190,11 +191,15 @@ static inline void fixture_finished(void *argument) {
     *(bool *)argument = true;
 }
 
-/* Ends all runs and frees them. */
-static inline void fixture_free_runs(struct fixture *fixture) {
+static inline void fixture_end_runs(struct fixture *fixture) {
     bool finished = false;
     runs_shut_down(fixture->runs, fixture->loops[0], 0, fixture_finished, &finished);
     FIXTURE_TURN_UNTIL(fixture, finished);
+}
+
+/* Ends all runs and frees them. */
+static inline void fixture_free_runs(struct fixture *fixture) {
+    fixture_end_runs(fixture);
     runs_free(STEAL(fixture->runs));
     assert_int_equal(fixture_trees, 0);
 }
@@ -295,6 +300,19 @@ static inline void fixture_done(struct fixture *fixture) {
     engine_free(fixture->engine);
     loop_free(fixture->loops[0]);
     assert_int_equal(fsio_remove_tree(fixture->directory), ERR_OK);
+}
+
+/* The end of a fixture whose second loop has a thread of its own: ends the runs, and both. */
+static inline int fixture_done_with_thread(struct fixture *fixture, pthread_t thread) {
+    fixture_end_runs(fixture);
+    loop_stop(fixture->loops[1]);
+    if (pthread_join(thread, NULL) != 0) {
+        return -1;
+    }
+    runs_free(STEAL(fixture->runs));
+    loop_free(fixture->loops[1]);
+    fixture_done(fixture);
+    return 0;
 }
 
 /* The program is its own compiler of modules: its main begins with this. */

@@ -21,17 +21,7 @@ static int set_up(void **state) {
 
 static int tear_down(void **state) {
     (void)state;
-    bool finished = false;
-    runs_shut_down(fixture.runs, fixture.loops[0], 0, fixture_finished, &finished);
-    FIXTURE_TURN_UNTIL(&fixture, finished);
-    loop_stop(fixture.loops[1]);
-    if (pthread_join(thread, NULL) != 0) {
-        return -1;
-    }
-    runs_free(STEAL(fixture.runs));
-    loop_free(fixture.loops[1]);
-    fixture_done(&fixture);
-    return 0;
+    return fixture_done_with_thread(&fixture, thread);
 }
 
 /* Starts runs on the second loop, from its own thread. */
