@@ -6,6 +6,9 @@ import threading
 import pytest
 
 from support.client import chunks_of, parse_head, read_response
+from support.pages import of_app
+
+web, instances = of_app("go")
 
 SECRET = "a secret of the inside"
 
@@ -33,18 +36,6 @@ def clean(app):
         app.delete(f"/apps/go/files/{name}")
     yield
     app.put("/apps/go/files/go", b"")
-
-
-def web(client, path, body=None, method=None, headers=None, name="go"):
-    method = method or ("GET" if body is None else "POST")
-    return client.request(method, f"/web/{name}{path}", body, headers=headers)
-
-
-def instances(client, name="go"):
-    """run id: the rest of its line; and the facts."""
-    text = client.get(f"/apps/{name}/instances").text
-    facts = dict(re.findall(r"^(starts|failures|last failure): (.*)$", text, re.M))
-    return dict(re.findall(r"^instance: run (\d+), (.*)$", text, re.M)), facts
 
 
 def ok(client, path="/version", name="go", eventually=None):

@@ -7,6 +7,9 @@ import threading
 import pytest
 
 from support.client import chunks_of, parse_head, read_response
+from support.pages import of_app
+
+web, instances = of_app("c")
 
 SECRET = "a secret of the inside"
 
@@ -30,18 +33,6 @@ def clean(app, eventually):
     yield
     app.put("/apps/c/files/go", b"")
     idle(app, eventually)  # before somebody takes the file away again
-
-
-def web(client, path, body=None, method=None, headers=None, name="c"):
-    method = method or ("GET" if body is None else "POST")
-    return client.request(method, f"/web/{name}{path}", body, headers=headers)
-
-
-def instances(client, name="c"):
-    """run id: the rest of its line; and the facts."""
-    text = client.get(f"/apps/{name}/instances").text
-    facts = dict(re.findall(r"^(starts|failures|last failure): (.*)$", text, re.M))
-    return dict(re.findall(r"^instance: run (\d+), (.*)$", text, re.M)), facts
 
 
 def note(client, eventually, path, name="c"):

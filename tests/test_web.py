@@ -13,6 +13,9 @@ import time
 import pytest
 
 from support.client import Client, chunks_of, parse_head, read_response
+from support.pages import of_app
+
+web, _ = of_app("site")
 
 SECRET = "a secret of the inside"
 
@@ -50,11 +53,6 @@ def clean(app):
         app.delete(f"/apps/site/files/{name}")
     yield
     app.put("/apps/site/files/go", b"")  # whoever still waits ends
-
-
-def web(client, path, body=None, method=None, headers=None, name="site"):
-    method = method or ("GET" if body is None else "POST")
-    return client.request(method, f"/web/{name}{path}", body, headers=headers)
 
 
 def raw(client, text, method="POST"):
