@@ -166,7 +166,7 @@ def test_local_redirect(app):
 @pytest.mark.parametrize("answer", [
     b"Content-Type: text/html\n", b"Status: 99\n\n", b"HTTP/1.1 200 OK\r\nno field\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    b"HTTP/1.1 200 OK\r\nX: \0\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc",
+    b"HTTP/1.1 200 OK\r\nX: \0\r\n\r\n",
     b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 65 + b"\r\n",
     b"HTTP/1.1 200 OK\r\nX: " + b"y" * 20000 + b"\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nStatus: 404\r\n\r\n"])
@@ -174,6 +174,16 @@ def test_broken_answers(app, answer):
     """A 502, and the next request is answered as if nothing had been."""
     assert raw(app, answer).status == 502
     assert web(app, "/version").text == "hello from C\n"
+
+
+def test_answer_that_is_too_short(app):
+    """A 502 if its end is known before its head has gone, else a cut: the visitor sees it always."""
+    for _ in range(20):
+        try:
+            assert raw(app, b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc").status == 502
+        except ConnectionError as error:
+            assert "cut in the middle of a body" in str(error)
+        assert web(app, "/version").text == "hello from C\n"
 
 
 def test_no_answer(app, eventually):
