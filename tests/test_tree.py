@@ -1,6 +1,7 @@
 """The tree door: files of apps and volumes, settings, versions, /proc."""
 
 import hashlib
+import http.client
 import io
 import json
 import tarfile
@@ -256,6 +257,17 @@ def test_put_through_a_link_keeps_it(linker):
     assert linker.get("/apps/linker/files/dir/other").body == (b"2" if still_link else b"1")
 
 
+def test_a_link_is_replaced_if_what_it_leads_to_is_as_expected(linker):
+    linker.put("/apps/linker/files/dir/led", b"1")
+    link(linker, "dir/led", "/link3")
+    tag = linker.request("HEAD", "/apps/linker/files/link3").headers["etag"]
+    assert linker.put("/apps/linker/files/dir/led", b"2").status == 204
+    assert linker.put("/apps/linker/files/link3", b"3", headers={"If-Match": tag}).status == 412
+    tag = linker.request("HEAD", "/apps/linker/files/link3").headers["etag"]
+    assert linker.put("/apps/linker/files/link3", b"3", headers={"If-Match": tag}).status == 204
+    assert linker.get("/apps/linker/files/link3").body == b"3"
+
+
 @pytest.mark.parametrize("target", [
     "../../../etc/passwd", "../config", "../../app/files/secret", "../../../proc", "../../..",
     "dir/../../config", "/apps/app/files/secret", "/etc/passwd", "loop", "nowhere"])
@@ -370,6 +382,45 @@ def test_one_of_many_writers_wins_by_etag(app):
     for thread in threads:
         thread.join()
     assert sorted(statuses) == [204] + [412] * 7
+
+
+class Upload:
+    """A PUT of which only a part has been sent."""
+
+    def __init__(self, client, path, headers):
+        self.connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=60)
+        self.connection.putrequest("PUT", path)
+        for name, value in {**headers, "Content-Length": "8"}.items():
+            self.connection.putheader(name, value)
+        self.connection.endheaders(b"half")
+
+    def finish(self):
+        self.connection.send(b"rest")
+        status = self.connection.getresponse().status
+        self.connection.close()
+        return status
+
+
+def test_who_was_overtaken_while_uploading_does_not_win(app):
+    path = f"{FILES}/overtaken"
+    fresh = {"If-None-Match": "*"}
+    first, second = Upload(app, path, fresh), Upload(app, path, fresh)
+    assert (first.finish(), second.finish()) == (201, 412)
+    seen = {"If-Match": etag(app, path)}
+    first, second, third = (Upload(app, path, seen) for _ in range(3))
+    assert (first.finish(), second.finish()) == (204, 412)
+    assert app.delete(path).status == 204
+    assert third.finish() == 412
+    assert app.get(path).status == 404
+
+
+def test_any_content_will_do_when_the_client_says_so(app):
+    path = f"{FILES}/whichever"
+    app.put(path, b"1")
+    upload = Upload(app, path, {"If-Match": "*"})
+    assert app.put(path, b"2").status == 204
+    assert upload.finish() == 204
+    assert app.get(path).body == b"halfrest"
 
 
 DIGITS = b"0123456789"

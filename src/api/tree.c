@@ -154,6 +154,18 @@ bool tree_preconditions_hold(struct request *request, const struct file_stat *st
     return holds;
 }
 
+const struct file_expected *tree_expected(const struct request *request,
+                                          const struct file_stat *stat,
+                                          struct file_expected *room) {
+    if (!http_header(request->exchange, "If-Match").data &&
+        !http_header(request->exchange, "If-None-Match").data) {
+        return NULL;
+    }
+    *room = stat ? (struct file_expected){.inode = stat->inode, .version = stat->version}
+                 : (struct file_expected){0};
+    return room;
+}
+
 const char *tree_content_type(struct str name) {
     static const struct {
         const char *ending, *type;

@@ -36,6 +36,11 @@ bool tree_etag_matches(struct str list, const char *etag);
 /* Checks If-Match and If-None-Match of a changing request; answers 412 and returns false if they do
  * not hold. `stat` is NULL if there is nothing yet. */
 bool tree_preconditions_hold(struct request *request, const struct file_stat *stat);
+/* What a change may find at its name, as it was when the preconditions were checked: for
+ * file_rename_expected and file_remove_expected, which tell with STALE that they have to be checked
+ * anew. NULL if there are none, else `room`. */
+const struct file_expected *tree_expected(const struct request *request,
+                                          const struct file_stat *stat, struct file_expected *room);
 
 /* By the ending of a name; "application/octet-stream" if it is not known. Static. */
 const char *tree_content_type(struct str name);

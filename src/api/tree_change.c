@@ -6,6 +6,8 @@
 #define DEPTH_MAX 256
 /* Steps of a removal in one go: then others have their turn. */
 #define STEPS_MAX 128
+/* How often what is there may have changed between a look at it and its removal. */
+#define OVERTAKEN_MAX 16
 
 /* --- DELETE ----------------------------------------------------------------------------------- */
 
@@ -37,6 +39,7 @@ struct tree_delete {
     struct file_stat stat;
     struct level *levels[DEPTH_MAX];
     size_t depth;
+    unsigned overtaken;
 };
 
 static enum err push_level(struct tree_delete *delete, struct file *directory) {
@@ -153,7 +156,14 @@ static enum err delete_once(struct tree_delete *delete) {
         return ERR_OK;
     case DELETE_REMOVE: {
         bool is_directory = delete->stat.type == FILE_DIRECTORY;
-        err = file_remove(op, delete->found.place.file, delete->found.name, is_directory);
+        struct file_expected room;
+        err = file_remove_expected(op, delete->found.place.file, delete->found.name, is_directory,
+                                   tree_expected(request, &delete->stat, &room));
+        if (err == ERR_STALE && ++delete->overtaken < OVERTAKEN_MAX) {
+            ns_place_done(&delete->target);
+            delete->stage = DELETE_STEP;
+            return ERR_OK;
+        }
         if (is_directory && err == ERR_NOTEMPTY) {
             return push_level(delete, delete->target.file);
         }

@@ -62,8 +62,10 @@ struct tree_put {
     struct file *made;
     struct str name; /* the last component */
     bool exists;
-    struct file_stat stat; /* of the target, if it exists */
-    bool beside;           /* written beside the target, then renamed */
+    struct file_stat stat;   /* of the target, if it exists */
+    struct file_stat missed; /* what was looked for and not found when it was renamed; all zero */
+    bool as_link;            /* the name is a link, which is replaced whatever it leads to */
+    bool beside;             /* written beside the target, then renamed */
     char temporary[NS_TEMPORARY_SIZE];
     bool temporary_is_there; /* or may be: it was asked for */
     struct ns_sweep *sweep;
@@ -223,6 +225,12 @@ static enum err check_target(struct tree_put *put) {
     }
     if (!tree_preconditions_hold(put->request, put->exists ? &put->stat : NULL)) {
         put->stage = STAGE_ANSWERED;
+        return ERR_OK;
+    }
+    if (put->has_come) { /* only looked at again */
+        put->as_link = put->exists && put->stat.inode == put->missed.inode &&
+                       put->stat.version == put->missed.version;
+        put->stage = STAGE_RENAME;
         return ERR_OK;
     }
     const struct dev *dev = put->directory.file->dev;
@@ -395,9 +403,20 @@ static void answer(struct tree_put *put) {
     request_respond_empty(request, put->exists ? 204 : 201);
 }
 
+/* The preconditions are those of the moment in which the content is replaced: who was overtaken
+ * while the body came looks again. */
 static enum err rename_over(struct tree_put *put) {
-    enum err err = file_rename(&put->request->op, put->beside_in, str_of(put->temporary),
-                               put->directory.file, put->name);
+    struct file_expected room;
+    const struct file_expected *expected =
+        put->as_link ? NULL : tree_expected(put->request, put->exists ? &put->stat : NULL, &room);
+    enum err err = file_rename_expected(&put->request->op, put->beside_in, str_of(put->temporary),
+                                        put->directory.file, put->name, expected);
+    if (err == ERR_STALE && ++put->collisions < COLLISIONS_MAX) {
+        put->missed = put->exists ? put->stat : (struct file_stat){0};
+        ns_place_done(&put->child);
+        put->stage = STAGE_TARGET;
+        return ERR_OK;
+    }
     if (!err) {
         put->temporary_is_there = false;
         put->stage = STAGE_COMMIT;

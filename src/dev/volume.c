@@ -126,24 +126,38 @@ static enum err volume_file_readlink(struct op *op, struct file *file, struct bu
     return volume_readlink(op, volume_of(file), file->inode, ret_target);
 }
 
-static enum err volume_file_remove(struct op *op, struct file *directory, struct str name,
-                                   bool directory_wanted) {
+static enum err volume_file_remove_expected(struct op *op, struct file *directory, struct str name,
+                                            bool directory_wanted,
+                                            const struct file_expected *expected) {
     if (is_read_only(directory)) {
         return op_finish(op, ERR_ROFS);
     }
-    return volume_remove(op, volume_of(directory), directory->inode, name, directory_wanted);
+    return volume_remove_expected(op, volume_of(directory), directory->inode, name,
+                                  directory_wanted, expected);
 }
 
-static enum err volume_file_rename(struct op *op, struct file *old_directory, struct str old_name,
-                                   struct file *new_directory, struct str new_name) {
+static enum err volume_file_remove(struct op *op, struct file *directory, struct str name,
+                                   bool directory_wanted) {
+    return volume_file_remove_expected(op, directory, name, directory_wanted, NULL);
+}
+
+static enum err volume_file_rename_expected(struct op *op, struct file *old_directory,
+                                            struct str old_name, struct file *new_directory,
+                                            struct str new_name,
+                                            const struct file_expected *expected) {
     if (!is_same_volume(old_directory, new_directory)) {
         return op_finish(op, ERR_XDEV);
     }
     if (is_read_only(old_directory) || is_read_only(new_directory)) {
         return op_finish(op, ERR_ROFS);
     }
-    return volume_rename(op, volume_of(old_directory), old_directory->inode, old_name,
-                         new_directory->inode, new_name);
+    return volume_rename_expected(op, volume_of(old_directory), old_directory->inode, old_name,
+                                  new_directory->inode, new_name, expected);
+}
+
+static enum err volume_file_rename(struct op *op, struct file *old_directory, struct str old_name,
+                                   struct file *new_directory, struct str new_name) {
+    return volume_file_rename_expected(op, old_directory, old_name, new_directory, new_name, NULL);
 }
 
 static enum err volume_file_read(struct op *op, struct file *file, void *data, size_t length,
@@ -205,6 +219,8 @@ static const struct dev volume_device_table = {
     .readlink = volume_file_readlink,
     .remove = volume_file_remove,
     .rename = volume_file_rename,
+    .remove_expected = volume_file_remove_expected,
+    .rename_expected = volume_file_rename_expected,
     .read = volume_file_read,
     .write = volume_file_write,
     .readdir = volume_file_readdir,

@@ -139,17 +139,31 @@ enum err file_readlink(struct op *op, struct file *file, struct buf *ret_target)
 
 enum err file_remove(struct op *op, struct file *directory, struct str name,
                      bool directory_wanted) {
+    return file_remove_expected(op, directory, name, directory_wanted, NULL);
+}
+
+enum err file_remove_expected(struct op *op, struct file *directory, struct str name,
+                              bool directory_wanted, const struct file_expected *expected) {
     if (!is_directory(directory)) {
         return ERR_NOTDIR;
     }
     if (!directory->dev->remove) {
         return ERR_ROFS;
     }
+    if (expected && directory->dev->remove_expected) {
+        return directory->dev->remove_expected(op, directory, name, directory_wanted, expected);
+    }
     return directory->dev->remove(op, directory, name, directory_wanted);
 }
 
 enum err file_rename(struct op *op, struct file *old_directory, struct str old_name,
                      struct file *new_directory, struct str new_name) {
+    return file_rename_expected(op, old_directory, old_name, new_directory, new_name, NULL);
+}
+
+enum err file_rename_expected(struct op *op, struct file *old_directory, struct str old_name,
+                              struct file *new_directory, struct str new_name,
+                              const struct file_expected *expected) {
     if (!is_directory(old_directory) || !is_directory(new_directory)) {
         return ERR_NOTDIR;
     }
@@ -159,6 +173,10 @@ enum err file_rename(struct op *op, struct file *old_directory, struct str old_n
     }
     if (!old_directory->dev->rename) {
         return ERR_ROFS;
+    }
+    if (expected && old_directory->dev->rename_expected) {
+        return old_directory->dev->rename_expected(op, old_directory, old_name, new_directory,
+                                                   new_name, expected);
     }
     return old_directory->dev->rename(op, old_directory, old_name, new_directory, new_name);
 }

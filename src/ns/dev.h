@@ -58,6 +58,12 @@ struct file_stat {
     uint64_t version; /* changes whenever the content does; 0 = not known (makes no ETag) */
 };
 
+/* What somebody has seen at a name and wants to change only if it is still so. */
+struct file_expected {
+    uint64_t inode;   /* 0: nothing */
+    uint64_t version; /* of its content, as in file_stat */
+};
+
 /* One entry of a directory. */
 struct dir_entry {
     uint64_t inode;
@@ -131,6 +137,14 @@ struct dev {
      * a file that is no directory. Default: ROFS. */
     enum err (*rename)(struct op *op, struct file *old_directory, struct str old_name,
                        struct file *new_directory, struct str new_name);
+    /* As remove and rename, but STALE if something else is at the name that goes or is replaced
+     * than `expected`: looked at and changed in one step, so that of many who expect the same one
+     * has his way. Default: remove and rename, without a look. */
+    enum err (*remove_expected)(struct op *op, struct file *directory, struct str name,
+                                bool directory_wanted, const struct file_expected *expected);
+    enum err (*rename_expected)(struct op *op, struct file *old_directory, struct str old_name,
+                                struct file *new_directory, struct str new_name,
+                                const struct file_expected *expected);
 
     /* Up to `length` bytes. 0 bytes with OK is the end. `offset` is ignored by streams. An error
      * or PENDING leaves `*ret_read` untouched. */
@@ -197,6 +211,12 @@ MUST_USE enum err file_remove(struct op *op, struct file *directory, struct str 
                               bool directory_wanted);
 MUST_USE enum err file_rename(struct op *op, struct file *old_directory, struct str old_name,
                               struct file *new_directory, struct str new_name);
+/* With `expected` NULL they are file_remove and file_rename. */
+MUST_USE enum err file_remove_expected(struct op *op, struct file *directory, struct str name,
+                                       bool directory_wanted, const struct file_expected *expected);
+MUST_USE enum err file_rename_expected(struct op *op, struct file *old_directory,
+                                       struct str old_name, struct file *new_directory,
+                                       struct str new_name, const struct file_expected *expected);
 MUST_USE enum err file_read(struct op *op, struct file *file, void *data, size_t length,
                             uint64_t offset, size_t *ret_read);
 MUST_USE enum err file_write(struct op *op, struct file *file, const void *data, size_t length,

@@ -363,8 +363,16 @@ static enum err memory_readlink(struct op *op, struct file *file, struct buf *re
     return buf_append_str(ret_target, buf_str(&node_of(file)->target)); /* it never changes */
 }
 
-static enum err memory_remove(struct op *op, struct file *file, struct str name,
-                              bool directory_wanted) {
+/* Locked. Whether what is there, if anything, is what the caller has seen. */
+static bool is_expected(const struct entry *entry, const struct file_expected *expected) {
+    return !expected || (entry ? entry->node->file.inode == expected->inode &&
+                                     entry->node->version == expected->version
+                               : expected->inode == 0);
+}
+
+static enum err memory_remove_expected(struct op *op, struct file *file, struct str name,
+                                       bool directory_wanted,
+                                       const struct file_expected *expected) {
     (void)op;
     struct node *directory = node_of(file), *removed = NULL;
     struct memory *memory = lock(directory);
@@ -378,6 +386,8 @@ static enum err memory_remove(struct op *op, struct file *file, struct str name,
         err = ERR_ISDIR;
     } else if (directory_wanted && !is_empty(entry->node)) {
         err = ERR_NOTEMPTY;
+    } else if (!is_expected(entry, expected)) {
+        err = ERR_STALE;
     } else {
         removed = remove_entry(directory, entry);
         lose_name(removed);
@@ -387,6 +397,11 @@ static enum err memory_remove(struct op *op, struct file *file, struct str name,
         file_unref(&removed->file);
     }
     return err;
+}
+
+static enum err memory_remove(struct op *op, struct file *file, struct str name,
+                              bool directory_wanted) {
+    return memory_remove_expected(op, file, name, directory_wanted, NULL);
 }
 
 /* Locked. Whether `source` may be renamed to what is there now, if anything. */
@@ -410,8 +425,9 @@ static enum err may_replace(const struct node *source, const struct node *new_di
     return is_directory ? ERR_NOTDIR : ERR_OK;
 }
 
-static enum err memory_rename(struct op *op, struct file *old_file, struct str old_name,
-                              struct file *new_file, struct str new_name) {
+static enum err memory_rename_expected(struct op *op, struct file *old_file, struct str old_name,
+                                       struct file *new_file, struct str new_name,
+                                       const struct file_expected *expected) {
     (void)op;
     struct node *old_directory = node_of(old_file), *new_directory = node_of(new_file);
     struct node *replaced = NULL, *source = NULL;
@@ -419,6 +435,9 @@ static enum err memory_rename(struct op *op, struct file *old_file, struct str o
     struct entry *entry = find(old_directory, old_name);
     struct entry *target = find(new_directory, new_name);
     enum err err = entry ? may_replace(entry->node, new_directory, target) : ERR_NOENT;
+    if (err == ERR_OK && !is_expected(target, expected)) {
+        err = ERR_STALE;
+    }
     if (err != ERR_OK || (target && target->node == entry->node)) {
         unlock(memory); /* two names of one file: POSIX leaves both */
         return err;
@@ -448,6 +467,11 @@ static enum err memory_rename(struct op *op, struct file *old_file, struct str o
         file_unref(&replaced->file);
     }
     return err;
+}
+
+static enum err memory_rename(struct op *op, struct file *old_file, struct str old_name,
+                              struct file *new_file, struct str new_name) {
+    return memory_rename_expected(op, old_file, old_name, new_file, new_name, NULL);
 }
 
 static enum err memory_read(struct op *op, struct file *file, void *data, size_t length,
@@ -571,6 +595,8 @@ static const struct dev memory_dev = {
     .readlink = memory_readlink,
     .remove = memory_remove,
     .rename = memory_rename,
+    .remove_expected = memory_remove_expected,
+    .rename_expected = memory_rename_expected,
     .read = memory_read,
     .write = memory_write,
     .readdir = memory_readdir,

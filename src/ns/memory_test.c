@@ -289,6 +289,34 @@ static void test_root_goes_first(void **state) {
     file_unref(f);
 }
 
+static void test_what_has_changed_meanwhile_is_left(void **state) {
+    (void)state;
+    const struct file_expected nothing = {0};
+    struct file *f = made(root, "f", FILE_REGULAR);
+    struct file *other = made(root, "other", FILE_REGULAR);
+    struct file_stat stat = stat_of(f);
+    struct file_expected seen = {.inode = stat.inode, .version = stat.version};
+    size_t done;
+    assert_int_equal(file_write(&test_op, f, "x", 1, 0, &done), ERR_OK);
+    assert_int_equal(file_remove_expected(&test_op, root, STR("f"), false, &seen), ERR_STALE);
+    assert_int_equal(file_rename_expected(&test_op, root, STR("other"), root, STR("f"), &seen),
+                     ERR_STALE);
+    assert_int_equal(file_rename_expected(&test_op, root, STR("other"), root, STR("f"), &nothing),
+                     ERR_STALE);
+    assert_int_equal(file_rename_expected(&test_op, root, STR("other"), root, STR("gone"), &seen),
+                     ERR_STALE);
+    seen.version = stat_of(f).version;
+    assert_int_equal(file_rename_expected(&test_op, root, STR("other"), root, STR("f"), &seen),
+                     ERR_OK);
+    assert_int_equal(file_rename_expected(&test_op, root, STR("f"), root, STR("gone"), &nothing),
+                     ERR_OK);
+    stat = stat_of(other);
+    seen = (struct file_expected){.inode = stat.inode, .version = stat.version};
+    assert_int_equal(file_remove_expected(&test_op, root, STR("gone"), false, &seen), ERR_OK);
+    file_unref(other);
+    file_unref(f);
+}
+
 static void test_times_and_versions(void **state) {
     (void)state;
     struct file *f = made(root, "f", FILE_REGULAR);
@@ -397,6 +425,7 @@ int main(void) {
         TEST(test_rename),
         TEST(test_removed),
         TEST(test_root_goes_first),
+        TEST(test_what_has_changed_meanwhile_is_left),
         TEST(test_times_and_versions),
         TEST(test_many_names),
         TEST(test_threads),

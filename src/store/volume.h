@@ -88,6 +88,15 @@ MUST_USE enum err volume_remove(struct op *op, struct volume *volume, uint64_t d
                                 struct str name, bool directory_wanted);
 MUST_USE enum err volume_rename(struct op *op, struct volume *volume, uint64_t old_directory,
                                 struct str old_name, uint64_t new_directory, struct str new_name);
+/* STALE if something else is there than `expected`; NULL: whatever is there. A whiteout is nothing.
+ */
+MUST_USE enum err volume_remove_expected(struct op *op, struct volume *volume, uint64_t directory,
+                                         struct str name, bool directory_wanted,
+                                         const struct file_expected *expected);
+MUST_USE enum err volume_rename_expected(struct op *op, struct volume *volume,
+                                         uint64_t old_directory, struct str old_name,
+                                         uint64_t new_directory, struct str new_name,
+                                         const struct file_expected *expected);
 MUST_USE enum err volume_read(struct op *op, struct volume *volume, uint64_t inode, void *data,
                               size_t length, uint64_t offset, size_t *ret_read);
 MUST_USE enum err volume_write(struct op *op, struct volume *volume, uint64_t inode,

@@ -159,6 +159,44 @@ static void test_orphans_are_cleared_when_a_volume_is_opened(void **state) {
     check_accounts(&usage);
 }
 
+static struct file_expected expected_of(struct volume *volume, uint64_t inode) {
+    return (struct file_expected){.inode = inode, .version = stat_of(volume, inode).version};
+}
+
+static void test_what_has_changed_meanwhile_is_left(void **state) {
+    (void)state;
+    struct volume *volume = open_volume();
+    const uint64_t root = VOLUME_ROOT_INODE;
+    const struct file_expected nothing = {0};
+    uint64_t old = create(volume, "f");
+    struct file_expected seen = expected_of(volume, old);
+    (void)create(volume, "new");
+    (void)create(volume, "other");
+    assert_err(volume_rename_expected(&op, volume, root, STR("new"), root, STR("f"), &nothing),
+               STALE);
+    assert_ok(volume_rename_expected(&op, volume, root, STR("new"), root, STR("f"), &seen));
+    assert_err(volume_rename_expected(&op, volume, root, STR("other"), root, STR("f"), &seen),
+               STALE);
+    assert_err(volume_remove_expected(&op, volume, root, STR("f"), false, &seen), STALE);
+    assert_err(volume_rename_expected(&op, volume, root, STR("other"), root, STR("gone"), &seen),
+               STALE);
+    assert_ok(
+        volume_rename_expected(&op, volume, root, STR("other"), root, STR("there"), &nothing));
+
+    uint64_t inode = create(volume, "written");
+    seen = expected_of(volume, inode);
+    size_t written = 0;
+    assert_ok(volume_write(&op, volume, inode, "x", 1, 0, &written));
+    assert_err(volume_remove_expected(&op, volume, root, STR("written"), false, &seen), STALE);
+    seen = expected_of(volume, inode);
+    assert_ok(volume_remove_expected(&op, volume, root, STR("written"), false, &seen));
+
+    (void)create_in(volume, root, "hidden", FILE_WHITEOUT);
+    assert_ok(
+        volume_rename_expected(&op, volume, root, STR("there"), root, STR("hidden"), &nothing));
+    volume_unref(volume);
+}
+
 static void test_rename_refuses_what_posix_refuses(void **state) {
     (void)state;
     struct volume *volume = open_volume();
@@ -459,6 +497,7 @@ int main(void) {
         TEST(test_a_walk_stops_where_the_contract_says),
         TEST(test_a_removed_file_lives_while_it_is_held),
         TEST(test_orphans_are_cleared_when_a_volume_is_opened),
+        TEST(test_what_has_changed_meanwhile_is_left),
         TEST(test_rename_refuses_what_posix_refuses),
         TEST(test_names_are_bounded),
         TEST(test_sparse_files_take_what_was_written),

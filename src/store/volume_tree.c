@@ -259,8 +259,16 @@ static void drop_link(struct volume *volume, struct volume_inode *inode, uint64_
     volume_inode_settle(volume, inode);
 }
 
+/* Whether what is at a name, if anything, is what the caller has seen there. */
+static bool is_expected(const struct volume_inode *inode, const struct file_expected *expected) {
+    return !expected ||
+           (inode && inode->type != FILE_WHITEOUT
+                ? inode->number == expected->inode && inode->version == expected->version
+                : expected->inode == 0);
+}
+
 static enum err remove_name(struct volume *volume, uint64_t directory_number, struct str name,
-                            bool directory_wanted) {
+                            bool directory_wanted, const struct file_expected *expected) {
     struct volume_inode *directory, *inode;
     struct volume_entry *entry;
     enum err err = volume_directory_get(volume, directory_number, &directory);
@@ -283,6 +291,9 @@ static enum err remove_name(struct volume *volume, uint64_t directory_number, st
     if (inode->type == FILE_DIRECTORY && inode->size > 0) {
         return ERR_NOTEMPTY;
     }
+    if (!is_expected(inode, expected)) {
+        return ERR_STALE;
+    }
     uint64_t now = clock_realtime_ns();
     volume_entry_set(volume, directory, entry, 0, FILE_UNKNOWN);
     directory->size -= MIN(directory->size, 1u);
@@ -293,11 +304,17 @@ static enum err remove_name(struct volume *volume, uint64_t directory_number, st
 
 enum err volume_remove(struct op *op, struct volume *volume, uint64_t directory, struct str name,
                        bool directory_wanted) {
+    return volume_remove_expected(op, volume, directory, name, directory_wanted, NULL);
+}
+
+enum err volume_remove_expected(struct op *op, struct volume *volume, uint64_t directory,
+                                struct str name, bool directory_wanted,
+                                const struct file_expected *expected) {
     enum err err = volume_enter(op, volume, VOLUME_CHANGE | VOLUME_SHRINKS);
     if (err != ERR_OK) {
         return err;
     }
-    err = remove_name(volume, directory, name, directory_wanted);
+    err = remove_name(volume, directory, name, directory_wanted, expected);
     return volume_leave(op, volume, err);
 }
 
@@ -338,7 +355,8 @@ static enum err check_replace(const struct volume_inode *inode,
 }
 
 static enum err rename_name(struct volume *volume, uint64_t old_number, struct str old_name,
-                            uint64_t new_number, struct str new_name) {
+                            uint64_t new_number, struct str new_name,
+                            const struct file_expected *expected) {
     struct volume_inode *old_directory, *new_directory, *inode, *replaced = NULL;
     struct volume_entry *old_entry, *new_entry;
     enum err err = volume_directory_get(volume, old_number, &old_directory);
@@ -360,6 +378,9 @@ static enum err rename_name(struct volume *volume, uint64_t old_number, struct s
     }
     if (err != ERR_OK) {
         return err == ERR_NOENT ? ERR_IO : err;
+    }
+    if (!is_expected(replaced, expected)) {
+        return ERR_STALE;
     }
     if (replaced == inode) {
         return ERR_OK; /* two names of one file, or the same name: nothing happens (POSIX) */
@@ -391,11 +412,18 @@ static enum err rename_name(struct volume *volume, uint64_t old_number, struct s
 
 enum err volume_rename(struct op *op, struct volume *volume, uint64_t old_directory,
                        struct str old_name, uint64_t new_directory, struct str new_name) {
+    return volume_rename_expected(op, volume, old_directory, old_name, new_directory, new_name,
+                                  NULL);
+}
+
+enum err volume_rename_expected(struct op *op, struct volume *volume, uint64_t old_directory,
+                                struct str old_name, uint64_t new_directory, struct str new_name,
+                                const struct file_expected *expected) {
     enum err err = volume_enter(op, volume, VOLUME_CHANGE | VOLUME_SHRINKS);
     if (err != ERR_OK) {
         return err;
     }
-    err = rename_name(volume, old_directory, old_name, new_directory, new_name);
+    err = rename_name(volume, old_directory, old_name, new_directory, new_name, expected);
     return volume_leave(op, volume, err);
 }
 
