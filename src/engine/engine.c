@@ -27,6 +27,11 @@ static void futex(_Atomic uint32_t *word, int operation, uint32_t value) {
     syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
 }
 
+void engine_tick(struct engine *engine) {
+    wasmtime_engine_increment_epoch(engine->wasm);
+    atomic_fetch_add(&engine->ticks, 1);
+}
+
 static void *ticker_run(void *argument) {
     struct engine *engine = argument;
     unsigned idle_ticks = 0;
@@ -40,8 +45,7 @@ static void *ticker_run(void *argument) {
         clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
         if (atomic_load(&engine->running) != 0) {
             idle_ticks = 0;
-            wasmtime_engine_increment_epoch(engine->wasm);
-            atomic_fetch_add(&engine->ticks, 1);
+            engine_tick(engine);
             continue;
         }
         if (++idle_ticks < TICKS_BEFORE_SLEEP) {

@@ -29,6 +29,8 @@ struct engine_options {
 MUST_USE enum err engine_new(const struct engine_options *options, struct engine **ret_engine,
                              struct buf *message);
 void engine_free(struct engine *engine);
+/* One tick: what the ticker does now and then, and tests do when they like. Any thread. */
+void engine_tick(struct engine *engine);
 /* Whether a compiler still runs, also one that was given up and has been killed: then the engine
  * can't be freed yet. Any thread. */
 bool engine_is_compiling(struct engine *engine);
@@ -111,8 +113,10 @@ MUST_USE enum err sandbox_new(struct program *program, const struct sandbox_opti
 /* Deletes the pending call (unwinding its fiber) and then the store. Pages of a stack deeper than
  * 64 KiB are given back to the system. Accepts NULL. */
 void sandbox_free(struct sandbox *sandbox);
-/* Runs the guest until it yields, calls, returns or traps. */
-enum sandbox_state sandbox_step(struct sandbox *sandbox);
+/* Runs the guest until it yields, calls, returns or traps. `is_in_the_way`: others wait for the
+ * end of this turn; while there are such guests who use theirs up, turns are a tick long, else a
+ * few. */
+enum sandbox_state sandbox_step(struct sandbox *sandbox, bool is_in_the_way);
 /* The result of the host call that SANDBOX_CALLING reported. With ERR_EXIT the next step returns
  * SANDBOX_RETURNED. */
 void sandbox_finish_call(struct sandbox *sandbox, enum err result);

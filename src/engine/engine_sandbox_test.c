@@ -138,19 +138,19 @@ static void waiting_call_is_reported_until_it_is_finished(void **state) {
              "     (then unreachable))))");
     struct double_run run = {.pending_before_read = 1};
     struct sandbox *sandbox = start(program, &run);
-    assert_int_equal(sandbox_step(sandbox), SANDBOX_CALLING);
-    assert_int_equal(sandbox_step(sandbox), SANDBOX_CALLING);
+    assert_int_equal(sandbox_step(sandbox, true), SANDBOX_CALLING);
+    assert_int_equal(sandbox_step(sandbox, true), SANDBOX_CALLING);
     assert_int_equal(run.steps, 0);
     assert_int_equal(wasi_call_step(&run.wasi), ERR_PENDING);
     sandbox_finish_call(sandbox, ERR_AGAIN);
-    assert_int_equal(sandbox_step(sandbox), SANDBOX_RETURNED);
-    assert_int_equal(sandbox_step(sandbox), SANDBOX_RETURNED);
+    assert_int_equal(sandbox_step(sandbox, true), SANDBOX_RETURNED);
+    assert_int_equal(sandbox_step(sandbox, true), SANDBOX_RETURNED);
     sandbox_free(sandbox);
 
     /* One that is given up while it waits frees its slot. */
     for (unsigned i = 0; i < 20; i++) {
         sandbox = start(program, &run);
-        assert_int_equal(sandbox_step(sandbox), SANDBOX_CALLING);
+        assert_int_equal(sandbox_step(sandbox, true), SANDBOX_CALLING);
         sandbox_free(sandbox);
     }
     program_unref(program);
@@ -163,7 +163,7 @@ static void endless_loop_yields(void **state) {
     struct double_run run = {0};
     struct sandbox *sandbox = start(program, &run);
     for (unsigned i = 0; i < 5; i++) {
-        assert_int_equal(sandbox_step(sandbox), SANDBOX_YIELDED);
+        assert_int_equal(sandbox_step(sandbox, true), SANDBOX_YIELDED);
     }
     sandbox_free(sandbox);
     program_unref(program);
@@ -189,13 +189,13 @@ static void start_function_calls_waits_and_yields(void **state) {
     assert_int_equal(run.steps, 4);
     /* Given up before it is instantiated. */
     struct sandbox *sandbox = start(program, &run);
-    assert_int_equal(sandbox_step(sandbox), SANDBOX_CALLING);
+    assert_int_equal(sandbox_step(sandbox, true), SANDBOX_CALLING);
     sandbox_free(sandbox);
     program_unref(program);
 
     program = load("(module (func $init (loop (br 0))) (start $init) (func (export \"_start\")))");
     sandbox = start(program, &run);
-    assert_int_equal(sandbox_step(sandbox), SANDBOX_YIELDED);
+    assert_int_equal(sandbox_step(sandbox, true), SANDBOX_YIELDED);
     sandbox_free(sandbox);
     program_unref(program);
 
@@ -329,7 +329,7 @@ static void full_pool_is_an_error(void **state) {
     struct sandbox *sandboxes[9] = {0};
     for (unsigned i = 0; i < 8; i++) {
         sandboxes[i] = start(program, &runs[i]);
-        assert_int_equal(sandbox_step(sandboxes[i]), SANDBOX_CALLING);
+        assert_int_equal(sandbox_step(sandboxes[i], true), SANDBOX_CALLING);
     }
     const struct sandbox_options options = {.limits = {.memory_bytes = 16 * MIB},
                                             .wasi = &runs[8].wasi};

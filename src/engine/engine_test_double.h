@@ -217,7 +217,7 @@ static inline void double_restore_handlers(void) {
 static inline enum sandbox_state double_run_to_end(struct sandbox *sandbox, struct double_run *run,
                                                    unsigned *ret_yields) {
     for (;;) {
-        enum sandbox_state state = sandbox_step(sandbox);
+        enum sandbox_state state = sandbox_step(sandbox, true);
         if (state == SANDBOX_CALLING) {
             enum err err;
             while ((err = wasi_call_step(&run->wasi)) == ERR_PENDING) {

@@ -93,7 +93,7 @@ static void advance(struct sandbox *sandbox) {
 }
 
 /* Polls the future once. False if the guest is not done with it: *ret_state says why. */
-static bool poll_phase(struct sandbox *sandbox, enum sandbox_state *ret_state) {
+static bool poll_phase(struct sandbox *sandbox, bool is_in_the_way, enum sandbox_state *ret_state) {
     struct engine *engine = sandbox->program->engine;
     for (;;) {
         uint64_t ticks = atomic_load_explicit(&engine->ticks, memory_order_relaxed);
@@ -107,7 +107,7 @@ static bool poll_phase(struct sandbox *sandbox, enum sandbox_state *ret_state) {
         /* A guest that waited for longer than a tick finds its deadline behind it. That is no turn
          * that it has had: unless the epoch has advanced just now, it goes on. */
         if (ticks != atomic_load_explicit(&engine->ticks, memory_order_relaxed)) {
-            if (sandbox->has_yielded) {
+            if (sandbox->has_yielded && is_in_the_way) {
                 atomic_fetch_add_explicit(&engine->overruns, 1, memory_order_relaxed);
             }
             sandbox->has_yielded = true;
@@ -117,7 +117,7 @@ static bool poll_phase(struct sandbox *sandbox, enum sandbox_state *ret_state) {
     }
 }
 
-enum sandbox_state sandbox_step(struct sandbox *sandbox) {
+enum sandbox_state sandbox_step(struct sandbox *sandbox, bool is_in_the_way) {
     if (sandbox->phase == PHASE_ENDED) {
         return sandbox->ended;
     }
@@ -134,7 +134,7 @@ enum sandbox_state sandbox_step(struct sandbox *sandbox) {
     enum sandbox_state state;
     engine_enter(engine);
     for (;;) {
-        if (!poll_phase(sandbox, &state)) {
+        if (!poll_phase(sandbox, is_in_the_way, &state)) {
             break;
         }
         advance(sandbox);
@@ -211,7 +211,7 @@ enum err sandbox_new(struct program *program, const struct sandbox_options *opti
                                                               &sandbox->trap, &sandbox->error);
     engine_enter(program->engine);
     enum sandbox_state state;
-    if (poll_phase(sandbox, &state)) {
+    if (poll_phase(sandbox, true, &state)) {
         if (sandbox->error && !has_frames(sandbox->error)) {
             err = instantiation_failed(sandbox, message);
         } else {

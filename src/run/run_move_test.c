@@ -16,6 +16,13 @@ static const char guest_either[] = "(module " FIXTURE_IMPORT(
                                     " (if (i32.gt_u (i32.load (i32.const 0)) (i32.const 1)) (then "
                                     "(loop $again (br $again))))))";
 
+/* Computes for a fraction of a slice. */
+static const char guest_brief[] =
+    "(module (memory (export \"memory\") 1) (func (export \"_start\") (local $left i32)"
+    " (local.set $left (i32.const 500000))"
+    " (loop $again (br_if $again"
+    "  (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))))";
+
 enum { PROMPT_RUNS = 8 }; /* after so many an app is known to be prompt */
 
 enum { KEPT_RUNS = 20 };
@@ -93,6 +100,42 @@ static void end(struct run *run) {
     run_kill(run, RUN_REASON_KILLED);
     assert_int_equal(fixture_wait(&fixture, run).reason, RUN_REASON_KILLED);
     run_unref(run);
+}
+
+static atomic_bool is_ticking;
+
+/* Many in each turn of a guest. */
+static void *tick(void *argument) {
+    (void)argument;
+    while (atomic_load(&is_ticking)) {
+        engine_tick(fixture.engine);
+        uint64_t end_ns = clock_monotonic_ns() + 20 * NS_PER_US;
+        while (clock_monotonic_ns() < end_ns) {
+        }
+    }
+    return NULL;
+}
+
+/* Ticks come when they come: who was just given its turn has not used it up. */
+static void test_a_tick_alone_moves_nobody(void **state) {
+    (void)state;
+    struct app *app = fixture_app(&fixture, "brief", guest_brief, NULL);
+    be_prompt(app);
+    pthread_t ticking;
+    atomic_store(&is_ticking, true);
+    assert_int_equal(pthread_create(&ticking, NULL, tick, NULL), 0);
+    bool has_stayed = false; /* one of so many, on any machine */
+    for (unsigned i = 0; i < 200 && !has_stayed; i++) {
+        struct run *run = fixture_start(&fixture, &(struct run_request){.app = app});
+        bool was_prompt = is_on(run, 0);
+        assert_int_equal(fixture_wait(&fixture, run).reason, RUN_REASON_EXIT);
+        has_stayed = was_prompt && is_on(run, 0);
+        run_unref(run);
+    }
+    atomic_store(&is_ticking, false);
+    pthread_join(ticking, NULL);
+    assert_true(has_stayed);
+    app_unref(app);
 }
 
 static void test_what_was_prompt_moves(void **state) {
@@ -190,6 +233,7 @@ int main(int argc, char **argv) {
     FIXTURE_COMPILER_MAIN(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_is_unknown_computes),
+        cmocka_unit_test(test_a_tick_alone_moves_nobody),
         cmocka_unit_test(test_what_was_prompt_moves),
         cmocka_unit_test(test_limits_move_with_it),
         cmocka_unit_test(test_told_while_it_moves),

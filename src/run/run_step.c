@@ -340,8 +340,11 @@ static void step_guest(struct run *run) {
             }
             continue; /* a signal may have come of this call */
         }
-        switch (sandbox_step(run->sandbox)) {
+        switch (sandbox_step(run->sandbox, !run->home->is_for_computing)) {
         case SANDBOX_YIELDED:
+            if (clock_monotonic_ns() - run->turn_started_ns < RUN_SLICE_NS / 2) {
+                break; /* a tick that came by chance: its turn has only begun */
+            }
             run_set_computing(run, true);
             run_make_ready(run, QUEUE_COMPUTING);
             return;
