@@ -38,12 +38,13 @@ bool loop_turn(struct loop *loop);
 /* Ends loop_run after the current turn. Thread: any. */
 void loop_stop(struct loop *loop);
 
-/* How the kernel shall see the calling thread, which is about to run a loop. */
+/* How the kernel shall see the calling thread. */
 enum loop_priority {
     LOOP_PROMPT,    /* works for a short time, and shall have the processor as soon as it wakes */
-    LOOP_COMPUTING, /* takes what the others leave: gives way to every thread that is prompt */
+    LOOP_WORKING,   /* works for long, at times: whoever wakes interrupts it */
+    LOOP_COMPUTING, /* the same, and takes no more than what the others leave */
 };
-/* Where the kernel refuses, the thread stays as it is. */
+/* Where the kernel refuses, the thread stays as it is. Workers do it themselves. */
 void loop_set_priority(enum loop_priority priority);
 
 unsigned loop_index(const struct loop *loop);

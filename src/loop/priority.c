@@ -16,8 +16,11 @@
 enum {
     COMPUTING_NICE = 5,           /* a third of what others get, if they want all */
     PROMPT_SLICE_NS = 100 * 1000, /* the shortest that there is */
-    FLAG_RESET_ON_FORK = 1,       /* SCHED_FLAG_RESET_ON_FORK: not for children */
-    FLAG_KEEP_POLICY = 8,         /* SCHED_FLAG_KEEP_POLICY: who has chosen another had a reason */
+    /* The longest: also a thread of another program, which has asked for nothing, interrupts it
+     * when it wakes, as a client or a proxy on this machine that has got an answer. */
+    LONG_SLICE_NS = 100 * 1000 * 1000,
+    FLAG_RESET_ON_FORK = 1, /* SCHED_FLAG_RESET_ON_FORK: not for children */
+    FLAG_KEEP_POLICY = 8,   /* SCHED_FLAG_KEEP_POLICY: who has chosen another had a reason */
 };
 
 /* The kernel's struct sched_attr, as far as it is needed; the C library has none. */
@@ -29,28 +32,16 @@ struct attributes {
     uint64_t runtime_ns, deadline_ns, period_ns;
 };
 
-static void be_prompt(void) {
-    struct attributes attributes = {.size = sizeof(attributes),
-                                    .flags = FLAG_RESET_ON_FORK | FLAG_KEEP_POLICY,
-                                    .nice = getpriority(PRIO_PROCESS, 0),
-                                    .runtime_ns = PROMPT_SLICE_NS};
-    if (syscall(SYS_sched_setattr, 0, &attributes, 0) != 0) {
-        log_debug("loop: no short slices: %s", strerror(errno));
-    }
-}
-
-static void be_computing(void) {
-    /* Of the thread: on Linux each has its own. */
-    int nice = getpriority(PRIO_PROCESS, 0) + COMPUTING_NICE;
-    if (setpriority(PRIO_PROCESS, 0, nice) != 0) {
-        log_debug("loop: no lower priority: %s", strerror(errno));
-    }
-}
-
 void loop_set_priority(enum loop_priority priority) {
-    if (priority == LOOP_COMPUTING) {
-        be_computing();
-    } else {
-        be_prompt();
+    /* Of the thread: on Linux each has its own. */
+    struct attributes attributes = {
+        .size = sizeof(attributes),
+        .flags = FLAG_RESET_ON_FORK | FLAG_KEEP_POLICY,
+        .nice = MIN(
+            getpriority(PRIO_PROCESS, 0) + (priority == LOOP_COMPUTING ? COMPUTING_NICE : 0), 19),
+        .runtime_ns = priority == LOOP_PROMPT ? PROMPT_SLICE_NS : LONG_SLICE_NS,
+    };
+    if (syscall(SYS_sched_setattr, 0, &attributes, 0) != 0) {
+        log_debug("loop: no priority of its own for a thread: %s", strerror(errno));
     }
 }

@@ -2,6 +2,11 @@
 #include "loop/loop_internal.h"
 
 static void on_work(uv_work_t *request) {
+    static _Thread_local bool has_priority;
+    if (!has_priority) {
+        loop_set_priority(LOOP_WORKING);
+        has_priority = true;
+    }
     struct loop_work *work = request->data;
     work->run(work);
 }
