@@ -412,13 +412,14 @@ def crowd():
 
         alone = percentiles()
         crowd = crowd_of(other)
+        time.sleep(10)  # an upload comes to the end of a block
         elsewhere = percentiles()
         crowd.end()
         harness.stop(other.process)
         before = server.resident_bytes()
         crowd = crowd_of(server)
         used = harness.cpu_seconds(server.process), time.monotonic()
-        time.sleep(10)  # an upload comes to the end of a block
+        time.sleep(10)
         share = (harness.cpu_seconds(server.process) - used[0]) / (time.monotonic() - used[1])
         beside = percentiles()
         during, kernel = server.resident_bytes(), harness.tcp_bytes()
