@@ -41,8 +41,8 @@ void loop_stop(struct loop *loop);
 /* How the kernel shall see the calling thread. */
 enum loop_priority {
     LOOP_PROMPT,    /* works for a short time, and shall have the processor as soon as it wakes */
-    LOOP_WORKING,   /* works for long, at times: whoever wakes interrupts it */
-    LOOP_COMPUTING, /* the same, and takes no more than what the others leave */
+    LOOP_WORKING,   /* works for long at times: whoever is prompt interrupts it */
+    LOOP_COMPUTING, /* does little else: so does a worker */
 };
 /* Where the kernel refuses, the thread stays as it is. Workers do it themselves. */
 void loop_set_priority(enum loop_priority priority);

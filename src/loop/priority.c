@@ -3,8 +3,12 @@
  * Two settings, which the kernel's scheduler (EEVDF) takes for two questions: how much of the
  * processor a thread gets where several want it (its nice value), and how soon it gets it when it
  * wakes (the length of the slices that it asks for: a shorter one interrupts a longer one, whatever
- * the nice values). Before Linux 6.12 slices can't be asked for and only the first has an effect.
- * sched(7), sched_setattr(2). */
+ * the nice values, if its thread has not had more than its share). Before Linux 6.12 slices can't
+ * be asked for and only the first has an effect. sched(7), sched_setattr(2).
+ *
+ * A thread that has had more than its share when it wakes is not looked at again before the next
+ * tick, milliseconds later. So that a loop which is woken often has its share beside a worker,
+ * those have less, too. */
 #include "loop/loop_internal.h"
 
 #include <errno.h>
@@ -14,13 +18,19 @@
 #include <unistd.h>
 
 enum {
-    COMPUTING_NICE = 5,           /* a third of what others get, if they want all */
-    PROMPT_SLICE_NS = 100 * 1000, /* the shortest that there is */
-    /* The longest: also a thread of another program, which has asked for nothing, interrupts it
-     * when it wakes, as a client or a proxy on this machine that has got an answer. */
-    LONG_SLICE_NS = 100 * 1000 * 1000,
     FLAG_RESET_ON_FORK = 1, /* SCHED_FLAG_RESET_ON_FORK: not for children */
     FLAG_KEEP_POLICY = 8,   /* SCHED_FLAG_KEEP_POLICY: who has chosen another had a reason */
+};
+
+/* Who asks for nothing has slices of 0.7 to 2.8 ms: those of a client or a proxy on this machine,
+ * which interrupt all but the first kind when an answer wakes them. */
+static const struct {
+    int nice; /* 5: a third of what others get, if they want all */
+    uint64_t slice_ns;
+} rows[] = {
+    [LOOP_PROMPT] = {0, 100 * NS_PER_US}, /* the shortest that there is */
+    [LOOP_WORKING] = {5, 5 * NS_PER_MS},
+    [LOOP_COMPUTING] = {5, 20 * NS_PER_MS},
 };
 
 /* The kernel's struct sched_attr, as far as it is needed; the C library has none. */
@@ -34,13 +44,11 @@ struct attributes {
 
 void loop_set_priority(enum loop_priority priority) {
     /* Of the thread: on Linux each has its own. */
-    struct attributes attributes = {
-        .size = sizeof(attributes),
-        .flags = FLAG_RESET_ON_FORK | FLAG_KEEP_POLICY,
-        .nice = MIN(
-            getpriority(PRIO_PROCESS, 0) + (priority == LOOP_COMPUTING ? COMPUTING_NICE : 0), 19),
-        .runtime_ns = priority == LOOP_PROMPT ? PROMPT_SLICE_NS : LONG_SLICE_NS,
-    };
+    int nice = MIN(getpriority(PRIO_PROCESS, 0) + rows[priority].nice, 19);
+    struct attributes attributes = {.size = sizeof(attributes),
+                                    .flags = FLAG_RESET_ON_FORK | FLAG_KEEP_POLICY,
+                                    .nice = nice,
+                                    .runtime_ns = rows[priority].slice_ns};
     if (syscall(SYS_sched_setattr, 0, &attributes, 0) != 0) {
         log_debug("loop: no priority of its own for a thread: %s", strerror(errno));
     }
