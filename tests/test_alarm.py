@@ -87,7 +87,7 @@ def test_set_listed_read_removed(client, app):
     ("every 10ms", "every second at most"),
     ("once 2001-01-01T00:00:00Z", "that time has passed"),
     ("0 0 31 2 *", "there is no such day"),
-    ("0 0 * * * tz=Europe/Atlantis", "there is no time zone 'Europe/Atlantis'"),
+    ("0 0 * * * tz=../etc/passwd", "'../etc/passwd' is no time zone: one is written like Europe/"),
     ("61 * * * *", "is no minute"),
     ("every 1m\n" + "x" * 65537, "at most 65536 bytes"),
 ])
@@ -96,6 +96,15 @@ def test_refused(client, app, text, words):
     assert 400 <= response.status < 500, response
     assert response.text.startswith("error: ") and words in response.text, response
     assert response.text.count("\n") == 1
+    assert client.get(path(app)).text == ""
+
+
+def test_refused_time_zone(client, app):
+    """The line is at fault, not what the path names."""
+    response = client.put(path(app, "x"), b"0 0 * * * tz=Europe/Atlantis")
+    assert response.status == 400, response
+    assert "there is no time zone 'Europe/Atlantis'" in response.text
+    assert "written like Europe/Berlin" in response.text
     assert client.get(path(app)).text == ""
 
 

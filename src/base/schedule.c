@@ -215,7 +215,8 @@ static enum err parse_zone(struct str rest, const struct zone **ret_zone, struct
                         "what follows the five fields of a cron line is a time zone, such as "
                         "tz=Europe/Berlin, or nothing");
     }
-    return zone_find((struct str){word.data + 3, word.length - 3}, ret_zone, message);
+    enum err err = zone_find((struct str){word.data + 3, word.length - 3}, ret_zone, message);
+    return err == ERR_NOENT ? ERR_INVAL : err; /* the line is wrong; where it goes to is there */
 }
 
 static enum err parse_cron(struct str line, struct schedule *schedule, struct buf *message) {

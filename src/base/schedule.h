@@ -33,7 +33,7 @@ struct schedule {
 
 #define SCHEDULE_LINE_MAX 200
 #define SCHEDULE_PERIOD_MIN_NS NS_PER_S
-/* INVAL with a message that says what is wrong; NOENT: there is no such time zone. */
+/* INVAL with a message that says what is wrong; IO: the file of its time zone is damaged. */
 MUST_USE enum err schedule_parse(struct str line, struct schedule *ret_schedule,
                                  struct buf *message);
 

@@ -392,8 +392,9 @@ enum err zone_find(struct str name, const struct zone **ret_zone, struct buf *me
     }
     if (!is_name(name)) {
         return buf_fail(message, ERR_INVAL,
-                        "a time zone is written like Europe/Berlin or UTC, of letters, digits and "
-                        "'/', '_', '+', '-'");
+                        "'" STR_FORMAT "' is no time zone: one is written like Europe/Berlin or "
+                        "UTC, of letters, digits and '/', '_', '+', '-'",
+                        STR_ARGS(name));
     }
     pthread_mutex_lock(&zones_mutex);
     struct map_node *node = map_find(&zones, name);

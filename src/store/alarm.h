@@ -41,8 +41,8 @@ struct alarm {
 };
 
 MUST_USE enum err alarm_name_check(struct str name, struct buf *message);
-/* Of what is written to its file: the first line says when, the rest is the input. INVAL and NOENT
- * (a time zone) with a message, FBIG. To be freed with alarm_free. */
+/* Of what is written to its file: the first line says when, the rest is the input. INVAL and FBIG
+ * with a message. To be freed with alarm_free. */
 MUST_USE enum err alarm_new(struct str name, struct str text, uint64_t now_ns,
                             struct alarm **ret_alarm, struct buf *message);
 /* Of what was kept. What can't be is IO; a line that is not understood is kept, but never comes. */
