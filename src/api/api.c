@@ -51,6 +51,67 @@ bool request_accepts_trailers(const struct request *request) {
     return accepts(http_header(request->exchange, "TE"), "trailers");
 }
 
+/* --- routes ------------------------------------------------------------------------------- */
+
+/* A "*" between two slashes stands for one component, at the end of the pattern for whatever
+ * follows there. */
+static bool route_matches(const struct route *route, struct str path) {
+    /* What comes before the first "*" tells nearly all of them apart. */
+    for (size_t i = 0; route->path[i] && route->path[i] != '*'; i++) {
+        if (i == path.length || path.data[i] != route->path[i]) {
+            return false;
+        }
+    }
+    struct str pattern = str_of(route->path);
+    if (str_equal(pattern, path)) {
+        return true;
+    }
+    while (pattern.data) {
+        struct str expected = str_cut(&pattern, '/');
+        struct str given = str_cut(&path, '/');
+        bool is_last = pattern.data == NULL;
+        if (is_last && expected.length > 1 && expected.data[expected.length - 1] == '*') {
+            expected.length--;
+            return str_equal(expected, given);
+        }
+        bool matches =
+            str_equal_text(expected, "*") ? given.length > 0 : str_equal(expected, given);
+        if (!matches || is_last != (path.data == NULL)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* HEAD is GET. */
+static bool is_method(const struct route *route, struct str method) {
+    return str_equal_text(str_equal_text(method, "HEAD") ? STR("GET") : method, route->method);
+}
+
+static const struct route *find_route(struct str method, struct str path) {
+    for (size_t i = 0; i < route_count; i++) {
+        const struct route *route = &routes[i];
+        if (route_matches(route, path) && (is_method(route, method) || route->method[0] == '*')) {
+            return route;
+        }
+    }
+    return NULL;
+}
+
+/* The methods that the request's path has, each once, without the one that was refused. */
+static void list_methods(const struct request *request, struct buf *list) {
+    for (size_t i = 0; i < route_count; i++) {
+        const struct route *route = &routes[i];
+        if (route_matches(route, buf_str(&request->path)) &&
+            !is_method(route, http_method(request->exchange)) &&
+            !accepts(buf_str(list), route->method)) {
+            (void)!buf_printf(list, "%s%s", list->length ? ", " : "",
+                              str_equal_text(STR("GET"), route->method) ? "GET, HEAD"
+                                                                        : route->method);
+        }
+    }
+}
+
 /* --- answers ------------------------------------------------------------------------------ */
 
 /* What guests or users wrote may be looked at in a browser, but never acts there as a page of ours.
@@ -95,6 +156,13 @@ static void fail_with(struct request *request, int status, const char *name, con
     if (status == 401) {
         enum err ignored =
             http_add_header(request->exchange, "WWW-Authenticate", "Bearer realm=\"0asm\"");
+        (void)ignored;
+    }
+    if (status == 405) { /* RFC 9110 section 15.5.6 */
+        cleanup_buf struct buf allowed = {0};
+        list_methods(request, &allowed);
+        enum err ignored = http_add_header(request->exchange, "Allow",
+                                           request->allow ? request->allow : buf_text(&allowed));
         (void)ignored;
     }
     if (status == 503 || status == 429) {
@@ -245,55 +313,6 @@ bool request_check_parameters(struct request *request, const char *const *allowe
 
 /* --- the life of a request ---------------------------------------------------------------- */
 
-/* A "*" between two slashes stands for one component, at the end of the pattern for whatever
- * follows there. */
-static bool route_matches(const struct route *route, struct str path) {
-    /* What comes before the first "*" tells nearly all of them apart. */
-    for (size_t i = 0; route->path[i] && route->path[i] != '*'; i++) {
-        if (i == path.length || path.data[i] != route->path[i]) {
-            return false;
-        }
-    }
-    struct str pattern = str_of(route->path);
-    if (str_equal(pattern, path)) {
-        return true;
-    }
-    while (pattern.data) {
-        struct str expected = str_cut(&pattern, '/');
-        struct str given = str_cut(&path, '/');
-        bool is_last = pattern.data == NULL;
-        if (is_last && expected.length > 1 && expected.data[expected.length - 1] == '*') {
-            expected.length--;
-            return str_equal(expected, given);
-        }
-        bool matches =
-            str_equal_text(expected, "*") ? given.length > 0 : str_equal(expected, given);
-        if (!matches || is_last != (path.data == NULL)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* The route of a request; HEAD is GET. Otherwise `allowed` gets the methods that the path has. */
-static const struct route *find_route(struct str method, struct str path, struct buf *allowed) {
-    if (str_equal_text(method, "HEAD")) {
-        method = STR("GET");
-    }
-    for (size_t i = 0; i < route_count; i++) {
-        const struct route *route = &routes[i];
-        if (!route_matches(route, path)) {
-            continue;
-        }
-        if (str_equal_text(method, route->method) || route->method[0] == '*') {
-            return route;
-        }
-        enum err ignored = buf_printf(allowed, "%s%s", allowed->length ? ", " : "", route->method);
-        (void)ignored;
-    }
-    return NULL;
-}
-
 static void request_woken(struct op *op) {
     struct request *request = CONTAINER_OF(op, struct request, op);
     if (request->route && !request->refused && request->route->handler->step) {
@@ -346,6 +365,18 @@ static bool is_for_web(struct request *request) {
     return request->is_web_only;
 }
 
+static void fail_without_route(struct request *request) {
+    cleanup_buf struct buf allowed = {0};
+    list_methods(request, &allowed);
+    if (allowed.length > 0) {
+        request_fail_status(request, 405, STR_FORMAT " can't be done here; this path has: %s",
+                            STR_ARGS(http_method(request->exchange)), buf_text(&allowed));
+        return;
+    }
+    request_fail_status(request, 404, "there is nothing at %s; GET / lists what there is",
+                        buf_text(&request->path));
+}
+
 static void begin_any(struct api *api, struct http_exchange *exchange, bool is_web_only) {
     struct request *request = block_new(sizeof *request);
     if (!request) {
@@ -371,9 +402,7 @@ static void begin_any(struct api *api, struct http_exchange *exchange, bool is_w
         hand_over(request, &web_route);
         return;
     }
-    cleanup_buf struct buf allowed = {0};
-    const struct route *route =
-        find_route(http_method(exchange), buf_str(&request->path), &allowed);
+    const struct route *route = find_route(http_method(exchange), buf_str(&request->path));
     if (route && route->role == ROLE_WEB) {
         hand_over(request, route);
         return;
@@ -392,16 +421,8 @@ static void begin_any(struct api *api, struct http_exchange *exchange, bool is_w
         request_fail_status(request, access_http_status(verdict), "%s", access_explain(verdict));
         return;
     }
-    if (!route && allowed.length > 0) {
-        enum err ignored = http_add_header(exchange, "Allow", buf_text(&allowed));
-        (void)ignored;
-        request_fail_status(request, 405, "%.*s can't be done here; this path has: %s",
-                            STR_ARGS(http_method(exchange)), buf_text(&allowed));
-        return;
-    }
     if (!route) {
-        request_fail_status(request, 404, "there is nothing at %s; GET / lists what there is",
-                            buf_text(&request->path));
+        fail_without_route(request);
         return;
     }
     hand_over(request, route);

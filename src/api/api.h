@@ -110,6 +110,7 @@ struct request {
     struct buf tracestate; /* likewise who.tracestate */
     enum request_accept accept;
     unsigned retry_after_s; /* what a 503 says; 0 = a second */
+    const char *allow;      /* what a 405 says; NULL = what the path has besides */
     struct op op;           /* of the handler's operation under way; for nobody else */
     void *state;            /* the handler's */
     struct buf message;     /* for the text of an error */

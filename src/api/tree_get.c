@@ -193,7 +193,7 @@ static enum err step_once(struct tree_get *get) {
     case STAGE_OPEN:
         if (get->found.place.file->traits & FILE_REWINDABLE) {
             get->stage = STAGE_ANSWERED; /* reading asks, which GET must not */
-            (void)!http_add_header(request->exchange, "Allow", "POST");
+            request->allow = "POST";
             request_fail_status(request, 405, "POST a question to " STR_FORMAT,
                                 STR_ARGS(buf_str(&request->path)));
             return ERR_OK;

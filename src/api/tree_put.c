@@ -216,7 +216,7 @@ static enum err check_target(struct tree_put *put) {
         }
         if (put->child.file->traits & FILE_REWINDABLE) {
             put->stage = STAGE_ANSWERED; /* nobody would read the answer */
-            (void)!http_add_header(put->request->exchange, "Allow", "POST");
+            put->request->allow = "POST";
             request_fail_status(put->request, 405, "POST a question to " STR_FORMAT,
                                 STR_ARGS(buf_str(&put->request->path)));
             return ERR_OK;
