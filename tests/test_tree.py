@@ -360,7 +360,9 @@ def test_if_match(app):
     tag = etag(app, path)
     assert app.put(path, b"2", headers={"If-Match": tag}).status == 204
     assert app.put(path, b"3", headers={"If-Match": tag}).status == 412
+    assert app.put(path, b"3", headers={"If-Match": f"W/{etag(app, path)}"}).status == 412
     assert app.delete(path, headers={"If-Match": tag}).status == 412
+    assert app.get(path, headers={"If-Match": tag}).status == 412
     assert app.get(path).body == b"2"
     assert app.put(f"{FILES}/nothing", b"3", headers={"If-Match": "*"}).status == 412
     assert app.get(f"{FILES}/nothing").status == 404
@@ -431,7 +433,8 @@ RANGES = [
     ("bytes=10-", 416, None), ("bytes=10-20", 416, None), ("bytes=-0", 416, None),
     ("bytes=4-2", 200, DIGITS), ("bytes=a-b", 200, DIGITS), ("bytes=", 200, DIGITS),
     ("bytes=-", 200, DIGITS), ("lines=1-2", 200, DIGITS), ("bytes=0-1,3-4", 200, DIGITS),
-    ("bytes=99999999999999999999-", (200, 416), DIGITS), ("bytes=+1-2", 200, DIGITS),
+    ("bytes=99999999999999999999-", 416, None), ("bytes=0-99999999999999999999", 206, DIGITS),
+    ("bytes=+1-2", 200, DIGITS),
 ]
 
 
@@ -439,7 +442,7 @@ RANGES = [
 def test_ranges(app, value, status, body):
     app.put(f"{FILES}/range", DIGITS)
     response = app.get(f"{FILES}/range", headers={"Range": value})
-    assert response.status in (status if isinstance(status, tuple) else (status,)), response
+    assert response.status == status, response
     if response.status == 416:
         assert response.headers["content-range"] == "bytes */10"
     else:

@@ -591,12 +591,61 @@ def test_files_that_are_known(app):
         assert web(app, "/page.html", headers={header: value}).status == 200
 
 
+OLD, NEW = "Sun, 06 Nov 1960 08:49:37 GMT", "Fri, 01 Jan 2100 00:00:00 GMT"
+# What a GET of a file is answered; ETAG, MODIFIED stand for what it has (RFC 9110 section 13).
+CONDITIONS = [
+    ({"If-Match": "ETAG"}, 200), ({"If-Match": "*"}, 200), ({"If-Match": '"x", ETAG'}, 200),
+    ({"If-Match": '"x"'}, 412), ({"If-Match": "W/ETAG"}, 412),
+    ({"If-Match": '"x"', "If-None-Match": "ETAG"}, 412),
+    ({"If-Match": "ETAG", "If-None-Match": "ETAG"}, 304),
+    ({"If-Unmodified-Since": "MODIFIED"}, 200), ({"If-Unmodified-Since": OLD}, 412),
+    ({"If-Unmodified-Since": "never"}, 200),
+    ({"If-Match": "ETAG", "If-Unmodified-Since": OLD}, 200),
+    ({"If-None-Match": "W/ETAG"}, 304), ({"If-None-Match": '"x"'}, 200),
+    ({"If-None-Match": '"x"', "If-Modified-Since": NEW}, 200),
+    ({"If-Modified-Since": NEW}, 304), ({"If-Modified-Since": OLD}, 200),
+    ({"If-Modified-Since": "Friday, 01-Jan-38 00:00:00 GMT"}, 304),
+    ({"If-Modified-Since": "Fri Jan  1 00:00:00 2100"}, 304),
+    ({"If-Modified-Since": "Sun Nov  6 08:49:37 1960"}, 200),
+    ({"If-Range": "ETAG", "Range": "bytes=0-2"}, 206),
+    ({"If-Range": "W/ETAG", "Range": "bytes=0-2"}, 200),
+    ({"If-Range": '"x"', "Range": "bytes=0-2"}, 200), ({"If-Range": '"x"'}, 200),
+    ({"If-Range": "MODIFIED", "Range": "bytes=0-2"}, 206),
+    ({"If-Range": OLD, "Range": "bytes=0-2"}, 200), ({"If-Range": NEW, "Range": "bytes=0-2"}, 200),
+    ({"If-Match": '"x"', "Range": "bytes=0-2"}, 412),
+    ({"If-None-Match": "ETAG", "Range": "bytes=0-2"}, 304),
+    ({"If-None-Match": "ETAG", "Range": "bytes=99-"}, 304),
+]
+
+
+@pytest.mark.parametrize("fields,status", CONDITIONS)
+def test_conditions(app, fields, status):
+    first = web(app, "/page.html").headers
+    headers = {name: value.replace("ETAG", first["etag"]).replace("MODIFIED", first["last-modified"])
+               for name, value in fields.items()}
+    for method in ("GET", "HEAD"):
+        response = web(app, "/page.html", method=method, headers=headers)
+        wanted = 200 if status == 206 and method == "HEAD" else status
+        assert response.status == wanted, (method, response)
+        if status != 412:
+            assert response.headers["etag"] == first["etag"]
+    if status == 412:
+        assert web(app, "/page.html", headers=headers).text.startswith("error: ")
+
+
 def test_ranges(app):
+    huge = "9" * 40
     for header, status, body in (("bytes=0-2", 206, b"<p>"), ("bytes=3-", 206, b"page"),
                                  ("bytes=-4", 206, b"page"), ("bytes=9-", 416, None),
+                                 (f"bytes=0-{huge}", 206, b"<p>page"), ("Bytes=3-3", 206, b"p"),
+                                 (f"bytes=-{huge}", 206, b"<p>page"),
+                                 (f"bytes={huge}-", 416, None), (f"bytes={huge}-{huge}", 416, None),
+                                 (f"bytes=0-{huge}x", 200, b"<p>page"),
                                  ("bytes=0-1,3-4", 200, b"<p>page"), ("x", 200, b"<p>page")):
         response = web(app, "/page.html", headers={"Range": header})
         assert response.status == status and body in (None, response.body), header
+    head = web(app, "/page.html", method="HEAD", headers={"Range": "bytes=0-2"})
+    assert head.status == 200 and head.headers["content-length"] == "7"
 
 
 def test_index(app):

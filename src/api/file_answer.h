@@ -1,5 +1,6 @@
-/* A file as the answer of a GET or HEAD: whole, a range of it (RFC 9110 section 14), or 304 for a
- * client that has it. Shared by the tree door and the files of web pages.
+/* A file as the answer of a GET or HEAD: whole, a range of it (RFC 9110 section 14), 304 for a
+ * client that has it, or 412 for one that expected another (section 13). Shared by the tree door
+ * and the files of web pages.
  *
  * Thread: the loop of the exchange. Layer: ns, http. */
 #pragma once

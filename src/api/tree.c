@@ -115,7 +115,7 @@ void tree_etag(const struct file_stat *stat, char etag[TREE_ETAG_SIZE]) {
     }
 }
 
-bool tree_etag_matches(struct str list, const char *etag) {
+bool tree_etag_matches(struct str list, const char *etag, bool has_to_be_strong) {
     while (list.length > 0) {
         struct str item = str_cut(&list, ',');
         while (item.length > 0 && (item.data[0] == ' ' || item.data[0] == '\t')) {
@@ -125,7 +125,7 @@ bool tree_etag_matches(struct str list, const char *etag) {
         while (item.length > 0 && item.data[item.length - 1] == ' ') {
             item.length--;
         }
-        if (str_starts(item, STR("W/"))) {
+        if (!has_to_be_strong && str_starts(item, STR("W/"))) {
             item.data += 2;
             item.length -= 2;
         }
@@ -136,6 +136,11 @@ bool tree_etag_matches(struct str list, const char *etag) {
     return false;
 }
 
+void tree_fail_precondition(struct request *request) {
+    request_fail_status(request, 412, "%s has changed meanwhile, or is not there as expected",
+                        buf_text(&request->path));
+}
+
 bool tree_preconditions_hold(struct request *request, const struct file_stat *stat) {
     char etag[TREE_ETAG_SIZE] = "";
     if (stat) {
@@ -143,13 +148,12 @@ bool tree_preconditions_hold(struct request *request, const struct file_stat *st
     }
     struct str match = http_header(request->exchange, "If-Match");
     struct str none_match = http_header(request->exchange, "If-None-Match");
-    bool holds = !match.data || (stat && tree_etag_matches(match, etag));
-    if (none_match.data && stat && tree_etag_matches(none_match, etag)) {
+    bool holds = !match.data || (stat && tree_etag_matches(match, etag, true));
+    if (none_match.data && stat && tree_etag_matches(none_match, etag, false)) {
         holds = false;
     }
     if (!holds) {
-        request_fail_status(request, 412, "%s has changed meanwhile, or is not there as expected",
-                            buf_text(&request->path));
+        tree_fail_precondition(request);
     }
     return holds;
 }

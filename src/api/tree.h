@@ -31,8 +31,11 @@ void tree_walk_done(struct tree_walk *walk);
  * no known version. */
 #define TREE_ETAG_SIZE 64
 void tree_etag(const struct file_stat *stat, char etag[TREE_ETAG_SIZE]);
-/* Whether a list of entity tags, as in If-Match, has this one; "*" matches everything. */
-bool tree_etag_matches(struct str list, const char *etag);
+/* Whether a list of entity tags has this one; "*" matches everything. A weak one is none of ours
+ * where they have to be strong, as in If-Match (RFC 9110 section 8.8.3.2). */
+bool tree_etag_matches(struct str list, const char *etag, bool has_to_be_strong);
+/* 412: the file is not as the request's preconditions say. */
+void tree_fail_precondition(struct request *request);
 /* Checks If-Match and If-None-Match of a changing request; answers 412 and returns false if they do
  * not hold. `stat` is NULL if there is nothing yet. */
 bool tree_preconditions_hold(struct request *request, const struct file_stat *stat);
