@@ -10,6 +10,7 @@
 #pragma once
 
 #include "base/clock.h"
+#include "base/heap.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "base/map.h"
@@ -215,12 +216,14 @@ struct run {
     _Atomic(struct budget *) budget; /* a reference: of the runs that it starts; NULL: none yet */
 
     /* Guarded by runs->lock: */
-    struct map_node node;     /* in runs->table */
-    struct list admission;    /* in run_app.queued while it waits, in runs->kept after its end */
-    struct list end_order;    /* after its end, in that of `ended` or `ended_below` */
-    struct run_app *admitted; /* of which it takes a place */
+    struct map_node node;      /* in runs->table */
+    struct list admission;     /* in run_app.queued while it waits, in kept.by_end after its end */
+    struct heap_node by_time;  /* in kept.by_time after its end, in place of that */
+    struct list end_order;     /* after its end, in kept.asked_runs or its kept_app.runs */
+    struct kept_app *kept_app; /* of those that another run has started */
+    struct run_app *admitted;  /* of which it takes a place */
     bool is_queued;
-    uint64_t kept_bytes, forget_ns;
+    uint64_t kept_bytes, forget_ns, end_number;
 
     struct list member; /* guarded by the lock of `charged`: among its members while it lives */
 
@@ -319,11 +322,31 @@ struct run_app {
     struct list turn;        /* in runs->waiting, while it has a queued run and a free place */
 };
 
-/* Ended runs in the order of their ends, which is that in which they make room. */
-struct run_order {
-    struct list runs; /* of run.end_order */
+/* ---- run_kept.c: runs that have ended ---- */
+
+struct kept_part {
     uint32_t count;
     uint64_t bytes; /* the sum of kept_bytes */
+};
+/* What an app has of the room for ended runs that other runs have started. It exists while such a
+ * run is in the table, so that the end of a run needs no memory. */
+struct kept_app {
+    struct map_node node;
+    int64_t app_id;
+    uint32_t references; /* runs in the table, ended or not */
+    struct list runs;    /* of run.end_order, the first to end first */
+    struct kept_part has;
+    struct heap_node by_count, by_bytes; /* in the heaps of these names, if it has any */
+};
+/* Guarded by runs->lock. */
+struct kept {
+    struct list by_end;     /* run.admission of those with the default keep_ns: the oldest first */
+    struct heap by_time;    /* run.by_time of the others: whose time is over first */
+    struct list asked_runs; /* run.end_order of those that clients have asked for */
+    struct map apps;        /* kept_app by app_id, of those that other runs have started */
+    struct heap by_count, by_bytes; /* and these by what they have, the one with most first */
+    struct kept_part asked, below;  /* all of the former, all of the latter */
+    uint64_t ended_count;           /* since the beginning */
 };
 
 struct program_cache;
@@ -343,11 +366,8 @@ struct runs {
     struct map apps;      /* run_app by app_id */
     struct list waiting;  /* run_app.turn: whose turn it is when the server has a free place */
     uint32_t running, queued;
-    struct list kept;       /* run.admission of ended runs with the default keep_ns, oldest first */
-    struct list kept_other; /* the others, by forget_ns */
-    struct run_order ended; /* all of them again, those that clients have asked for */
-    struct run_order ended_below; /* and those that other runs have started */
-    struct list cores;            /* run_core.link, the oldest first */
+    struct kept kept;  /* those that have ended */
+    struct list cores; /* run_core.link, the oldest first */
     uint64_t cores_bytes;
     bool is_shutting_down;
     struct loop
@@ -376,6 +396,28 @@ void runs_run_ended(struct runs *runs, struct run *run);
 void runs_note_computing(struct runs *runs, struct run *run);
 /* Takes it out of the queue; false if it was admitted meanwhile. */
 bool runs_leave_queue(struct runs *runs, struct run *run);
+
+/* ---- run_kept.c. Called with runs->lock, where nothing else is said ---- */
+
+enum { KEPT_EVICT_AT_ONCE = 8 };
+
+void kept_init(struct kept *kept);
+/* All were forgotten. */
+void kept_done(struct kept *kept);
+/* Makes room for a run that comes into the table: its end must not fail. */
+MUST_USE enum err kept_reserve(struct runs *runs, struct run *run);
+/* It does not come, or it goes. */
+void kept_unreserve(struct runs *runs, struct run *run);
+/* What keeping it costs. Without the lock; its loop's thread. */
+uint64_t kept_bytes_of(const struct run *run);
+/* It has ended. */
+void kept_add(struct runs *runs, struct run *run, uint64_t bytes, uint64_t now_ns);
+/* Takes one that has ended out of the table, whose reference is the caller's. */
+void kept_forget(struct runs *runs, struct run *run);
+/* Forgets some whose time is over, or for which there is no room: returns how many. */
+size_t kept_evict(struct runs *runs, uint64_t now_ns, struct run *ret_evicted[KEPT_EVICT_AT_ONCE]);
+/* Gives back references of the table. Without the lock; any thread. */
+void kept_drop(struct run **list, size_t count);
 
 /* ---- run.c ---- */
 
@@ -454,7 +496,7 @@ void run_finish(struct run *run, enum run_reason reason, int32_t exit_status, en
                 const struct buf *detail);
 /* In PHASE_COMMIT: tries again. */
 void run_step_commit(struct run *run);
-/* Charges the run the time since the last charge of its loop. */
+/* Charges the run the time since the last charge of its loop: of its beginning, too. */
 void run_charge(struct run *run);
 /* Copies the guest's counters to where others read them. */
 void run_note_usage(struct run *run);

@@ -492,64 +492,6 @@ static void test_round_robin(void **state) {
     app_unref(modest);
 }
 
-static void test_keeping(void **state) {
-    (void)state;
-    struct runs_options options = fixture_options;
-    options.kept_max = 3;
-    again_with(&options);
-    uint64_t ids[6];
-    for (int i = 0; i < 6; i++) {
-        struct run *run = start(guest_hello, (struct run_request){0});
-        fixture_wait(&fixture, run);
-        ids[i] = run_id(run);
-        run_unref(run);
-    }
-    struct run *found;
-    for (int i = 0; i < 6; i++) {
-        enum err err = runs_find(fixture.runs, ids[i], &found);
-        assert_int_equal(err, i < 3 ? ERR_NOENT : ERR_OK);
-        if (!err) {
-            assert_int_equal(run_id(found), ids[i]);
-            run_unref(found);
-        }
-    }
-    assert_int_equal(runs_find(fixture.runs, 0, &found), ERR_NOENT);
-    struct run **list;
-    size_t count;
-    assert_int_equal(runs_list(fixture.runs, &list, &count), ERR_OK);
-    assert_int_equal(count, 3);
-    for (size_t i = 0; i < count; i++) {
-        assert_int_equal(run_id(list[i]), ids[3 + i]);
-        run_unref(list[i]);
-    }
-    free(list);
-    /* One that is to be forgotten at once is. */
-    struct run *run = start(guest_hello, (struct run_request){.keep_ns = 1});
-    fixture_wait(&fixture, run);
-    assert_int_equal(runs_find(fixture.runs, run_id(run), &found), ERR_NOENT);
-    /* A reference still shows all of it. */
-    assert_string_equal(fixture_output(&fixture, run, 3), "hello\n");
-    run_unref(run);
-    /* Much output counts. */
-    options.kept_bytes_max = 100000;
-    again_with(&options);
-    for (int i = 0; i < 2; i++) {
-        run = start(guest_flood, (struct run_request){.limits = {.output_bytes = 70000}});
-        fixture_wait(&fixture, run);
-        run_unref(run);
-    }
-    assert_int_equal(runs_counters(fixture.runs).kept, 1);
-    /* So do files that only the run's own tree has. */
-    again_with(&options);
-    for (int i = 0; i < 2; i++) {
-        run = start(guest_hello, (struct run_request){.root = STR("fresh")});
-        fixture_wait(&fixture, run);
-        run_unref(run);
-    }
-    assert_int_equal(runs_counters(fixture.runs).kept, 1);
-    assert_int_equal(fixture_trees, 1);
-}
-
 enum { PLACING_TURNS = 3, PLACING_NS = 2000 * 1000 };
 
 /* Computes for a while in each of some turns, as one that copies large files. */
@@ -585,74 +527,6 @@ static void test_files_are_charged(void **state) {
     assert_true(status.cpu_ns >= (uint64_t)PLACING_TURNS * PLACING_NS);
     run_unref(run);
     file_unref(files);
-}
-
-static struct run *start_and_wait(struct run_request request) {
-    struct run *run = start(guest_hello, request);
-    fixture_wait(&fixture, run);
-    return run;
-}
-
-static bool is_kept(const struct run *run) {
-    struct run *found = NULL;
-    if (runs_find(fixture.runs, run_id(run), &found) != ERR_OK) {
-        return false;
-    }
-    run_unref(found);
-    return true;
-}
-
-/* Runs that are to be kept for long don't take the place of others that are not. */
-static void test_kept_order(void **state) {
-    (void)state;
-    struct runs_options options = fixture_options;
-    options.kept_max = 4;
-    again_with(&options);
-    struct run *runs[6];
-    for (size_t i = 0; i < ARRAY_LENGTH(runs); i++) {
-        uint64_t keep_ns = i < 2 ? 7200 * NS_PER_S : i < 4 ? 0 : 3600 * NS_PER_S;
-        runs[i] = start_and_wait((struct run_request){.keep_ns = keep_ns});
-    }
-    for (size_t i = 0; i < ARRAY_LENGTH(runs); i++) {
-        assert_int_equal(is_kept(runs[i]), i >= 2);
-        run_unref(runs[i]);
-    }
-}
-
-/* However many a program starts, half of the room is for what clients have asked for; and the other
- * way round. */
-static void test_kept_halves(void **state) {
-    (void)state;
-    struct runs_options options = fixture_options;
-    for (unsigned way = 0; way < 4; way++) {
-        if (way < 2) {
-            options.kept_max = 4;
-        } else {
-            options.kept_max = 1000;
-            options.kept_bytes_max = 4 * 70000 + 34000; /* see fixture_tree_bytes */
-        }
-        again_with(&options);
-        uint64_t few = way % 2 == 0 ? 0 : 77, many = 77 - few;
-        struct run_request request = {.root = STR("fresh"), .parent_id = few};
-        struct run *quiet[2], *flood[9];
-        for (size_t i = 0; i < ARRAY_LENGTH(quiet); i++) {
-            quiet[i] = start_and_wait(request);
-        }
-        request.parent_id = many;
-        request.keep_ns = 3600 * NS_PER_S;
-        for (size_t i = 0; i < ARRAY_LENGTH(flood); i++) {
-            flood[i] = start_and_wait(request);
-        }
-        assert_int_equal(runs_counters(fixture.runs).kept, 4);
-        for (size_t i = 0; i < ARRAY_LENGTH(quiet); i++) {
-            assert_true(is_kept(quiet[i]));
-            run_unref(quiet[i]);
-        }
-        for (size_t i = 0; i < ARRAY_LENGTH(flood); i++) {
-            assert_int_equal(is_kept(flood[i]), i >= ARRAY_LENGTH(flood) - 2);
-            run_unref(flood[i]);
-        }
-    }
 }
 
 static void test_tree(void **state) {
@@ -922,10 +796,7 @@ int main(int argc, char **argv) {
         TEST(test_queue),
         TEST(test_queue_wait),
         TEST(test_round_robin),
-        TEST(test_keeping),
         TEST(test_files_are_charged),
-        TEST(test_kept_order),
-        TEST(test_kept_halves),
         TEST(test_tree),
         TEST(test_fairness),
         TEST(test_answers_before_slices),

@@ -1,12 +1,7 @@
-/* All runs of the server: the table, admission, and those that ended and are kept. */
+/* All runs of the server: the table, and admission. Those that have ended: run_kept.c. */
 #include "run/internal.h"
 
-enum {
-    IDLE_APPS_MAX = 256,
-    EVICT_AT_ONCE = 8,
-    DROPPED_HERE_MAX = 256 * 1024,
-    FETCHED_MAX = 512, /* bytes of an environment */
-};
+enum { IDLE_APPS_MAX = 256 };
 
 /* Whether the next run of an app will compute is judged by its last ones. A run that computes
  * weighs as much as two that don't, so that it may be one of three; and one that only seemed to,
@@ -41,11 +36,8 @@ enum err runs_new(const struct runs_options *options, struct engine *engine,
     pthread_mutex_init(&runs->lock, NULL);
     pthread_mutex_init(&runs->spare_lock, NULL);
     list_init(&runs->waiting);
-    list_init(&runs->kept);
     list_init(&runs->cores);
-    list_init(&runs->kept_other);
-    list_init(&runs->ended.runs);
-    list_init(&runs->ended_below.runs);
+    kept_init(&runs->kept);
     *ret_runs = runs;
     return ERR_OK;
 }
@@ -54,161 +46,30 @@ const struct runs_options *runs_get_options(const struct runs *runs) {
     return &runs->options;
 }
 
-/* ---- what is kept ---- */
-
-static struct run_order *order_of(struct runs *runs, const struct run *run) {
-    return run->parent_id ? &runs->ended_below : &runs->ended;
-}
-
-static void forget(struct runs *runs, struct run *run) {
-    struct run_order *order = order_of(runs, run);
-    list_remove(&run->admission);
-    list_remove(&run->end_order);
-    map_remove(&runs->table, &run->node);
-    order->count--;
-    order->bytes -= run->kept_bytes;
-}
-
-static struct run *first_kept(struct list *kept) {
-    return list_is_empty(kept) ? NULL : CONTAINER_OF(kept->next, struct run, admission);
-}
-
-/* The run that is forgotten next has long left the processor's caches, and the next request will
- * use its memory: so it is fetched meanwhile. */
-static void fetch(const struct run *run) {
-    for (size_t at = 0; at < sizeof(*run); at += 64) {
-        __builtin_prefetch((const char *)run + at, 1);
-    }
-}
-
-/* What it has besides that the next run will use. */
-static void fetch_memory_of(const struct run *run) {
-    __builtin_prefetch(run->changed.mutex, 1);
-    __builtin_prefetch(run->arguments.bytes.data, 1);
-    size_t length = MIN(run->environment.bytes.length, (size_t)FETCHED_MAX);
-    for (size_t at = 0; at < length; at += 64) {
-        __builtin_prefetch(run->environment.bytes.data + at, 1);
-    }
-}
-
-/* The one whose time is over first. */
-static struct run *first_by_time(struct runs *runs) {
-    struct run *one = first_kept(&runs->kept);
-    struct run *other = first_kept(&runs->kept_other);
-    return !one || (other && other->forget_ns < one->forget_ns) ? other : one;
-}
-
-/* The one that makes room: that ended first, however long it was to be kept, or a program could
- * have the results of all others forgotten by asking for more time for those of its own. Of what
- * programs have started if that is more than half of what may be kept, else of what clients have
- * asked for: neither can take the other's half. NULL: there is room. */
-static struct run *first_for_room(struct runs *runs) {
-    const struct runs_options *options = &runs->options;
-    const struct run_order *below = &runs->ended_below;
-    const struct run_order *asked = &runs->ended;
-    bool takes_below;
-    if (asked->count + below->count > options->kept_max) {
-        takes_below = below->count > options->kept_max / 2;
-    } else if (asked->bytes + below->bytes > options->kept_bytes_max) {
-        takes_below = below->bytes > options->kept_bytes_max / 2;
-    } else {
-        return NULL;
-    }
-    takes_below = asked->count == 0 || (takes_below && below->count > 0);
-    return CONTAINER_OF((takes_below ? below : asked)->runs.next, struct run, end_order);
-}
-
-/* Forgets up to `max` runs whose time is over or for which there is no room. Called with the lock;
- * the caller drops the table's references after it. */
-static size_t evict(struct runs *runs, uint64_t now_ns, struct run **ret_evicted, size_t max) {
-    size_t count = 0;
-    while (count < max) {
-        struct run *first = first_by_time(runs);
-        if (first && first->forget_ns > now_ns) {
-            first = first_for_room(runs);
-        }
-        if (!first) {
-            break;
-        }
-        forget(runs, first);
-        ret_evicted[count++] = first;
-    }
-    struct run *next = count > 0 ? first_kept(&runs->kept) : NULL;
-    if (next) {
-        /* The run itself was fetched when the one before was forgotten. */
-        fetch_memory_of(next);
-        if (next->admission.next != &runs->kept) {
-            fetch(CONTAINER_OF(next->admission.next, struct run, admission));
-        }
-    }
-    return count;
-}
-
-/* What keeping an ended run costs. Thread: its loop's. */
-static uint64_t bytes_of(const struct run *run) {
-    const struct run_hooks *hooks = &run->runs->hooks;
-    uint64_t bytes = run->output.size - run->output.base_position + run->arguments.bytes.length +
-                     run->environment.bytes.length + changes_bytes(run->changes);
-    if (run->trace) {
-        bytes += run->trace->record.size;
-    }
-    return bytes +
-           (run->tree && hooks->tree_bytes ? hooks->tree_bytes(hooks->context, run->tree) : 0);
-}
-
-static void keep(struct runs *runs, struct run *run, uint64_t bytes, uint64_t now_ns) {
-    run->forget_ns = run->keep_ns > UINT64_MAX - now_ns ? UINT64_MAX : now_ns + run->keep_ns;
-    run->kept_bytes = bytes;
-    struct run_order *order = order_of(runs, run);
-    order->count++;
-    order->bytes += bytes;
-    list_append(&order->runs, &run->end_order);
-    if (run->keep_ns == runs->options.keep_ns) {
-        list_append(&runs->kept, &run->admission);
-        return;
-    }
-    struct list *place = &runs->kept_other;
-    while (place->previous != &runs->kept_other &&
-           CONTAINER_OF(place->previous, struct run, admission)->forget_ns > run->forget_ns) {
-        place = place->previous;
-    }
-    list_insert_before(place, &run->admission);
-}
-
-/* Large ones on their own loops, so that what is prompt need not wait until their memory is given
- * back to the kernel. */
-static void drop_all(struct run **list, size_t count) {
-    for (size_t i = 0; i < count; i++) {
-        if (list[i]->kept_bytes > DROPPED_HERE_MAX) {
-            run_unref_at_home(list[i]);
-        } else {
-            run_unref(list[i]);
-        }
-    }
-}
+/* ---- forgetting ---- */
 
 void runs_forget_app(struct runs *runs, int64_t app_id) {
-    struct run *evicted[EVICT_AT_ONCE];
+    struct run *evicted[KEPT_EVICT_AT_ONCE];
     size_t count;
     do {
         count = 0;
         pthread_mutex_lock(&runs->lock);
         struct map_node *node = map_next(&runs->table, NULL);
-        while (node && count < EVICT_AT_ONCE) {
+        while (node && count < KEPT_EVICT_AT_ONCE) {
             struct run *run = CONTAINER_OF(node, struct run, node);
             node = map_next(&runs->table, node);
             if (run->app->id != app_id) {
                 continue;
             }
             if (run->forget_ns) {
-                forget(runs, run);
+                kept_forget(runs, run);
                 evicted[count++] = run;
             } else {
                 run->keep_ns = 0;
             }
         }
         pthread_mutex_unlock(&runs->lock);
-        drop_all(evicted, count);
+        kept_drop(evicted, count);
     } while (count > 0);
     if (runs->hooks.forget_app) {
         runs->hooks.forget_app(runs->hooks.context, app_id);
@@ -223,7 +84,7 @@ void runs_free(struct runs *runs) {
     struct map_node *node;
     while ((node = map_next(&runs->table, NULL))) {
         struct run *run = CONTAINER_OF(node, struct run, node);
-        forget(runs, run);
+        kept_forget(runs, run);
         run_unref(run);
     }
     while ((node = map_next(&runs->apps, NULL))) {
@@ -232,6 +93,7 @@ void runs_free(struct runs *runs) {
     }
     map_done(&runs->table);
     map_done(&runs->apps);
+    kept_done(&runs->kept);
     while (runs->spares) {
         struct run *run = runs->spares;
         runs->spares = run->next_spare;
@@ -387,9 +249,14 @@ enum err runs_enter(struct runs *runs, const struct loop *loop, struct run *run,
                        run->app->name, app->queued_count);
         goto out;
     }
+    err = kept_reserve(runs, run);
+    if (err) {
+        goto out;
+    }
     settle(runs, app, loop, run);
     err = map_insert(&runs->table, &run->node, MAP_KEY(run->id));
     if (err) {
+        kept_unreserve(runs, run);
         run_set_computing(run, false);
         goto out;
     }
@@ -437,10 +304,10 @@ static void check_finished(struct runs *runs) {
 }
 
 void runs_run_ended(struct runs *runs, struct run *run) {
-    struct run *evicted[EVICT_AT_ONCE];
+    struct run *evicted[KEPT_EVICT_AT_ONCE];
     struct run *next = NULL;
     uint64_t now_ns = atomic_load(&run->ended_ns);
-    uint64_t bytes = bytes_of(run);
+    uint64_t bytes = kept_bytes_of(run);
     atomic_fetch_add_explicit(&runs->ended_by_reason[run->reason], 1, memory_order_relaxed);
     if (run->reason == RUN_REASON_FAILED && !atomic_load(&run->started_ns)) {
         runs_count_refused(runs, run->start_error);
@@ -454,11 +321,11 @@ void runs_run_ended(struct runs *runs, struct run *run) {
         update_turn(runs, app);
         next = admit_next(runs);
     }
-    keep(runs, run, bytes, now_ns);
-    size_t evicted_count = evict(runs, now_ns, evicted, EVICT_AT_ONCE);
+    kept_add(runs, run, bytes, now_ns);
+    size_t evicted_count = kept_evict(runs, now_ns, evicted);
     check_finished(runs);
     pthread_mutex_unlock(&runs->lock);
-    drop_all(evicted, evicted_count);
+    kept_drop(evicted, evicted_count);
     if (next) {
         run_signal(next, SIGNAL_BEGIN);
         run_unref(next);
@@ -513,14 +380,14 @@ enum err runs_list(struct runs *runs, struct run ***ret_list, size_t *ret_count)
 }
 
 void runs_sweep(struct runs *runs) {
-    struct run *evicted[EVICT_AT_ONCE];
+    struct run *evicted[KEPT_EVICT_AT_ONCE];
     size_t count;
     do {
         pthread_mutex_lock(&runs->lock);
-        count = evict(runs, clock_monotonic_ns(), evicted, EVICT_AT_ONCE);
+        count = kept_evict(runs, clock_monotonic_ns(), evicted);
         pthread_mutex_unlock(&runs->lock);
-        drop_all(evicted, count);
-    } while (count == EVICT_AT_ONCE);
+        kept_drop(evicted, count);
+    } while (count == KEPT_EVICT_AT_ONCE);
 }
 
 /* ---- counters ---- */
@@ -577,7 +444,7 @@ struct runs_counters runs_counters(struct runs *runs) {
     pthread_mutex_lock(&runs->lock);
     counters.running = runs->running;
     counters.queued = runs->queued;
-    counters.kept = runs->ended.count + runs->ended_below.count;
+    counters.kept = runs->kept.asked.count + runs->kept.below.count;
     pthread_mutex_unlock(&runs->lock);
     return counters;
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char *path_of(const char *app, const char *file) {
@@ -153,6 +154,46 @@ static int start_and_watch(char **arguments) {
     return 0;
 }
 
+/* Until it has ended; whether it did so by itself. */
+static int await(long id) {
+    char line[200] = "";
+    FILE *file = of_run(id, "wait", "r");
+    fgets(line, sizeof line, file);
+    fclose(file);
+    return strcmp(line, "exit 0\n") == 0;
+}
+
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+/* flood APP COUNT PARAMETER...: so many one after the other, each to be kept a little shorter than
+ * the one before; how many were well, and, for people, what one took in each tenth. */
+static int flood(char **arguments) {
+    long count = atol(arguments[1]), well = 0;
+    char keep[64], *parameters[20] = {keep};
+    for (int i = 0; i < 18 && arguments[2 + i]; i++) {
+        parameters[1 + i] = arguments[2 + i];
+    }
+    double began = now();
+    for (long i = 0; i < count; i++) {
+        snprintf(keep, sizeof keep, "keep=%ldms", 3600000 - i);
+        long id = start(arguments[0], parameters);
+        if (!id) {
+            return 1;
+        }
+        well += await(id);
+        if (count >= 10 && (i + 1) % (count / 10) == 0) {
+            fprintf(stderr, "%.1f us\n", (now() - began) * 1e6 / (double)(count / 10));
+            began = now();
+        }
+    }
+    printf("%ld of %ld\n", well, count);
+    return 0;
+}
+
 /* leave APP PARAMETER...: starts it, says its id and ends, or (leave! APP) never ends. */
 static int leave(char **arguments, int forever) {
     printf("%ld\n", start(arguments[0], arguments + 1));
@@ -281,6 +322,8 @@ int main(int count, char **arguments) {
         return pipe_through(rest);
     if (strcmp(how, "start") == 0)
         return start_and_watch(rest);
+    if (strcmp(how, "flood") == 0)
+        return flood(rest);
     if (strcmp(how, "leave") == 0)
         return leave(rest, 0);
     if (strcmp(how, "leave!") == 0)
