@@ -111,7 +111,8 @@ void run_charge(struct run *run) {
         used_ns = cpu_now_ns - home->charged_cpu_ns;
         home->charged_cpu_ns = cpu_now_ns;
     }
-    run->has_computed = run->has_computed || used_ns > RUN_PROMPT_NS;
+    /* What it takes to begin (large files to be placed, say) tells nothing of the guest. */
+    run->has_computed = run->has_computed || (run->phase >= PHASE_GUEST && used_ns > RUN_PROMPT_NS);
     atomic_store_explicit(&run->cpu_ns,
                           atomic_load_explicit(&run->cpu_ns, memory_order_relaxed) + used_ns,
                           memory_order_relaxed);
@@ -226,7 +227,9 @@ void run_finish(struct run *run, enum run_reason reason, int32_t exit_status, en
         changes_sort(run->changes);
         sandbox_free(STEAL(run->sandbox));
         free_guest(run->home, STEAL(run->guest));
-        run_charge(run);
+    }
+    if (run->phase != PHASE_QUEUED) {
+        run_charge(run); /* also what it took to find out that it can't begin */
     }
     run_end_members(run);
     program_unref(STEAL(run->program));

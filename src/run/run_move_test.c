@@ -43,6 +43,21 @@ static void *thread_main(void *argument) {
     return NULL;
 }
 
+/* Copies for a long while, in one turn or in two. */
+static enum err place_files(void *context, struct op *op, struct run *run, void *tree,
+                            struct buf *message) {
+    static bool is_second;
+    (void)context, (void)run, (void)tree, (void)message;
+    uint64_t until_ns = clock_thread_cpu_ns() + 2 * RUN_SLICE_NS;
+    while (clock_thread_cpu_ns() < until_ns) {
+    }
+    is_second = !is_second;
+    if (is_second) {
+        op_wake(op);
+    }
+    return is_second ? ERR_PENDING : ERR_OK;
+}
+
 static int set_up(void **state) {
     (void)state;
     fixture_init(&fixture);
@@ -50,6 +65,7 @@ static int set_up(void **state) {
     fixture.options.computing_loops = 1;
     fixture.options.kept_max = KEPT_RUNS;
     fixture.hooks.tree_done = tree_done;
+    fixture.hooks.place_files = place_files;
     fixture_make_runs(&fixture);
     return pthread_create(&thread, NULL, thread_main, fixture.loops[1]);
 }
@@ -74,6 +90,28 @@ static void be_prompt(struct app *app) {
             run_unref(run);
         }
     }
+}
+
+/* A run whose files take long to be placed is as prompt as its guest. */
+static void test_placing_is_not_computing(void **state) {
+    (void)state;
+    struct app *app = fixture_app(&fixture, "placed", guest_either, NULL);
+    struct file *files;
+    const struct memory_options options = {.bytes_max = MIB};
+    assert_int_equal(memory_new(&options, &files), ERR_OK);
+    const struct run_request request = {.app = app, .files = files};
+    bool is_prompt = false;
+    for (unsigned i = 0; i < 100 && !is_prompt; i++) { /* see be_prompt */
+        struct run *run = fixture_start(&fixture, &request);
+        struct run_status status = fixture_wait(&fixture, run);
+        assert_int_equal(status.reason, RUN_REASON_EXIT);
+        assert_true(status.cpu_ns >= 4 * RUN_SLICE_NS);
+        is_prompt = !run->has_computed;
+        run_unref(run);
+    }
+    assert_true(is_prompt);
+    file_unref(files);
+    app_unref(app);
 }
 
 static struct run *start_spinning(struct app *app, uint64_t wall_ns, uint64_t cpu_ns) {
@@ -234,6 +272,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_is_unknown_computes),
         cmocka_unit_test(test_a_tick_alone_moves_nobody),
+        cmocka_unit_test(test_placing_is_not_computing),
         cmocka_unit_test(test_what_was_prompt_moves),
         cmocka_unit_test(test_limits_move_with_it),
         cmocka_unit_test(test_told_while_it_moves),

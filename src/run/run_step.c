@@ -219,6 +219,9 @@ static void step_files(struct run *run) {
         err = hooks->place_files(hooks->context, &run->op, run, run->tree, &message);
     }
     if (!err) {
+        /* So that this is not taken for the guest's. */
+        run_charge(run);
+        run->turn_started_ns = run->home->charged_ns;
         begin_guest(run);
     } else if (err != ERR_PENDING) {
         finish_failed(run, err, &message);
@@ -271,20 +274,21 @@ static void step_tree(struct run *run) {
 
 /* The turn is over: CPU time and limits. */
 static void account(struct run *run) {
-    if (run->phase == PHASE_FILES || run->phase == PHASE_CORE) {
-        run_charge(run);
-        return;
-    }
     if (run->phase == PHASE_ENDED) {
         return; /* run_finish has charged it */
     }
-    if (run->phase != PHASE_GUEST) {
+    if (run->phase == PHASE_QUEUED || run->phase == PHASE_COMMIT) {
         /* Its app's share pays, and not the run whose turn is next. */
         run->home->charged_ns = clock_monotonic_ns();
         return;
     }
     run_charge(run);
-    run_note_usage(run);
+    if (run->phase == PHASE_CORE) {
+        return;
+    }
+    if (run->guest) {
+        run_note_usage(run);
+    }
     if (run->trace) {
         run_trace_flush(run);
     }
@@ -295,7 +299,7 @@ static void account(struct run *run) {
         run->limits.cpu_ns) {
         run_kill(run, RUN_REASON_CPU);
     }
-    if (!run->wall_deadline_ns) {
+    if (run->phase == PHASE_GUEST && !run->wall_deadline_ns) {
         /* Only now: most runs end in their first turn and never need the timer. */
         set_wall_deadline(run);
         loop_timer_start(run->home->loop, &run->timer, run->wall_deadline_ns);

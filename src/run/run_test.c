@@ -529,6 +529,57 @@ static void test_files_are_charged(void **state) {
     file_unref(files);
 }
 
+/* Never done, and computes all the time. */
+static enum err place_for_ever(void *context, struct op *op, struct run *run, void *tree,
+                               struct buf *message) {
+    unsigned turns = 0;
+    (void)context;
+    op_wake(op);
+    return place_slowly(&turns, op, run, tree, message);
+}
+
+static void test_placing_is_limited(void **state) {
+    (void)state;
+    struct file *files;
+    const struct memory_options options = {.bytes_max = MIB};
+    assert_int_equal(memory_new(&options, &files), ERR_OK);
+    fixture.hooks.place_files = place_for_ever;
+    again_with(&fixture_options);
+    struct run *run =
+        start(guest_hello, (struct run_request){.files = files, .limits = {.cpu_ns = NS_PER_MS}});
+    struct run_status status = fixture_wait(&fixture, run);
+    assert_int_equal(status.reason, RUN_REASON_CPU);
+    assert_int_equal(status.started_ns, 0);
+    run_unref(run);
+    file_unref(files);
+}
+
+static enum err make_tree_in_vain(void *context, struct op *op, struct run *run, struct ns **ret_ns,
+                                  void **ret_tree, struct buf *message) {
+    (void)ret_ns;
+    unsigned turns = 0;
+    if (op->state) {
+        return op_finish(op, ERR_IO);
+    }
+    (void)place_slowly(&turns, op, run, ret_tree, message);
+    op_set_state(op, context, fixture_no_wake);
+    return ERR_PENDING;
+}
+
+/* One that fails before it has a guest has used what it has used. */
+static void test_failing_is_charged(void **state) {
+    (void)state;
+    static char anything;
+    fixture.hooks.make_tree = make_tree_in_vain;
+    fixture.hooks.context = &anything;
+    again_with(&fixture_options);
+    struct run *run = start(guest_hello, (struct run_request){0});
+    struct run_status status = fixture_wait(&fixture, run);
+    assert_int_equal(status.reason, RUN_REASON_FAILED);
+    assert_true(status.cpu_ns >= PLACING_NS);
+    run_unref(run);
+}
+
 static void test_tree(void **state) {
     (void)state;
     fixture_pending = 3; /* make_tree and commit_tree wait */
@@ -797,6 +848,8 @@ int main(int argc, char **argv) {
         TEST(test_queue_wait),
         TEST(test_round_robin),
         TEST(test_files_are_charged),
+        TEST(test_placing_is_limited),
+        TEST(test_failing_is_charged),
         TEST(test_tree),
         TEST(test_fairness),
         TEST(test_answers_before_slices),
