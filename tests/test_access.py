@@ -18,7 +18,7 @@ def get(client, headers=None, path="/apps", method="GET", body=None):
 
 @pytest.mark.parametrize("host", [
     "127.0.0.1", "127.0.0.1:1", "localhost", "LOCALHOST:8080", "[::1]", "[::1]:80",
-    "127.1.2.3"])
+    "127.1.2.3", "localhost.", "localhost.:8080"])
 def test_own_hosts(client, host):
     assert get(client, {"Host": host}).status == 200
 
@@ -26,7 +26,7 @@ def test_own_hosts(client, host):
 @pytest.mark.parametrize("host", [
     "example.org", "example.org:8080", "127.0.0.1.example.org", "localhost.example.org",
     "127.0.0.1x", "notlocalhost", "10.0.0.1", "[::2]", "0.0.0.0", "169.254.169.254", "127.0.0",
-    "127.example.org"])
+    "127.example.org", "localhost..", "example.org."])
 def test_foreign_hosts(client, host):
     """DNS rebinding: a name that somebody pointed at loopback."""
     for method, path in (("GET", "/apps"), ("POST", "/run?name=x"), ("GET", "/"),
@@ -34,6 +34,27 @@ def test_foreign_hosts(client, host):
         response = get(client, {"Host": host}, path, method)
         assert response.status == 421, response
         assert "Host" in response.text or "host" in response.text
+
+
+def raw(client, head):
+    with client.connect() as connection, connection.makefile("rb") as stream:
+        connection.sendall(head)
+        return stream.read().decode()
+
+
+def test_no_host(client):
+    """HTTP/1.0 may leave it out. Then nothing tells that the request is meant for this server."""
+    client.create("unnamed", wat_empty())
+    for head in (b"GET /apps HTTP/1.0\r\n\r\n", b"POST /run?name=unnamed HTTP/1.0\r\n\r\n",
+                 b"GET /web/unnamed/ HTTP/1.0\r\n\r\n",
+                 b"GET /apps HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n"):
+        answer = raw(client, head)
+        assert answer.startswith("HTTP/1.1 400 "), answer
+        assert "send 'Host: localhost' here" in answer, answer
+    assert client.get("/apps/unnamed/log").text == ""
+    run = raw(client, b"POST /run?name=unnamed HTTP/1.0\r\nHost: localhost\r\n\r\n")
+    assert run.startswith("HTTP/1.1 200 "), run
+    assert raw(client, b"GET /healthz HTTP/1.0\r\n\r\n").startswith("HTTP/1.1 200 ")
 
 
 def test_nothing_is_created_for_a_foreign_host(client):

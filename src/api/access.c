@@ -34,8 +34,17 @@ struct str access_host_without_port(struct str authority) {
     return str_cut(&authority, ':');
 }
 
+/* "localhost." is the same host: a name that is complete may say so (RFC 1034 section 3.1). */
+static struct str host_of(struct str authority) {
+    struct str host = access_host_without_port(authority);
+    if (host.length > 1 && host.data[host.length - 1] == '.') {
+        host.length--;
+    }
+    return host;
+}
+
 bool access_host_app(const struct access *access, struct str host, struct str *ret_label) {
-    host = access_host_without_port(host);
+    host = host_of(host);
     size_t ending = 0;
     if (ends_ignoring_case(host, ".localhost")) {
         ending = strlen(".localhost");
@@ -50,7 +59,7 @@ bool access_host_app(const struct access *access, struct str host, struct str *r
 }
 
 static bool is_own_host(const struct access *access, struct str authority) {
-    struct str host = access_host_without_port(authority);
+    struct str host = host_of(authority);
     if (equal_ignoring_case(host, "localhost") || equal_ignoring_case(host, "[::1]")) {
         return true;
     }
@@ -117,8 +126,9 @@ enum access_verdict access_check(const struct access *access,
         if (verdict != ACCESS_GRANTED) {
             return verdict;
         }
-    } else if (!request->is_of_app &&
-               (!request->host.data || !is_own_host(access, request->host))) {
+    } else if (request->host.length == 0) {
+        return ACCESS_HOST_MISSING; /* a proxy that speaks HTTP/1.0 may leave out whose it was */
+    } else if (!request->is_of_app && !is_own_host(access, request->host)) {
         /* A name that somebody pointed at loopback (DNS rebinding). */
         return ACCESS_FOREIGN_HOST;
     }
@@ -168,6 +178,9 @@ const char *access_explain(enum access_verdict verdict) {
     case ACCESS_FOREIGN_HOST:
         return "the Host header names another server; use 127.0.0.1 or localhost, or start the "
                "server with --domain";
+    case ACCESS_HOST_MISSING:
+        return "the request has no Host, by which this server knows that it is meant; HTTP/1.0 may "
+               "leave it out, but send 'Host: localhost' here";
     case ACCESS_FOREIGN_ORIGIN:
         return "a page of another site may not use this server";
     case ACCESS_PROXIED:
@@ -187,6 +200,8 @@ int access_http_status(enum access_verdict verdict) {
         return 200;
     case ACCESS_FOREIGN_HOST:
         return 421;
+    case ACCESS_HOST_MISSING:
+        return 400;
     case ACCESS_TOKEN_MISSING:
     case ACCESS_TOKEN_WRONG:
         return 401;

@@ -5,8 +5,10 @@
  * Origin, if any, is ours, a browser does not say that another site sent it, and it did not come
  * through a proxy. With --trust-proxy ADDRESS whatever comes from that address is let in with a
  * token, also where the proxy does not say that it is one. On any other address a token is needed.
- * A token is 256 random bits; only its SHA-256 is kept (state directory, `tokens`), compared in
- * constant time.
+ * A Host may have the dot of a complete name, "localhost.". Where no token is needed there has to
+ * be one, also in HTTP/1.0, which may do without (RFC 9112 section 3.2): of what is sent for a
+ * proxy's own host name nothing else tells. A token is 256 random bits; only its SHA-256 is kept
+ * (state directory, `tokens`), compared in constant time.
  *
  * Thread: read-only after access_init. Layer: http. */
 #pragma once
@@ -28,6 +30,7 @@ struct access {
 enum access_verdict {
     ACCESS_GRANTED,
     ACCESS_FOREIGN_HOST,   /* 421 */
+    ACCESS_HOST_MISSING,   /* 400 */
     ACCESS_FOREIGN_ORIGIN, /* 403 */
     ACCESS_PROXIED,        /* 403 */
     ACCESS_TOKEN_MISSING,  /* 401 */

@@ -24,31 +24,23 @@ static enum access_verdict verdict_of_host(const char *host) {
 
 static void test_hosts(void **state) {
     (void)state;
-    static const char *const own[] = {"127.0.0.1",   "127.0.0.1:8080", "127.255.0.9", "localhost",
-                                      "LOCALHOST:1", "[::1]",          "[::1]:9"};
-    static const char *const foreign[] = {"",
-                                          ":80",
-                                          "example.org",
-                                          "127.0.0.1.example.org",
-                                          "127.0.0.1x",
-                                          "127.0.0",
-                                          "127.0.0.1.1.1",
-                                          "0.0.0.0",
-                                          "10.0.0.1",
-                                          "xlocalhost",
-                                          "localhost.x",
-                                          ".localhostx",
-                                          "a.localhost", /* an app's own */
-                                          "[::1",
-                                          "[::11]",
-                                          "::1"};
+    static const char *const own[] = {
+        "127.0.0.1", "127.0.0.1:8080", "127.255.0.9", "localhost",       "LOCALHOST:1",
+        "[::1]",     "[::1]:9",        "localhost.",  "LocalHost.:8080", "127.0.0.1."};
+    static const char *const foreign[] = {":80",         "example.org",   "127.0.0.1.example.org",
+                                          "127.0.0.1x",  "localhost..",   ".",
+                                          "127.0.0",     "127.0.0.1.1.1", "0.0.0.0",
+                                          "10.0.0.1",    "xlocalhost",    "localhost.x",
+                                          ".localhostx", "a.localhost", /* an app's own */
+                                          "[::1",        "[::11]",        "::1"};
     for (size_t i = 0; i < ARRAY_LENGTH(own); i++) {
         assert_int_equal(verdict_of_host(own[i]), ACCESS_GRANTED);
     }
     for (size_t i = 0; i < ARRAY_LENGTH(foreign); i++) {
         assert_int_equal(verdict_of_host(foreign[i]), ACCESS_FOREIGN_HOST);
     }
-    assert_int_equal(verdict_of_host(NULL), ACCESS_FOREIGN_HOST);
+    assert_int_equal(verdict_of_host(NULL), ACCESS_HOST_MISSING);
+    assert_int_equal(verdict_of_host(""), ACCESS_HOST_MISSING);
 }
 
 static void test_domain(void **state) {
@@ -78,6 +70,12 @@ static void test_hosts_of_apps(void **state) {
     expect_label(&access, "a_b.LocalHost", "a_b");
     expect_label(&access, "a.b.localhost", "a.b"); /* a name that no app has */
     expect_label(&access, "x.Cloud.Example:443", "x");
+    expect_label(&access, "a.localhost.", "a");
+    expect_label(&access, "a.localhost.:8080", "a");
+    expect_label(&access, "x.cloud.example.", "x");
+    expect_label(&access, "a.localhost..", NULL);
+    expect_label(&access, "localhost.", NULL);
+    expect_label(&access, "cloud.example.", NULL);
     expect_label(&access, "localhost", NULL);
     expect_label(&access, ".localhost", NULL);
     expect_label(&access, "cloud.example", NULL);
