@@ -476,7 +476,11 @@ def test_secrets_are_put_in_outside(client, net, peer, tls_peer):
     assert sent("X-Text: mail @KEY") == 200
     assert tls_peer.requests[-1][2]["X-Text"] == "mail @KEY"
     count = len(tls_peer.requests)
-    assert "no secret" in sent("Authorization: @NONE")
+    assert "no secret 'NONE'" in sent("Authorization: @NONE")
+    assert "no secret 'NONE'" in sent("Authorization: @NONE", f"http://{peer.host}/x")
+    assert "can't be the name of a secret" in sent("X: @a b", f"http://{peer.host}/x")
+    assert f"'PLAIN' of 'net' is not bound to localhost:{peer.port}" in sent(
+        "Authorization: @PLAIN", f"http://localhost:{peer.port}/x")
     assert "not bound" in sent("Authorization: @KEY", f"https://{tls_peer.host}/x")
     assert "not sent without TLS" in sent("Authorization: @KEY", f"http://localhost:{peer.port}/x")
     assert "not bound" in sent("Authorization: @PLAIN")
@@ -485,6 +489,42 @@ def test_secrets_are_put_in_outside(client, net, peer, tls_peer):
     assert sent("Authorization: @PLAIN", f"http://{peer.host}/x") == 200
     assert peer.requests[-1][2]["Authorization"] == "pl41n"
     assert "s3cret" not in log_of(client) and "pl41n" not in log_of(client)
+
+
+ERRSTR = r"""
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Sends each argument as a header, and shows what errstr says then. */
+int main(int argc, char **argv) {
+    for (int i = 2; i < argc; i++) {
+        char text[1024];
+        int file = open("/net/request", O_RDWR);
+        int length = snprintf(text, sizeof text, "GET %s HTTP/1.1\nAuthorization: %s\n\n", argv[1],
+                              argv[i]);
+        write(file, text, (size_t)length);
+        while (read(file, text, sizeof text) > 0);
+        close(file);
+        file = open("/proc/self/errstr", O_RDONLY);
+        ssize_t got = read(file, text, sizeof text);
+        printf("%.*s", got < 0 ? 0 : (int)got, text);
+        close(file);
+    }
+}
+"""
+
+
+def test_errstr_says_which_secret(server, client, net, guests, peer):
+    client.create("secretive", guests.c_text(ERRSTR))
+    client.put("/apps/secretive/secrets/ELSE", b"v4lue", query=[("host", "example.org")])
+    answer = client.run("secretive", f"http://{peer.host}/x", "@NONE", "@ELSE").text
+    assert answer.splitlines() == [
+        "'secretive' has no secret 'NONE'; GET /apps/secretive/secrets lists them",
+        "the secret 'ELSE' of 'secretive' is not bound to "
+        f"{peer.host}: PUT it with host=HOST[:PORT]"]
+    assert peer.requests == [] and "v4lue" not in answer + log_of(client, "secretive")
 
 
 # ---- the policy --------------------------------------------------------------------------------

@@ -54,7 +54,8 @@ static const struct made {
     {ERR_TIMEDOUT, 504, "Gateway Timeout"}, {ERR_IO, 502, "Bad Gateway"},
 };
 
-/* Answers the request with a failure. The question's rest goes nowhere from now on. */
+/* Answers the request with a failure, which is in /proc/self/errstr, too, like those of other
+ * files. The question's rest goes nowhere from now on. */
 static enum err answer_failure(struct request_exchange *x, enum err failure, struct str why) {
     const struct made *row = &made[ARRAY_LENGTH(made) - 1];
     for (size_t i = 0; i < ARRAY_LENGTH(made); i++) {
@@ -72,6 +73,7 @@ static enum err answer_failure(struct request_exchange *x, enum err failure, str
         bool is_plain = text.data[i] >= 0x20 && text.data[i] != 0x7f;
         text.data[i] = is_plain ? text.data[i] : '?';
     }
+    run_set_errstr(x->user.run, buf_str(&text));
     bool is_head = str_equal_text(buf_str(&x->request.method), "HEAD");
     net_http_free(STEAL(x->http));
     x->is_made_here = true;
@@ -111,15 +113,19 @@ static enum err check_plain(struct op *op, struct request_exchange *x, struct st
     }
     cleanup_wiped_buf struct buf value = {0};
     enum err err = catalog_secret(op, x->root->options.catalog, run_app(x->user.run), secret,
-                                  str_of(url->host.name), 0, &value, NULL);
+                                  str_of(url->host.name), 0, &value, op->message);
     if (err == ERR_OK) {
         return buf_fail(op->message, ERR_PERM,
                         "the secret '" STR_FORMAT "' is not sent without TLS: use https, or bind "
                         "it to %s:%u alone",
                         STR_ARGS(secret), url->host.name, url->port);
     }
-    x->is_bound_to_port = err == ERR_ACCES;
-    return err == ERR_ACCES ? ERR_OK : err;
+    if (err != ERR_ACCES) {
+        return err;
+    }
+    buf_done(op->message); /* that it is bound to no port of the host; the port is asked for next */
+    x->is_bound_to_port = true;
+    return ERR_OK;
 }
 
 static enum err append_value(struct buf *fields, struct str name, struct str before,

@@ -297,6 +297,14 @@ void run_errstr(struct run *run, struct buf *text) {
     pthread_mutex_unlock(&run->lock);
 }
 
+void run_set_errstr(struct run *run, struct str text) {
+    pthread_mutex_lock(&run->lock);
+    run->errstr.length = 0;
+    text.length = MIN(text.length, (size_t)RUN_ERRSTR_MAX);
+    (void)!buf_append_str(&run->errstr, text); /* without memory there is none */
+    pthread_mutex_unlock(&run->lock);
+}
+
 enum err run_root(struct run *run, struct file **ret_root) {
     enum err err = ERR_NOENT;
     pthread_mutex_lock(&run->lock);

@@ -283,6 +283,9 @@ void run_failure(struct run *run, struct buf *text);
 /* What a device has said about the guest's last host call that failed with more than an errno,
  * appended; nothing if none has. */
 void run_errstr(struct run *run, struct buf *text);
+/* For a failure that is no failed call: a device that answers with it. So many bytes are kept. */
+#define RUN_ERRSTR_MAX 1024
+void run_set_errstr(struct run *run, struct str text);
 /* What it has changed of the files at its `/`, when it has ended; NULL: nothing, or it has not. In
  * the order of their paths. Borrowed. */
 const struct changes *run_changes(struct run *run);

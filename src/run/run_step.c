@@ -12,7 +12,6 @@ enum {
     EXIT_TRAPPED = 134, /* as a shell says it: 128 + SIGABRT */
     EXIT_KILLED = 137,  /* 128 + SIGKILL */
     EXIT_NOT_STARTED = 126,
-    ERRSTR_MAX = 1024,
 };
 
 void run_set_state(struct run *run, enum run_state state) {
@@ -309,11 +308,7 @@ static void account(struct run *run) {
 /* A host call has failed, and a device has said why: kept for /proc/self/errstr. */
 static void note_errstr(struct run *run) {
     struct buf *message = &run->guest->message;
-    struct str text = {(const char *)message->data, MIN(message->length, (size_t)ERRSTR_MAX)};
-    pthread_mutex_lock(&run->lock);
-    run->errstr.length = 0;
-    (void)!buf_append_str(&run->errstr, text); /* without memory there is none */
-    pthread_mutex_unlock(&run->lock);
+    run_set_errstr(run, buf_str(message));
     message->length = 0;
 }
 
