@@ -518,12 +518,14 @@ def test_a_file_larger_than_the_disk_of_the_app(app):
 
 
 def make_tar(files, mode="w"):
+    """Of contents by name; None is a directory."""
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode=mode) as archive:
         for name, content in files.items():
             entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
+            entry.type = tarfile.REGTYPE if content is not None else tarfile.DIRTYPE
+            entry.size = len(content or b"")
+            archive.addfile(entry, io.BytesIO(content or b""))
     return data.getvalue()
 
 
@@ -545,6 +547,40 @@ def test_archives_there_and_back(app, mode):
     response = app.get(f"{where}/", headers={"Accept": "application/x-tar"})
     assert response.headers["content-type"] == "application/x-tar"
     assert read_tar(response.body) == TREE
+
+
+def test_archives_say_what_no_program_sees(app, guests):
+    """What lies where programs have the server's own files is stored, and told."""
+    app.create("veiled", guests.c("files"))
+    files = "/apps/veiled/files"
+    places = "because the server has its own files there (/cloud /dev /env /net /proc /tmp)"
+    hidden = {"tmp": None, "tmp/x": b"1", "./proc/a\nb": b"2", "net": b"3"}
+    answer = app.put(f"{files}/?unpack", make_tar({"a": b"0", **hidden}))
+    assert answer.text.splitlines()[1:] == [f"3 where no program sees them, {places}: tmp/x, ..."]
+    assert app.get(f"{files}/tmp/x").body == b"1"
+    assert app.run("veiled", "get /tmp/x").trailers["run-exit"] == "1"
+    answer = app.put(f"{files}/?unpack", make_tar({"proc/a\nb": b"2", "proc": None}))
+    assert answer.text.splitlines()[1:] == [f"1 where no program sees them, {places}: proc/a?b"]
+    answer = app.put(f"{files}/proc/sub/?unpack", make_tar({"a": b"0"}))
+    assert answer.text.splitlines()[1:] == [f"1 where no program sees them, {places}: a"]
+    # Neither empty directories, nor places that are no places here, nor a volume, mounted anywhere.
+    for path, content in ((f"{files}/", {"tmp": None, "proc/sub2": None}),
+                          (f"{files}/deeper/", {"tmp/x": b"1"}),
+                          ("/vol/unveiled/files/", {"tmp/x": b"1"})):
+        answer = app.put(f"{path}?unpack", make_tar(content))
+        assert answer.status == 200 and answer.text.count("\n") == 1, answer
+
+
+def test_an_upload_says_what_no_program_sees(app, guests):
+    tar = make_tar({"app.wasm": guests.c("files"), "data": b"1", "dev/x": b"22", "tmp/y": b""})
+    answer = app.post("/create?name=veiled2", tar)
+    assert "\n  files    3, 3 bytes\n  hidden   2 where no program sees them, " in answer.text
+    assert answer.text.count(": dev/x, ...\n") == 1
+    answer = app.post("/create?name=veiled2", tar, headers={"Accept": "application/json"}).json()
+    assert (answer["files"], answer["hidden"], answer["first_hidden"]) == (3, 2, "dev/x")
+    answer = app.post("/create?name=veiled2", make_tar({"app.wasm": guests.c("files"), "a": b""}),
+                      headers={"Accept": "application/json"}).json()
+    assert "hidden" not in answer
 
 
 @pytest.mark.parametrize("name", ["../outside", "/absolute", "a/../../outside"])

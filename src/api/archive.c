@@ -5,6 +5,7 @@
 #include "base/map.h"
 #include "ns/temporary.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 enum stage {
@@ -53,10 +54,11 @@ struct unpack {
     char temporary[NS_TEMPORARY_SIZE]; /* while is_beside */
     struct ns_sweep *sweep;
     uint64_t swept[SWEPT_SIZE];
-    bool goes_as_whole;   /* see unpack_free */
-    enum err failure;     /* while STAGE_CLEAN is under way, and after it */
-    size_t written;       /* of the piece */
-    uint64_t written_end; /* of the content: what lies behind is a hole */
+    bool (*is_hidden)(struct str first_name); /* or NULL */
+    bool goes_as_whole;                       /* see unpack_free */
+    enum err failure;                         /* while STAGE_CLEAN is under way, and after it */
+    size_t written;                           /* of the piece */
+    uint64_t written_end;                     /* of the content: what lies behind is a hole */
     struct unpack_result result;
 };
 
@@ -422,6 +424,33 @@ static enum err clean(struct op *op, struct unpack *unpack) {
 
 /* --- steps ------------------------------------------------------------------------------------ */
 
+/* Directories alone say nothing: archives of whole systems have an empty /tmp and /proc. */
+static void note_hidden(struct unpack *unpack) {
+    const struct source_entry *entry = &unpack->source->entry;
+    struct unpack_result *result = &unpack->result;
+    if (!unpack->is_hidden || entry->component_count == 0 ||
+        (entry->type == FILE_DIRECTORY && !entry->is_hard_link) ||
+        !unpack->is_hidden(entry->components[0])) {
+        return;
+    }
+    if (result->hidden++ == 0) {
+        _Static_assert(sizeof result->first_hidden == SOURCE_SHOWN_SIZE,
+                       "as long as what is shown");
+        (void)source_shown(str_of(entry->path), result->first_hidden);
+    }
+}
+
+enum err unpack_tell_hidden(const struct unpack_result *result, const char *indent,
+                            struct buf *text) {
+    return result->hidden == 0
+               ? ERR_OK
+               : buf_printf(text,
+                            "%s%" PRIu64 " where no program sees them, because the server has its "
+                            "own files there (/cloud /dev /env /net /proc /tmp): %s%s\n",
+                            indent, result->hidden, result->first_hidden,
+                            result->hidden > 1 ? ", ..." : "");
+}
+
 static enum err fetch(struct op *op, struct unpack *unpack) {
     struct source *source = unpack->source;
     enum err err = source_next(op, source);
@@ -436,6 +465,7 @@ static enum err fetch(struct op *op, struct unpack *unpack) {
         unpack->result.diverted = source->is_data_end;
         unpack->stage = source->is_data_end ? STAGE_FETCH : STAGE_MORE;
     } else {
+        note_hidden(unpack);
         unpack->stage = STAGE_PARENTS;
     }
     return ERR_OK;
@@ -535,6 +565,7 @@ enum err unpack_new(const struct unpack_options *options, struct unpack **ret_un
     }
     unpack->levels[0].directory = file_ref(options->directory);
     unpack->goes_as_whole = options->diverted_name != NULL;
+    unpack->is_hidden = options->is_hidden;
     *ret_unpack = unpack;
     return ERR_OK;
 }

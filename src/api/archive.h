@@ -25,11 +25,21 @@ struct unpack_options {
     int diverted_descriptor; /* -1: an archive that has this file is refused */
     /* Not NULL: this is no archive, all of it becomes one file of this name, "dir/main.py". */
     const char *single_path;
+    /* Not NULL: whether programs see no file whose path begins with this name. Such files are
+     * unpacked like others, and counted. */
+    bool (*is_hidden)(struct str first_name);
 };
 struct unpack_result {
     uint64_t files, bytes;
-    bool diverted; /* the diverted file was there */
+    uint64_t hidden;        /* files and links that is_hidden tells of */
+    char first_hidden[200]; /* the path of the first, as it can be shown: no control characters */
+    bool diverted;          /* the diverted file was there */
 };
+/* What there is to say of hidden files, a line that begins with `indent`; nothing if there are
+ * none.
+ */
+MUST_USE enum err unpack_tell_hidden(const struct unpack_result *result, const char *indent,
+                                     struct buf *text);
 struct unpack;
 MUST_USE enum err unpack_new(const struct unpack_options *options, struct unpack **ret_unpack);
 /* Polled. INVAL with a sentence for what is wrong with the archive; else what the device says. */

@@ -96,6 +96,10 @@ static json_t *answer_json(const struct create *create) {
     if (json && version->unknown_imports) {
         json_object_set_new(json, "unknown_imports", json_string(version->unknown_imports));
     }
+    if (json && create->unpacked.hidden > 0) {
+        json_object_set_new(json, "hidden", json_integer((json_int_t)create->unpacked.hidden));
+        json_object_set_new(json, "first_hidden", json_string(create->unpacked.first_hidden));
+    }
     if (json && version->from_name[0]) {
         json_object_set_new(json, "from",
                             json_sprintf("%s@%" PRIu32, version->from_name, version->from_number));
@@ -138,6 +142,7 @@ static enum err answer_text(const struct create *create, struct buf *text) {
         err = buf_printf(text, "  files    %" PRIu64 ", %" PRIu64 " bytes\n", version->layer_files,
                          version->layer_bytes);
     }
+    err = err ? err : unpack_tell_hidden(&create->unpacked, "  hidden   ", text);
     if (!err && create->was_compiled) {
         err = buf_printf(text, "  compiled before\n");
     } else if (!err) {

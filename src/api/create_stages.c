@@ -55,7 +55,8 @@ static enum err begin_unpack(struct create *create) {
         .bytes_max = request->api->limits.upload_bytes_max,
         .diverted_name = MODULE_NAME,
         .diverted_descriptor = create->module_descriptor,
-        .single_path = create->file_path.length ? buf_text(&create->file_path) : NULL};
+        .single_path = create->file_path.length ? buf_text(&create->file_path) : NULL,
+        .is_hidden = app_is_system_name};
     err = unpack_new(&unpack, &create->unpack);
     file_unref(root);
     create->stage = STAGE_UNPACK;

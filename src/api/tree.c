@@ -108,6 +108,24 @@ void tree_walk_done(struct tree_walk *walk) {
     ns_unref(STEAL(walk->files));
 }
 
+static bool is_any_name(struct str first_name) {
+    (void)first_name;
+    return true;
+}
+
+bool (*tree_hidden_in(struct str path))(struct str first_name) {
+    struct str rest = path;
+    str_cut(&rest, '/');
+    struct str top = str_cut(&rest, '/');
+    str_cut(&rest, '/');
+    struct str files = str_cut(&rest, '/');
+    if (!str_equal_text(top, "apps") || !str_equal_text(files, "files")) {
+        return NULL;
+    }
+    struct str first = str_cut(&rest, '/');
+    return first.length == 0 ? app_is_system_name : app_is_system_name(first) ? is_any_name : NULL;
+}
+
 void tree_etag(const struct file_stat *stat, char etag[TREE_ETAG_SIZE]) {
     etag[0] = 0;
     if (stat->version != 0) {

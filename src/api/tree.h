@@ -27,6 +27,11 @@ MUST_USE enum err tree_walk(struct request *request, struct tree_walk *walk, str
 /* Ends it at any moment, and what its result borrowed. Harmless on one that is zero. */
 void tree_walk_done(struct tree_walk *walk);
 
+/* Which files below a directory no run of the app sees, by the first name of their paths: of
+ * "/apps/NAME/files" those in places of the server's own, of a directory there all. A volume may be
+ * mounted anywhere. */
+bool (*tree_hidden_in(struct str path))(struct str first_name);
+
 /* The entity tag of a file (RFC 9110 section 8.8.3) with its quotes, or nothing if its content has
  * no known version. */
 #define TREE_ETAG_SIZE 64

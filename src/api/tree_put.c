@@ -393,6 +393,7 @@ static void answer(struct tree_put *put) {
         cleanup_buf struct buf text = {0};
         enum err err = buf_printf(&text, "%" PRIu64 " files, %" PRIu64 " bytes\n",
                                   put->unpacked.files, put->unpacked.bytes);
+        err = err ? err : unpack_tell_hidden(&put->unpacked, "", &text);
         if (err) {
             request_fail(request, err, NULL);
             return;
@@ -443,6 +444,7 @@ static enum err begin_unpack(struct tree_put *put) {
         .entries_max = UNPACK_ENTRIES_MAX,
         .bytes_max = put->request->api->limits.upload_bytes_max,
         .diverted_descriptor = -1,
+        .is_hidden = tree_hidden_in(buf_str(&put->request->path)),
     };
     enum err err = unpack_new(&options, &put->unpack);
     put->stage = err ? put->stage : STAGE_UNPACK;
