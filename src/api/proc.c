@@ -57,6 +57,14 @@ static void end_start(struct request *request) {
                             "tag, DELETE /proc/ID one");
         return;
     }
+    for (size_t i = 0; i < request->query.count; i++) { /* all are `tag` */
+        if (request->query.pairs[i].value.length == 0) {
+            request_fail_status(request, 400,
+                                "the tag is empty: DELETE /proc?tag=KEY:VALUE ends the runs that "
+                                "have it");
+            return;
+        }
+    }
     struct run **list = NULL;
     size_t count = 0;
     enum err err = runs_list(request->api->runs, &list, &count);
