@@ -38,8 +38,28 @@ def test_root_of_an_app_is_checked(files, guests):
         response = files.run("files", root=root)
         assert response.status == 400, response
         assert "it is keep, fresh or ro, in small letters, or the name of a volume" in response.text
+    assert files.run("files", root="").status == 400
+    assert "keep, fresh or ro" in files.run("files", root="").text
+    response = files.post("/apps/files/start", "root=\n")
+    assert response.status == 400 and "keep, fresh or ro" in response.text
     response = files.post("/create", guests.c("files"), query={"name": "guest-bad", "root": "Ro"})
     assert response.status == 400 and "in small letters" in response.text
+
+
+@pytest.mark.parametrize("name", ["keep", "fresh", "ro"])
+def test_no_volume_has_a_word_of_root_for_a_name(files, guests, name):
+    """No run could have it at its root."""
+    text = f"'{name}' can't be the name of a volume"
+    for answer in (
+            files.put(f"/vol/{name}/files/x", b"1"), files.put(f"/vol/{name}/files/?unpack", b""),
+            files.post("/create", guests.c("files"),
+                       query={"name": "guest-words", "mount": f"{name}:/data"}),
+            files.put("/apps/files/config", f'{{"mounts": ["{name}:/data:ro"]}}')):
+        assert answer.status == 400 and text in answer.text, answer
+    assert files.get(f"/vol/{name}").status == 404
+    assert files.get("/apps/guest-words").status == 404
+    assert files.put(f"/vol/{name}-1/files/x", b"1").status == 201
+    assert files.run("files", "get /x", root=f"{name}-1").text == "1"
 
 
 def test_two_fresh_python_runs_do_not_meet(py):
@@ -211,6 +231,9 @@ def test_tags_select_and_end(files, eventually):
     assert files.get("/proc", query={"tag": "job:none"}).text == ""
     assert files.delete("/proc").status == 400
     assert files.delete("/proc", query={"tags": "job:a"}).status == 400
+    for query in ([("tag", "")], [("tag", "job:a"), ("tag", "")]):
+        refused = files.delete("/proc", query=query)
+        assert refused.status == 400 and "the tag is empty" in refused.text, refused
     assert files.delete("/proc", query={"tag": "job:a"}).text == "2 ended\n"
     eventually(lambda: "reason: killed" in files.get(f"/proc/{ids[1]}/status").text)
     assert "state: ended" not in files.get(f"/proc/{ids[2]}/status").text

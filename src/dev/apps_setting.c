@@ -133,7 +133,8 @@ static enum err change_config(const struct apps_file *file, const void *argument
         return buf_fail(message, ERR_INVAL, "line %d of the configuration is not JSON: %s",
                         error.line, error.text);
     }
-    enum err err = app_config_show(parsed, ret_config, message);
+    enum err err = app_config_check_volumes(parsed, message);
+    err = err ? err : app_config_show(parsed, ret_config, message);
     json_decref(parsed);
     return err;
 }

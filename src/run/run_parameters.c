@@ -47,7 +47,11 @@ static enum err set_call(struct run_parameters *parameters, struct str value, st
 }
 
 static enum err set_root(struct run_parameters *parameters, struct str value, struct buf *message) {
-    (void)message;
+    if (value.length == 0) { /* which would look like none given */
+        return buf_fail(message, ERR_INVAL,
+                        "root= says nothing: it is keep, fresh or ro, in small letters, or the "
+                        "name of a volume; leave it out for what the app says");
+    }
     parameters->request.root = value;
     return ERR_OK;
 }

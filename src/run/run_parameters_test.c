@@ -30,6 +30,8 @@ static void test_all_of_them(void **state) {
     assert_int_equal(add(&parameters, "memory=2MiB", NULL), ERR_INVAL);
     assert_int_equal(add(&parameters, "version=4", NULL), ERR_INVAL);
     assert_int_equal(add(&parameters, "detach=0", NULL), ERR_INVAL);
+    struct run_parameters empty = {0};
+    assert_int_equal(add(&empty, "root=", NULL), ERR_INVAL);
     run_parameters_request(&parameters, &request);
     assert_true(request.has_arguments);
     assert_int_equal(request.argument_count, 3);

@@ -544,9 +544,25 @@ enum err app_config_show(const json_t *config, json_t **ret_shown, struct buf *m
     return show(config, NULL, ret_shown, message);
 }
 
+enum err app_config_check_volumes(const json_t *config, struct buf *message) {
+    const json_t *mounts = json_object_get(config, "mounts");
+    for (size_t i = 0; i < json_array_size(mounts); i++) {
+        struct app_mount_parts parts;
+        const json_t *mount = json_array_get(mounts, i);
+        if (json_is_string(mount) && !app_mount_parse(json_str(mount), &parts, NULL)) {
+            enum err err = app_volume_name_check(parts.volume, message);
+            if (err) {
+                return err;
+            }
+        }
+    }
+    return ERR_OK;
+}
+
 enum err app_config_merge(const json_t *old, const json_t *changes, json_t **ret_config,
                           struct buf *message) {
     enum err err = check_keys(changes, message);
+    err = err ? err : app_config_check_volumes(changes, message);
     if (err) {
         return err;
     }

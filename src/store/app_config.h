@@ -92,6 +92,10 @@ MUST_USE enum err app_config_check(const json_t *config, struct app_limits *ret_
  * result is a new reference. */
 MUST_USE enum err app_config_show(const json_t *config, json_t **ret_shown, struct buf *message);
 
+/* INVAL if mounts that a client asks for name a volume as none can be named (any more); what is
+ * kept may have such. The rest is not looked at. */
+MUST_USE enum err app_config_check_volumes(const json_t *config, struct buf *message);
+
 /* The configuration after an update: a key in `changes` replaces that key's whole value in `old`,
  * null removes it (back to the server's default), other keys stay. `old` (NULL = empty) is not
  * changed. The result is canonical and a new reference. */
@@ -122,6 +126,10 @@ bool app_config_is_host(struct str text);
  * and of shared volumes. */
 #define APP_NAME_MAX 63
 MUST_USE enum err app_name_check(struct str name, struct buf *message);
+
+/* Of a shared volume that is new. INVAL for what no app can be named, and for the words that root=
+ * has for something else: a run could never have that volume at /. Older ones may be named so. */
+MUST_USE enum err app_volume_name_check(struct str name, struct buf *message);
 
 /* Whether a name at the root of a guest's tree is the server's own: what is below it is no file of
  * the app. */

@@ -41,6 +41,20 @@ enum err app_name_check(struct str name, struct buf *message) {
                     QUOTED(name), APP_NAME_MAX);
 }
 
+enum err app_volume_name_check(struct str name, struct buf *message) {
+    static const char *const modes[] = {"keep", "fresh", "ro"};
+    enum err err = app_name_check(name, message);
+    for (size_t i = 0; !err && i < ARRAY_LENGTH(modes); i++) {
+        if (str_equal_text(name, modes[i])) {
+            err = buf_fail(message, ERR_INVAL,
+                           "'%s' can't be the name of a volume: root= has keep, fresh and ro for "
+                           "something else; take another name",
+                           modes[i]);
+        }
+    }
+    return err;
+}
+
 bool app_is_system_name(struct str name) {
     static const char *const ours[] = {"cloud", "dev", "env", "net", "proc", "tmp"};
     for (size_t i = 0; i < ARRAY_LENGTH(ours); i++) {

@@ -220,7 +220,8 @@ static enum err get_shared(struct op *op, struct catalog *catalog, const struct 
                             STR_ARGS(wish->name));
         }
         if (err == ERR_NOENT) {
-            return start_work(op, catalog, wish->name, key, wish->ttl_ns, run_name);
+            err = app_volume_name_check(wish->name, message);
+            return err ? err : start_work(op, catalog, wish->name, key, wish->ttl_ns, run_name);
         }
         err = err ? err : catalog_get_volume(op, catalog, &wanted, ret_volume, message);
     } while (err == ERR_STALE); /* removed meanwhile */
