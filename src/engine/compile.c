@@ -36,35 +36,49 @@ static bool is_binary(struct str module) {
     return module.length >= 4 && memcmp(module.data, "\0asm", 4) == 0;
 }
 
-static int compile(struct str module, int output) {
-    wasm_engine_t *engine = wasm_engine_new_with_config(engine_config_new());
-    wasmtime_module_t *compiled;
-    wasmtime_error_t *error =
-        wasmtime_module_new(engine, (const uint8_t *)module.data, module.length, &compiled);
+static int fail_child_for(wasmtime_error_t *error) {
     cleanup_buf struct buf text = {0};
-    if (error) {
-        engine_take_error(error, &text);
-        return fail_child(buf_text(&text));
-    }
+    engine_take_error(error, &text);
+    return fail_child(buf_text(&text));
+}
+
+/* Code, and behind it the lines of its source. */
+static int write_code(struct str module, const wasmtime_module_t *compiled, int output) {
     wasm_byte_vec_t code;
-    error = wasmtime_module_serialize(compiled, &code);
+    wasmtime_error_t *error = wasmtime_module_serialize(compiled, &code);
     if (error) {
-        engine_take_error(error, &text);
-        return fail_child(buf_text(&text));
+        return fail_child_for(error);
     }
-    wasmtime_module_delete(compiled);
-    if (fsio_write_all(output, code.data, code.size)) {
-        return fail_child(strerror(errno));
-    }
+    bool is_written = fsio_write_all(output, code.data, code.size) == 0;
+    int reason = errno;
     wasm_byte_vec_delete(&code);
+    if (!is_written) {
+        return fail_child(strerror(reason));
+    }
+    cleanup_buf struct buf text = {0};
     if (lines_make(module, &text)) {
         buf_done(&text); /* backtraces will have no lines, that is all */
     }
     if (text.length > 0 && fsio_write_all(output, text.data, text.length)) {
         return fail_child(strerror(errno));
     }
-    wasm_engine_delete(engine);
     return 0;
+}
+
+static int compile(struct str module, int output) {
+    wasm_engine_t *engine = wasm_engine_new_with_config(engine_config_new());
+    wasmtime_module_t *compiled;
+    wasmtime_error_t *error =
+        wasmtime_module_new(engine, (const uint8_t *)module.data, module.length, &compiled);
+    int status;
+    if (error) {
+        status = fail_child_for(error);
+    } else {
+        status = write_code(module, compiled, output);
+        wasmtime_module_delete(compiled);
+    }
+    wasm_engine_delete(engine);
+    return status;
 }
 
 /* A compilation is to be no burden for the programs that run meanwhile, nor to need more address
@@ -82,24 +96,7 @@ static void be_modest(void) {
     }
 }
 
-int engine_compile_main(const char *module_path, const char *compiled_path) {
-    be_modest();
-    cleanup_buf struct buf source = {0};
-    enum err err = fsio_read_file(module_path, SIZE_MAX / 2, &source);
-    if (err) {
-        return fail_child(err_text(err));
-    }
-    struct str module = buf_str(&source);
-    wasm_byte_vec_t binary = {0, NULL};
-    if (!is_binary(module)) {
-        wasmtime_error_t *error = wasmtime_wat2wasm(module.data, module.length, &binary);
-        if (error) {
-            cleanup_buf struct buf text = {0};
-            engine_take_error(error, &text);
-            return fail_child(buf_text(&text));
-        }
-        module = (struct str){binary.data, binary.size};
-    }
+static int compile_to(struct str module, const char *compiled_path) {
     int output = open(compiled_path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (output < 0) {
         return fail_child(strerror(errno));
@@ -108,9 +105,27 @@ int engine_compile_main(const char *module_path, const char *compiled_path) {
     if (close(output) != 0 && status == 0) {
         status = fail_child(strerror(errno));
     }
-    if (binary.data) {
-        wasm_byte_vec_delete(&binary);
+    return status;
+}
+
+int engine_compile_main(const char *module_path, const char *compiled_path) {
+    be_modest();
+    cleanup_buf struct buf source = {0};
+    enum err err = fsio_read_file(module_path, SIZE_MAX / 2, &source);
+    if (err) {
+        return fail_child(err_text(err));
     }
+    struct str module = buf_str(&source);
+    if (is_binary(module)) {
+        return compile_to(module, compiled_path);
+    }
+    wasm_byte_vec_t binary;
+    wasmtime_error_t *error = wasmtime_wat2wasm(module.data, module.length, &binary);
+    if (error) {
+        return fail_child_for(error);
+    }
+    int status = compile_to((struct str){binary.data, binary.size}, compiled_path);
+    wasm_byte_vec_delete(&binary);
     return status;
 }
 
