@@ -410,6 +410,67 @@ BROKEN = [b"", b"no http\n", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/1.1 99 X\r\n\r\n",
           b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 5000 + b"\r\n"]
 
 
+BROKEN_LATER = r"""
+#include <sys/socket.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char first[] = "HTTP/1.1 200 OK\r\n%s", second[] = "%s";
+
+int main(void) {
+    for (;;) {
+        int connection = accept(4, NULL, NULL);
+        char request[4096];
+        if (connection < 0 || read(connection, request, sizeof request) <= 0) {
+            return 9;
+        }
+        write(connection, first, strlen(first));
+        while (access("/go", F_OK) != 0) {
+            usleep(1000);
+        }
+        write(connection, second, strlen(second));
+        close(connection);
+        unlink("/go");
+    }
+}
+"""
+
+
+@pytest.mark.parametrize("name, first, second, body, why", [
+    ("chunk", r"Transfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n", r"x\r\n", b"12345",
+     "an answer was cut: its chunks are malformed"),
+    ("closed", r"Transfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n", "", b"12345",
+     "an answer was cut: the connection was closed in the middle of it"),
+    ("short", r"Content-Length: 9\r\n\r\n12345", "67", b"1234567",
+     "an answer was cut: its body is shorter than its Content-Length"),
+    ("later", r"Content-Length: 5\r\n\r\n12345", "67", b"12345",
+     "an answer was longer than its Content-Length: the rest was dropped"),
+    ("long", r"Content-Length: 5\r\n\r\n1234567", "8", b"12345",
+     "an answer was longer than its Content-Length: the rest was dropped"),
+])
+def test_answer_that_breaks_later_is_logged(app, guests, eventually, name, first, second, body,
+                                            why):
+    name = f"later_{name}"
+    app.create(name, guests.c_text(BROKEN_LATER % (first, second)), serve="listen")
+    connection, stream = app.open("GET", f"/web/{name}/")
+    with connection, stream:
+        status, headers = parse_head(stream)
+        assert status == 200
+        app.put(f"/apps/{name}/files/go", b"")
+        if "content-length" in headers:
+            assert stream.read() == body
+        else:
+            chunks = []
+            with pytest.raises(ConnectionError):
+                chunks.extend(iter(lambda pieces=chunks_of(stream): next(pieces), None))
+            assert b"".join(chunks) == body
+    asked = "/" if name == "later_later" else f"/web/{name}/"  # then as the program knows it
+    line = f" sys {why} (GET {asked})\n"
+    eventually(lambda: line in app.get(f"/apps/{name}/log").text)
+    eventually(lambda: app.get(f"/apps/{name}/files/go").status == 404)
+    assert app.get(f"/apps/{name}/log").text.count(f" sys {why} ") == 1
+
+
 @pytest.mark.parametrize("answer", BROKEN)
 def test_broken_answers(app, guests, answer):
     """Never more than a 502 or a cut, and the next request is answered as if nothing had been."""

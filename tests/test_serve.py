@@ -158,6 +158,39 @@ def test_forms_of_an_answer(app):
     assert response.status == 200 and response.text.startswith("HTTP/2 is")
 
 
+TOO_LONG = "an answer was longer than its Content-Length: the rest was dropped"
+
+
+@pytest.mark.parametrize("length, more", [(2, 1), (0, 5), (100000, 100000)])
+def test_more_than_its_length_is_logged(app, eventually, length, more):
+    """Once, and the client is in step."""
+    path = f"/long?{length}-{more}"
+    assert web(app, path).body == b"x" * length
+    line = re.compile(rf"{TOO_LONG} \(GET (/web/c)?{re.escape(path)}\)\n")
+    eventually(lambda: line.search(app.get("/apps/c/log").text))
+    idle(app, eventually)
+    assert len(line.findall(app.get("/apps/c/log").text)) == 1
+
+
+def test_more_than_its_length_later_is_logged(app, clean, eventually):
+    line = f"{TOO_LONG} (GET /too_long)\n"
+    before = app.get("/apps/c/log").text.count(line)
+    assert web(app, "/too_long").text == "12345"
+    app.put("/apps/c/files/go", b"")
+    assert note(app, eventually, "/late") == "written"
+    assert app.get("/apps/c/log").text.count(line) == before + 1
+
+
+def test_less_than_its_length_is_a_cut(app, clean, eventually):
+    connection, stream = app.open("GET", "/web/c/too_short")
+    with connection, stream:
+        assert parse_head(stream)[0] == 200
+        app.put("/apps/c/files/go", b"")
+        assert stream.read() == b"12345"
+    assert ("sys an answer was cut: its body is shorter than its Content-Length "
+            "(GET /web/c/too_short)\n") in app.get("/apps/c/log").text
+
+
 def test_local_redirect(app):
     response = raw(app, b"Location: /web/c/version?x\n\n")
     assert response.status == 200 and response.text == "hello from C\n"
@@ -344,6 +377,8 @@ def test_it_ends_in_the_middle_of_an_answer(make_server, module, eventually, how
         with pytest.raises(ConnectionError):
             list(pieces)
     eventually(lambda: not instances(client)[0])
+    assert ("sys an answer was cut: the program ended before it had closed /net/serve "
+            "(GET /web/c/half)\n") in client.get("/apps/c/log").text
 
 
 def test_killed_before_its_answer(make_server, module, eventually):

@@ -276,6 +276,35 @@ def test_length_of_the_program(app):
     assert raw(app, b"Content-Type: a/b\nContent-Length: 100000\n\n" + long).body == long[:100000]
     with pytest.raises(ConnectionError):
         raw(app, b"Content-Type: a/b\nContent-Length: 200001\n\n" + long)
+    assert re.search(r" sys an answer was cut: its body is shorter than its Content-Length "
+                     r"\(POST /web/site/raw\)$", log_of(app), re.M)
+
+
+TOO_LONG = "an answer was longer than its Content-Length: the rest was dropped"
+
+
+@pytest.mark.parametrize("length, more", [(10, 1), (0, 10), (100000, 100000), (0, 100000)])
+def test_more_than_its_length_is_logged(app, eventually, length, more):
+    """Once, and the client is in step."""
+    answer = b"Content-Type: a/b\nContent-Length: %d\n\n" % length
+    path = f"/raw?{length}-{more}"
+    assert web(app, path, answer + b"x" * (length + more)).body == b"x" * length
+    line = f"{TOO_LONG} (POST /web/site{path})"
+    eventually(lambda: line in log_of(app))
+    eventually(lambda: is_idle(app))
+    assert log_of(app).count(line) == 1
+
+
+def test_more_than_its_length_later_is_logged(app, clean, eventually):
+    before = log_of(app).count(TOO_LONG)
+    connection, stream = app.open("GET", "/web/site/too_long")
+    with connection, stream:
+        assert read_response(stream).text == "12345"
+    app.put("/apps/site/files/go", b"")
+    eventually(lambda: app.get("/apps/site/files/done").status == 200)
+    eventually(lambda: is_idle(app))
+    assert log_of(app).count(TOO_LONG) == before + 1
+    assert f"{TOO_LONG} (GET /web/site/too_long)" in log_of(app)
 
 
 def test_head(app):

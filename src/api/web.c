@@ -11,6 +11,8 @@
 #include <stdio.h>
 
 #define PREFIX "/web/"
+/* Of a request's path and query in a line of the log. */
+#define LOGGED_BYTES_MAX 200
 
 /* A page below /web/ shares its origin with the control door and with other apps: it may run
  * scripts, but acts for nobody (it has an opaque origin). */
@@ -35,12 +37,29 @@ void web_fail(struct web *web, int status, const char *sentence) {
     }
 }
 
+/* " (GET /page?query)", as it was sent or redirected to; of a long one the beginning. */
+static enum err append_request_line(const struct web *web, struct buf *line) {
+    size_t path_length = MIN(web->raw_path.length, (size_t)LOGGED_BYTES_MAX);
+    size_t query_length = MIN(web->raw_query.length, LOGGED_BYTES_MAX - path_length);
+    bool is_whole = path_length == web->raw_path.length && query_length == web->raw_query.length;
+    return buf_printf(line, " (" STR_FORMAT " %.*s%s%.*s%s)", STR_ARGS(web->method),
+                      (int)path_length, web->raw_path.data, query_length > 0 ? "?" : "",
+                      (int)query_length, query_length > 0 ? web->raw_query.data : "",
+                      is_whole ? "" : "...");
+}
+
+enum err web_log_line(const struct web *web, const char *sentence, struct buf *ret_line) {
+    enum err err = buf_append_str(ret_line, str_of(sentence));
+    return err ? err : append_request_line(web, ret_line);
+}
+
 void web_log(struct web *web, const char *format, ...) {
     cleanup_buf struct buf line = {0};
     va_list arguments;
     va_start(arguments, format);
     enum err err = buf_vprintf(&line, format, arguments);
     va_end(arguments);
+    err = err ? err : append_request_line(web, &line);
     struct applog *log = NULL;
     if (!err && applog_get(web->request->api->logs, web->app->id, &log) == ERR_OK) {
         applog_append(log, clock_realtime_ns(), web->run_id, "sys", buf_str(&line));

@@ -35,9 +35,21 @@ static enum err read_output(struct web *web, void *data, size_t size, size_t *re
         cgi->has_ended = true;
         int32_t exit_status;
         enum err failure;
-        return run_ending(cgi->run, &exit_status, &failure) == RUN_REASON_EXIT ? ERR_OK : ERR_IO;
+        enum run_reason reason = run_ending(cgi->run, &exit_status, &failure);
+        web->document.why[0] = "the program was ended in the middle of it";
+        web->document.why[1] = run_reason_text(reason);
+        return reason == RUN_REASON_EXIT ? ERR_OK : ERR_IO;
     }
     return err;
+}
+
+/* What it writes later is logged by the run. */
+static void length_reached(struct web *web, bool has_more) {
+    cleanup_buf struct buf line = {0};
+    if (has_more || (web_log_line(web, SERVE_TOO_LONG, &line) == ERR_OK &&
+                     run_answered(web->cgi.run, &web->cgi.reader, &line))) {
+        web_log(web, SERVE_TOO_LONG);
+    }
 }
 
 /* The program has ended, and what it printed is all here. */
@@ -214,8 +226,12 @@ static void spooled(struct request *request, enum err err) {
 void web_cgi_start(struct web *web) {
     struct cgi *cgi = &web->cgi;
     uint64_t length = 0;
-    web->document =
-        (struct web_document){.name = "CGI response", .read = read_output, .ended = output_ended};
+    web->document = (struct web_document){
+        .name = "CGI response",
+        .read = read_output,
+        .ended = output_ended,
+        .length_reached = length_reached,
+    };
     cgi->body_waits = web->body_waits;
     web->body_waits = false;
     cgi->is_spooled = web->has_body && !http_content_length(web->request->exchange, &length);

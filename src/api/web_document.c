@@ -48,6 +48,18 @@ static int status_of(const struct cgi_response *response) {
     return response->state == CGI_TEXT ? 200 : response->status;
 }
 
+/* A part of it is under way: it must not look like a whole one. */
+static enum http_pull_result cut(struct web *web, const char *why, const char *more) {
+    web_log(web, "an answer was cut: %s%s%s", why, more ? ": " : "", more ? more : "");
+    return HTTP_PULL_ABORT;
+}
+
+static void reach_length(struct web *web) {
+    struct web_document *document = &web->document;
+    document->length_reached(web,
+                             cgi_response_body(&document->response).length > document->body_sent);
+}
+
 static enum http_pull_result pull(void *argument, void *buffer, size_t size, size_t *ret_length) {
     struct web *web = argument;
     struct web_document *document = &web->document;
@@ -68,14 +80,20 @@ static enum http_pull_result pull(void *argument, void *buffer, size_t size, siz
             return HTTP_PULL_WAIT;
         }
         if (err) {
-            return HTTP_PULL_ABORT; /* half an answer must not look like a whole one */
+            return cut(web, document->why[0] ? document->why[0] : err_text(err), document->why[1]);
         }
+    }
+    if (length == 0 && document->body_remaining != UINT64_MAX) {
+        return cut(web, "its body is shorter than its Content-Length", NULL);
     }
     if (length == 0) {
         return HTTP_PULL_END;
     }
     if (document->body_remaining != UINT64_MAX) {
         document->body_remaining -= length;
+        if (document->body_remaining == 0) {
+            reach_length(web);
+        }
     }
     *ret_length = length;
     return HTTP_PULL_DATA;
@@ -96,6 +114,9 @@ static void respond_stream(struct web *web) {
     if (document->response.state == CGI_DOCUMENT && document->response.has_length) {
         document->body_remaining = length = document->response.length;
     }
+    if (length == 0 && !str_equal_text(web->method, "HEAD")) {
+        reach_length(web);
+    }
     http_respond_stream(web->request->exchange, status_of(&document->response), type, length, pull,
                         web);
 }
@@ -114,6 +135,9 @@ static void respond_whole(struct web *web) {
         if (body.length < response->length) {
             web_document_fail(web, "its body is shorter than its Content-Length");
             return;
+        }
+        if (body.length > response->length) {
+            web_log(web, SERVE_TOO_LONG);
         }
         body.length = (size_t)response->length;
     }

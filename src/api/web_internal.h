@@ -57,6 +57,10 @@ struct web_document {
     enum err (*read)(struct web *web, void *data, size_t size, size_t *ret_length);
     /* All has come before anything was answered, or it was cut with this error. */
     void (*ended)(struct web *web, enum err err);
+    /* All that its Content-Length promised was taken of an answer that streams; more of the body
+     * was there (`has_more`) or may come: it is dropped, and logged once. */
+    void (*length_reached)(struct web *web, bool has_more);
+    const char *why[2]; /* by `read`, when it fails: a sentence for the log, and NULL or more */
     struct cgi_response response;
     size_t body_sent;        /* of what is in the response's memory */
     uint64_t body_remaining; /* of a length that the program has given; else UINT64_MAX */
@@ -129,8 +133,10 @@ void web_fail(struct web *web, int status, const char *sentence);
 /* Begins anew with what a program has redirected to. False if that is no page of this app, or there
  * were too many. */
 bool web_redirect(struct web *web, const char *location);
-/* Writes to the app's log what went wrong. */
+/* Writes to the app's log what went wrong, with the request's line. */
 void web_log(struct web *web, const char *format, ...) PRINTF_LIKE(2, 3);
+/* Appends such a line, for who writes it later. */
+MUST_USE enum err web_log_line(const struct web *web, const char *sentence, struct buf *ret_line);
 
 /* Polled. OK: answered. NOENT: there is no such file. */
 MUST_USE enum err web_static_step(struct web *web);

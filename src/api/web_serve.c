@@ -145,7 +145,28 @@ static enum err read_raw(struct web *web, void *data, size_t size, bool is_line,
             err = serve_request_answer(request, data, size, is_line, ret_length);
         }
     }
+    if (err == ERR_IO) {
+        web->document.why[0] = web->document.response.is_http
+                                   ? "the connection was closed in the middle of it"
+                                   : "the program ended before it had closed /net/serve";
+    }
     return err == ERR_AGAIN ? ERR_PENDING : err;
+}
+
+/* What is written later is logged then. Whether there is more already. */
+static bool note_length_reached(struct web *web, bool has_more) {
+    has_more = has_more || serve_request_complete(web->serve->request, web->request->api->logs,
+                                                  web->app->id, web->run_id);
+    if (has_more) {
+        web_log(web, SERVE_TOO_LONG);
+    }
+    return has_more;
+}
+
+static void length_reached(struct web *web, bool has_more) {
+    if (!web->document.response.is_http) { /* else its frame has ended already */
+        (void)note_length_reached(web, has_more);
+    }
 }
 
 /* All of an answer by a connection is here. */
@@ -162,10 +183,12 @@ static void find_frame(struct web *web) {
     const struct cgi_response *response = &web->document.response;
     serve->remaining = response->has_length ? response->length : 0;
     serve->chunks = (struct http_body){.state = HTTP_BODY_SIZE_FIRST, .is_chunked = true};
-    bool is_empty = str_equal_text(web->method, "HEAD") || response->status == 204 ||
-                    response->status == 304 || (response->has_length && response->length == 0);
-    if (is_empty) {
+    bool is_bare =
+        str_equal_text(web->method, "HEAD") || response->status == 204 || response->status == 304;
+    if (is_bare) {
         (void)!frame_ends(web, true);
+    } else if (response->has_length && response->length == 0) {
+        (void)!frame_ends(web, !note_length_reached(web, false));
     } else {
         serve->frame = response->is_chunked   ? FRAME_CHUNKS
                        : response->has_length ? FRAME_LENGTH
@@ -189,7 +212,25 @@ static enum err take_chunks(struct web *web, uint8_t *data, size_t *length) {
     if (http_body_is_over(chunks)) {
         return frame_ends(web, !has_more);
     }
-    return http_body_is_broken(chunks) ? ERR_IO : ERR_OK;
+    if (http_body_is_broken(chunks)) {
+        web->document.why[0] = "its chunks are malformed";
+        return ERR_IO;
+    }
+    return ERR_OK;
+}
+
+/* The program has closed the connection. */
+static enum err close_frame(struct web *web) {
+    switch (web->serve->frame) {
+    case FRAME_CLOSE:
+        return frame_ends(web, false);
+    case FRAME_LENGTH:
+        web->document.why[0] = "its body is shorter than its Content-Length";
+        return ERR_IO;
+    default:
+        web->document.why[0] = "the connection was closed in the middle of it";
+        return ERR_IO;
+    }
 }
 
 static enum err read_frame(struct web *web, uint8_t *data, size_t size, size_t *ret_length) {
@@ -204,12 +245,14 @@ static enum err read_frame(struct web *web, uint8_t *data, size_t size, size_t *
         }
         enum err err = read_raw(web, data, size, false, &length);
         if (!err && length == 0) {
-            err = serve->frame == FRAME_CLOSE ? frame_ends(web, false) : ERR_IO;
+            err = close_frame(web);
         } else if (!err && serve->frame == FRAME_CHUNKS) {
             err = take_chunks(web, data, &length);
         } else if (!err && serve->frame == FRAME_LENGTH) {
             serve->remaining -= length;
-            err = serve->remaining == 0 ? frame_ends(web, true) : ERR_OK;
+            if (serve->remaining == 0) {
+                err = frame_ends(web, !note_length_reached(web, false));
+            }
         }
         if (err) {
             return err;
@@ -234,8 +277,7 @@ static void answer_ended(struct web *web, enum err err) {
         fail(web, 503, "the server is out of memory", err_text(err));
     } else if (err) {
         fail(web, 502, "the program of this page failed",
-             is_http ? "the connection was closed in the middle of it"
-                     : "the program ended before it had closed /net/serve");
+             web->document.why[0] ? web->document.why[0] : err_text(err));
     } else if (web->document.response.gathered.length == 0) {
         fail(web, 502, "the program of this page gave no valid answer",
              is_http ? "the connection was closed, and nothing was written"
@@ -286,7 +328,11 @@ void web_serve_start(struct web *web) {
     serve->web = web;
     loop_timer_init(&serve->timer, time_is_over);
     web->document = (struct web_document){
-        .name = "response to /net/serve", .read = read_answer, .ended = answer_ended};
+        .name = "response to /net/serve",
+        .read = read_answer,
+        .ended = answer_ended,
+        .length_reached = length_reached,
+    };
     web->document.response.takes_status_line = true;
     if (make_head(web)) {
         fail(web, 503, "the server is out of memory", "no memory");

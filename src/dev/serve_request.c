@@ -4,6 +4,8 @@
 #include "dev/service.h"
 
 #define UNHEARD_NS NS_PER_S
+/* Of a request's target in a line of the log. */
+#define LOGGED_BYTES_MAX 200
 
 enum err serve_request_new(struct serve_request **ret_request) {
     struct serve_request *request = calloc(1, sizeof *request);
@@ -120,6 +122,17 @@ enum err serve_request_answer(struct serve_request *request, void *data, size_t 
         *ret_read = read;
     }
     return err;
+}
+
+bool serve_request_complete(struct serve_request *request, struct applog_set *logs, int64_t app_id,
+                            uint64_t run_id) {
+    lock(request);
+    bool has_more = fifo_length(&request->answer) > 0;
+    request->logs = has_more ? NULL : logs;
+    request->log_app_id = app_id;
+    request->log_run_id = run_id;
+    unlock(request);
+    return has_more;
 }
 
 bool serve_request_is_answered(struct serve_request *request) {
@@ -285,6 +298,22 @@ static enum err write_now(struct serve_request *request, const void *data, size_
     return err;
 }
 
+/* It writes more than it said. */
+static void log_too_long(const struct serve_request *request, struct applog_set *logs) {
+    struct str target = buf_str(&request->head);
+    struct str method = str_cut(&target, ' ');
+    target = str_cut(&target, ' ');
+    target.length = MIN(target.length, (size_t)LOGGED_BYTES_MAX);
+    struct buf cleanup_buf line = {0};
+    struct applog *log = NULL;
+    if (buf_printf(&line, SERVE_TOO_LONG " (" STR_FORMAT " " STR_FORMAT ")", STR_ARGS(method),
+                   STR_ARGS(target)) == ERR_OK &&
+        applog_get(logs, request->log_app_id, &log) == ERR_OK) {
+        applog_append(log, clock_realtime_ns(), request->log_run_id, "sys", buf_str(&line));
+        applog_unref(log);
+    }
+}
+
 enum err serve_request_write(struct op *op, struct serve_request *request, const void *data,
                              size_t length, size_t *ret_written) {
     if (length == 0) {
@@ -295,7 +324,11 @@ enum err serve_request_write(struct op *op, struct serve_request *request, const
         size_t written = 0;
         lock(request);
         enum err err = write_now(request, data, length, &written);
+        struct applog_set *logs = STEAL(request->logs);
         unlock(request);
+        if (logs) {
+            log_too_long(request, logs);
+        }
         if (err != ERR_AGAIN) {
             op_queue_wake_all(&request->of_door);
             if (!err) {

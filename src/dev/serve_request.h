@@ -63,6 +63,9 @@ struct serve_request {
     bool door_left;                  /* nobody hears the answer */
     uint64_t unheard, unheard_at_ns; /* bytes of it that were dropped, the first of them then */
     struct instance *instance;       /* its hold on it (dev/service.h); or NULL */
+    struct applog_set *logs;         /* borrowed: what is written now is logged; or NULL */
+    int64_t log_app_id;
+    uint64_t log_run_id;
 };
 
 /* All zero but for one reference, the door's; who makes the head leaves SERVE_HEAD_END_BYTES of its
@@ -86,6 +89,12 @@ void serve_request_body_end(struct serve_request *request);
  * bytes: its end. IO: it was cut. */
 MUST_USE enum err serve_request_answer(struct serve_request *request, void *data, size_t length,
                                        bool is_line, size_t *ret_read);
+/* The door has all of the answer's promised length. True: the program has written more already.
+ * Else a line goes into the app's log when it first does so; `logs` is there as long as programs
+ * run. */
+#define SERVE_TOO_LONG "an answer was longer than its Content-Length: the rest was dropped"
+MUST_USE bool serve_request_complete(struct serve_request *request, struct applog_set *logs,
+                                     int64_t app_id, uint64_t run_id);
 /* The program has closed the file: nothing more comes. */
 bool serve_request_is_answered(struct serve_request *request);
 /* There is no room in an answer that can't be sent yet, nor in the body: unless the program reads,

@@ -233,6 +233,7 @@ struct run {
     bool is_unheard;   /* what it writes is not recorded: its client has left (is_web), or there is
                           none (listener) */
     uint64_t reader_offset;
+    struct buf too_long; /* for the log when it writes more to its output: run_answered */
     void *tree;
     struct run_core *core; /* NULL: none */
     struct buf failure;

@@ -111,6 +111,7 @@ static void run_release(struct run *run) {
     lines_done(&run->lines);
     buf_done(&run->failure);
     buf_done(&run->errstr);
+    buf_done(&run->too_long);
     buf_done(&run->call);
     buf_done(&run->root_mode);
     buf_done(&run->net);

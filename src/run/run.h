@@ -359,6 +359,10 @@ MUST_USE enum err run_output_poll(struct op *op, struct run *run, const struct r
 /* Until a reader is bound, output goes to the record unthrottled, up to its limit: while a request
  * body still comes in the client may not read yet. From then on the guest waits for this reader. */
 void run_bind_reader(struct run *run, struct run_reader *reader);
+/* The reader's client has all of its answer's promised length. True: the run has written more to
+ * its standard output already. Else `line`, which is taken then, goes into the app's log when it
+ * first does so. */
+MUST_USE bool run_answered(struct run *run, const struct run_reader *reader, struct buf *line);
 /* The record of its host calls, if that was asked for. Polled: PENDING while there is nothing
  * behind `offset` yet (AGAIN if op->nonblocking); OK with 0 bytes at the end of a run that has
  * ended. The record has RUN_TRACE_BYTES_MAX at most, and a last line. */

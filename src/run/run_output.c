@@ -471,6 +471,18 @@ enum err run_output_poll(struct op *op, struct run *run, const struct run_reader
     return err;
 }
 
+bool run_answered(struct run *run, const struct run_reader *reader, struct buf *line) {
+    struct run_reader place = *reader;
+    pthread_mutex_lock(&run->lock);
+    bool has_more = output_seek(&run->output, &place, RUN_STDOUT);
+    if (!has_more && !run->output_ended && run->too_long.length == 0) {
+        run->too_long = *line;
+        *line = (struct buf){0};
+    }
+    pthread_mutex_unlock(&run->lock);
+    return has_more;
+}
+
 void run_bind_reader(struct run *run, struct run_reader *reader) {
     reader->binding = true;
     pthread_mutex_lock(&run->lock);

@@ -105,7 +105,12 @@ static size_t room_for(struct run *run, size_t length, bool *ret_limit) {
 static enum err try_write(struct run *run, unsigned stream, const void *data, size_t length,
                           uint64_t time_ns, size_t *ret_written) {
     bool limit;
+    struct buf cleanup_buf too_long = {0};
     pthread_mutex_lock(&run->lock);
+    if (run->too_long.length > 0 && stream == RUN_STDOUT) {
+        too_long = run->too_long;
+        run->too_long = (struct buf){0};
+    }
     size_t room = room_for(run, length, &limit);
     enum err err = ERR_OK;
     if (run->output_ended) {
@@ -119,6 +124,10 @@ static enum err try_write(struct run *run, unsigned stream, const void *data, si
         err = output_append(&run->output, run->runs->catalog, stream, data, room, time_ns);
     }
     pthread_mutex_unlock(&run->lock);
+    if (too_long.length > 0 && run->log) {
+        applog_append(run->log, run_realtime_ns(run, clock_monotonic_ns()), run->id, "sys",
+                      buf_str(&too_long));
+    }
     if (err) {
         return err;
     }

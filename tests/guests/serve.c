@@ -104,6 +104,18 @@ static void flood(int file, size_t size) {
     }
 }
 
+/* "LENGTH-MORE": an answer that is longer than its Content-Length. */
+static void too_long(int file, const char *query) {
+    char *rest;
+    size_t length = strtoul(query, &rest, 10);
+    size_t all = length + strtoul(rest + 1, NULL, 10);
+    char *answer = malloc(all + 100);
+    int size = sprintf(answer, "Content-Type: a/b\nContent-Length: %zu\n\n", length);
+    memset(answer + size, 'x', all);
+    write_all(file, answer, (size_t)size + all);
+    free(answer);
+}
+
 static void events(int file, const char *version) {
     write_text(file, "Content-Type: text/event-stream\n\ndata: first\n\n");
     int failure = 0;
@@ -156,6 +168,17 @@ static void answer(int file, char *path, const char *query, const char *version)
         write_text(file, "Content-Type: text/plain\n\nhalf");
         wait_for_go();
         exit(0);
+    } else if (strcmp(path, "/too_long") == 0) { /* more than its Content-Length, later */
+        write_text(file, "Content-Type: text/plain\nContent-Length: 5\n\n12345");
+        wait_for_go();
+        write_text(file, "more");
+        write_text(file, "and more");
+        note("/late", "written");
+    } else if (strcmp(path, "/too_short") == 0) {
+        write_text(file, "Content-Type: text/plain\nContent-Length: 9\n\n12345");
+        wait_for_go();
+    } else if (strcmp(path, "/long") == 0) {
+        too_long(file, query);
     } else if (strcmp(path, "/raw") == 0) { /* the body is the answer, as it is */
         write_all(file, head + head_length, gathered - head_length);
     } else if (strcmp(path, "/shutdown") == 0) {

@@ -79,6 +79,18 @@ static void events(void) {
     make("/done");
 }
 
+/* More than its Content-Length, later. */
+static void too_long(void) {
+    printf("Content-Type: text/plain\nContent-Length: 5\n\n12345");
+    fflush(stdout);
+    wait_for("/go");
+    for (int i = 0; i < 3; i++) {
+        printf("more");
+        fflush(stdout);
+    }
+    make("/done");
+}
+
 static void stop_in_the_middle(void) {
     head("text/plain");
     printf("half\n");
@@ -136,6 +148,17 @@ int main(int argc, char **argv) {
         printf("early\n");
     } else if (strcmp(path, "/flood") == 0) {
         flood(strtoul(variable("QUERY_STRING"), NULL, 10));
+    } else if (strcmp(path, "/flood_trap") == 0) {
+        flood(strtoul(variable("QUERY_STRING"), NULL, 10));
+        fflush(stdout);
+        __builtin_trap();
+    } else if (strcmp(path, "/location") == 0) { /* and its input is not read */
+        printf("Location: /web/site/env\n\n");
+    } else if (strcmp(path, "/too_long") == 0) {
+        too_long();
+    } else if (strcmp(path, "/truncate") == 0) {
+        head("text/plain");
+        printf("%d\n", truncate("/www/large", (off_t)atol(variable("QUERY_STRING"))));
     } else if (strcmp(path, "/events") == 0) {
         events();
     } else if (strcmp(path, "/half") == 0) {
