@@ -189,6 +189,74 @@ def test_program_need_not_read_its_input(app):
     assert response.status == 200 and response.text == "early\n"
 
 
+def begun(client, path, sent, length, *, name="site", headers=None):
+    """A connection with a request of whose body no more than this has been sent."""
+    connection = client.connect()
+    connection.settimeout(60)
+    connection.sendall(client.head("POST", f"/web/{name}{path}", headers={
+        "Content-Length": str(length), "Connection": None, **(headers or {})}) + sent)
+    return connection
+
+
+@pytest.mark.parametrize("path, sent, status, text", [
+    ("/trap", b"", 502, "failed"),
+    ("/exit?3", b"x", 502, "failed"),
+    ("/trap", b"x" * 200000, 502, "failed"),
+    ("/raw", b"Content-Type: a/b\nbroken\n" + b"x" * 70000, 502, "no valid answer"),
+    ("/flood_trap?100000", b"x", 502, "failed"),
+    ("/early", b"x", 200, "early"),
+])
+def test_answer_does_not_wait_for_the_body(app, path, sent, status, text):
+    """Of a program that has failed or ended; the connection goes on behind the body."""
+    length = 1000000
+    connection = begun(app, path, sent, length)
+    with connection, connection.makefile("rb") as stream:
+        response = read_response(stream)
+        assert response.status == status and text in response.text, response
+        connection.sendall(b"x" * (length - len(sent)) + app.head("GET", "/web/site/x"))
+        assert read_response(stream).text == "program: /x\n"
+
+
+def test_early_answer_ends_a_connection_with_too_much_to_drop(app):
+    connection = begun(app, "/trap", b"x", 1 << 30)
+    with connection, connection.makefile("rb") as stream:
+        response = read_response(stream)
+        assert response.status == 502 and response.headers["connection"] == "close"
+        assert stream.read() == b""
+
+
+def test_local_redirect_does_not_wait_for_the_body(app):
+    connection = begun(app, "/location", b"x" * 200000, 1000000)
+    with connection, connection.makefile("rb") as stream:
+        seen = environment(read_response(stream))
+        assert seen["REQUEST_METHOD"] == "GET" and seen["PATH_INFO"] == "/env"
+
+
+def test_client_may_be_silent_when_all_has_come(make_server, module, guests, eventually):
+    """However long the program takes, and whether or not it has read its input."""
+    server = make_server("--body-timeout", "200ms")
+    client = server.client
+    client.create("site", module)
+    client.create("kept", guests.c("serve"), serve="listen")
+    body = b"x" * 300000
+    waiting = [begun(client, "/wait", b"x" * 10, 10), begun(client, "/wait", body, len(body)),
+               begun(client, "/wait", body, len(body), name="kept")]
+    chunks = client.connect()
+    chunks.sendall(client.head("POST", "/web/site/wait", headers={
+        "Content-Length": None, "Transfer-Encoding": "chunked"}) + chunked(body, 100000))
+    waiting.append(chunks)
+    eventually(lambda: client.get("/apps/site/files/waits").status == 200)
+    for _ in range(3):  # each of these is silent for so long in the middle of its body
+        with begun(client, "/count", b"x", 10) as silent:
+            assert silent.recv(1) == b""
+    eventually(lambda: log_of(client).count("ended: client") == 3)
+    for name in ("site", "kept"):
+        client.put(f"/apps/{name}/files/go", b"")
+    for connection in waiting:
+        with connection, connection.makefile("rb") as stream:
+            assert read_response(stream).text == "waited\n"
+
+
 def test_large_answer_is_not_kept(app, server, eventually):
     """More than the limit of output, and than what memory may hold."""
     size = 300 << 20

@@ -226,6 +226,7 @@ bool web_redirect(struct web *web, const char *location) {
         web_fail(web, 502, "the program of this page gave no valid answer");
         return true;
     }
+    web->body_waits = web->cgi.body_waits || (web->serve && web->serve->body_waits);
     web_cgi_done(web);
     web_serve_done(web);
     web_document_done(&web->document); /* with `location`, which was its own */

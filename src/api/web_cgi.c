@@ -106,8 +106,35 @@ static void start_run(struct web *web, uint64_t length) {
 static void begin_answer(struct web *web) {
     struct cgi *cgi = &web->cgi;
     op_abandon(&web->request->op);
+    web->document.is_held = false;
     run_bind_reader(cgi->run, &cgi->reader);
     web_document_step(web);
+}
+
+/* While the body still comes in, an answer that is whole goes out, and so does a failure: else it
+ * waits, and is not taken from the record, for the guest must not wait for it. */
+static void look_for_answer(struct web *web) {
+    struct cgi *cgi = &web->cgi;
+    web->document.is_held = true;
+    web_document_step(web);
+    if (web->request->responded || web->stage != WEB_CGI || !web_document_is_full(&web->document)) {
+        return;
+    }
+    enum err err = run_wait(&web->request->op, cgi->run);
+    if (err == ERR_PENDING) {
+        return;
+    }
+    int32_t exit_status;
+    enum err failure;
+    enum run_reason reason = run_ending(cgi->run, &exit_status, &failure);
+    if (err) {
+        web_fail(web, 503, "the server is out of memory");
+    } else if (reason != RUN_REASON_EXIT) {
+        cgi->has_ended = true;
+        fail_ended(web, reason, failure);
+    } else {
+        begin_answer(web);
+    }
 }
 
 /* --- a body without a length ------------------------------------------------------------------ */
@@ -194,7 +221,19 @@ static void feed(struct cgi *cgi) {
 }
 
 static void feed_woken(struct op *op) {
-    feed(CONTAINER_OF(op, struct cgi, feed));
+    struct cgi *cgi = CONTAINER_OF(op, struct cgi, feed);
+    if (cgi->feeds) {
+        feed(cgi);
+    } else if (cgi->body_waits) {
+        cgi->body_waits = false;
+        http_body_resume(CONTAINER_OF(cgi, struct web, cgi)->request->exchange);
+    }
+}
+
+static void make_feed(struct web *web) {
+    struct request *request = web->request;
+    op_init(&web->cgi.feed, request->loop, &request->who, feed_woken);
+    web->cgi.has_feed = true;
 }
 
 static void spooled(struct request *request, enum err err) {
@@ -215,8 +254,8 @@ static void spooled(struct request *request, enum err err) {
     if (!cgi->run) {
         return;
     }
-    op_init(&cgi->feed, request->loop, &request->who, feed_woken);
-    cgi->has_feed = cgi->feeds = true;
+    make_feed(web);
+    cgi->feeds = true;
     feed(cgi);
     begin_answer(web);
 }
@@ -236,6 +275,7 @@ void web_cgi_start(struct web *web) {
     web->body_waits = false;
     cgi->is_spooled = web->has_body && !http_content_length(web->request->exchange, &length);
     if (!cgi->is_spooled) {
+        make_feed(web);
         start_run(web, length);
     } else if (upload_init(&cgi->spool, web->request, web->request->api->limits.upload_bytes_max,
                            spooled)) {
@@ -247,6 +287,8 @@ void web_cgi_start(struct web *web) {
     }
     if (web->body_ended) {
         web_cgi_body_end(web);
+    } else if (cgi->run) {
+        op_wake(&web->request->op); /* in this turn the body's end may come, too */
     }
 }
 
@@ -259,7 +301,7 @@ size_t web_cgi_body(struct web *web, const uint8_t *data, size_t length) {
     while (taken < length && cgi->run && !cgi->input_ended) {
         size_t written = 0;
         enum err err =
-            run_stdin_write(&web->request->op, cgi->run, data + taken, length - taken, &written);
+            run_stdin_write(&cgi->feed, cgi->run, data + taken, length - taken, &written);
         if (err == ERR_PENDING) {
             cgi->body_waits = true;
             return taken;
@@ -287,11 +329,10 @@ void web_cgi_step(struct web *web) {
     struct cgi *cgi = &web->cgi;
     if (web->document.is_pulled) {
         web_document_woken(web);
-    } else if (cgi->body_waits) {
-        cgi->body_waits = false;
-        http_body_resume(web->request->exchange);
     } else if (cgi->run && cgi->reader.binding) {
         web_document_step(web);
+    } else if (cgi->run && !web->request->responded) {
+        look_for_answer(web);
     }
 }
 

@@ -171,11 +171,16 @@ static enum err take_output(struct cgi_response *response, const uint8_t *data, 
                                        : buf_append(&response->gathered, data, length);
 }
 
+bool web_document_is_full(const struct web_document *document) {
+    return document->is_held && document->response.state != CGI_HEAD &&
+           cgi_response_body(&document->response).length > HELD_BYTES_MAX;
+}
+
 void web_document_step(struct web *web) {
     struct web_document *document = &web->document;
     struct cgi_response *response = &document->response;
     while (!web->request->responded) {
-        if (document->is_held && cgi_response_body(response).length > HELD_BYTES_MAX) {
+        if (web_document_is_full(document)) {
             return;
         }
         uint8_t piece[PIECE_BYTES];
@@ -189,7 +194,8 @@ void web_document_step(struct web *web) {
             web_fail(web, 503, "the server is out of memory");
         } else if (response->state == CGI_BROKEN) {
             web_document_fail(web, response->broken);
-        } else if (response->state == CGI_DOCUMENT && response->is_local_redirect) {
+        } else if (response->state == CGI_DOCUMENT && response->is_local_redirect &&
+                   !document->is_held) {
             if (!web_redirect(web, cgi_response_location(response))) {
                 respond_stream(web);
             }

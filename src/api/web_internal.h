@@ -78,8 +78,8 @@ struct cgi {
     bool has_ended;   /* the end of its output was seen */
     bool is_spooled;  /* the body had no length: it is gathered first */
     struct upload spool;
-    struct op feed;       /* that gives the gathered body to the program */
-    bool has_feed, feeds; /* it is made; the program has not taken all */
+    struct op feed;       /* that gives the body to the program: the request's has the output */
+    bool has_feed, feeds; /* it is made; the program has not taken all of the gathered body */
     uint64_t fed;         /* up to where it was read */
     struct buf feeding;   /* that was read and not yet taken */
     size_t feeding_taken; /* of it */
@@ -150,6 +150,8 @@ void web_document_finish(struct web *web);
 void web_document_woken(struct web *web);
 /* It is no valid answer. */
 void web_document_fail(struct web *web, const char *why);
+/* Of one that is held: there is so much that no more is read. */
+bool web_document_is_full(const struct web_document *document);
 void web_document_done(struct web_document *document);
 
 void web_cgi_start(struct web *web);
