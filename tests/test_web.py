@@ -495,6 +495,35 @@ def test_program_stops_in_the_middle(app, clean, eventually):
         with pytest.raises(ConnectionError):
             list(pieces)
     eventually(lambda: is_idle(app))
+    assert re.search(r" sys an answer was cut: the program was ended in the middle of it: trap "
+                     r"\(GET /web/site/half\)$", log_of(app), re.M)
+
+
+def test_file_becomes_shorter(app, clean):
+    """What was promised and is not there any more is a cut, and never zeros."""
+    length = 64 << 20
+    app.put("/apps/site/files/www/large", b"x" * length)
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    connection.settimeout(60)
+    connection.connect((app.host, app.port))
+    connection.sendall(app.head("GET", "/web/site/large"))
+    with connection, connection.makefile("rb") as stream:
+        status, headers = parse_head(stream)
+        assert status == 200 and headers["content-length"] == str(length)
+        assert web(app, "/truncate?1000").text == "0\n"
+        taken = 0
+        try:
+            while piece := stream.read(1 << 20):
+                assert piece.count(b"x") == len(piece)
+                taken += len(piece)
+        except ConnectionError:
+            pass
+        assert taken < length
+    assert re.search(r" sys an answer was cut: its file has become shorter meanwhile "
+                     r"\(GET /web/site/large\)$", log_of(app), re.M)
+    assert web(app, "/large").body == b"x" * 1000
+    app.delete("/apps/site/files/www/large")
 
 
 def test_events(app, clean):

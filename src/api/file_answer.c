@@ -26,12 +26,14 @@ static enum http_pull_result pull(void *argument, void *buffer, size_t size, siz
         answer->waiting = true;
         return HTTP_PULL_WAIT;
     }
-    if (err) {
-        return HTTP_PULL_ABORT;
+    if (!err && length == 0 && answer->remaining == UINT64_MAX) {
+        return HTTP_PULL_END;
     }
-    if (length == 0) {
+    if (err || length == 0) {
         /* A length that was promised and can't be kept shows as a cut connection. */
-        return answer->remaining == UINT64_MAX ? HTTP_PULL_END : HTTP_PULL_ABORT;
+        answer->is_cut = true;
+        answer->failure = err;
+        return HTTP_PULL_ABORT;
     }
     answer->offset += length;
     if (answer->remaining != UINT64_MAX) {

@@ -13,6 +13,9 @@ struct file_answer {
     struct file *opened;        /* borrowed */
     uint64_t offset, remaining; /* of what is still to be sent; remaining UINT64_MAX: to the end */
     bool waiting;               /* the pull waits for the op */
+    bool is_cut;                /* not all that was promised could be sent: it can't be read, or
+                                   (failure is OK) has become shorter */
+    enum err failure;
 };
 /* Answers with `opened`, whose `stat` this is; headers may have been added. `has_times`: with
  * Last-Modified, and asks whoever stores it to come back and ask (Cache-Control: no-cache). */

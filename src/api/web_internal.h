@@ -33,6 +33,7 @@ struct web_static {
         STATIC_STAT,
         STATIC_INDEX, /* index.html of a directory */
         STATIC_OPEN,
+        STATIC_STAT_OPENED,
         STATIC_ANSWERED,
     } stage;
     bool is_walked_to; /* /www */

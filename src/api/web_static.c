@@ -167,11 +167,15 @@ static enum err step_once(struct web *web) {
             return send_to_directory(web);
         }
         err = file_open(&request->op, pages->found.place.file, OPEN_READ, &pages->opened);
+        pages->stage = err ? pages->stage : STATIC_STAT_OPENED;
+        return err;
+    }
+    case STATIC_STAT_OPENED: /* it may have changed meanwhile */
+        err = file_stat(&request->op, pages->opened, &pages->stat);
         if (!err) {
             answer(web);
         }
         return err;
-    }
     case STATIC_ANSWERED:
         break;
     }
@@ -193,6 +197,11 @@ enum err web_static_step(struct web *web) {
 
 void web_static_done(struct web *web) {
     struct web_static *pages = &web->pages;
+    if (pages->answer.is_cut) {
+        enum err failure = pages->answer.failure;
+        web_log(web, "an answer was cut: %s",
+                failure ? err_text(failure) : "its file has become shorter meanwhile");
+    }
     if (pages->opened) {
         file_closed(pages->opened, OPEN_READ);
         file_unref(pages->opened);
