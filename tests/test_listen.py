@@ -249,6 +249,37 @@ def test_one_that_does_not_start(make_server, c_module, eventually):
     assert 1 <= int(facts["starts"]) < 40 and "exit 3" in facts["last failure"]
 
 
+HINT = ("the program has not accepted a connection on fd 4; with serve=listen it has to accept "
+        "there, or read /net/serve, and go on running")
+
+
+def test_one_that_ends_without_accepting(make_server, guests):
+    """A main that does its work and is through: everybody learns what is missing."""
+    client = make_server().client
+    client.create("c", guests.c_text("int main(void) { return 0; }"), serve="listen")
+    response = web(client, "/x", name="c")
+    assert response.status == 503 and int(response.headers["retry-after"]) >= 1
+    assert "has not accepted a connection on fd 4" in response.text
+    assert HINT in client.get("/apps/c/log").text
+    running, facts = instances(client, "c")
+    assert not running and f"exit 0: {HINT}" in facts["last failure"]
+
+
+def test_one_that_never_accepts(make_server, guests, eventually):
+    """It computes for ever; those who wait get a 504 after `wall`, and its owner sees why."""
+    client = make_server().client
+    client.create("c", guests.c_text("int main(void) { for (;;) {} }"), serve="listen", wall="1s")
+    connection, stream = client.open("GET", "/web/c/x")
+    with connection, stream:
+        eventually(lambda: any(", 1 requests, 1 wait, has not accepted yet" in line
+                               for line in instances(client, "c")[0].values()))
+        response = read_response(stream)
+        assert response.status == 504
+        assert "has not accepted a connection on fd 4 in time" in response.text
+    assert f"not in time: {HINT}" in client.get("/apps/c/log").text
+    assert ", 0 requests, 0 wait, has not accepted yet" in str(instances(client, "c")[0])
+
+
 def test_no_answer_in_time(make_server, c_module):
     server = make_server("--wall", "1s")
     server.client.create("c", c_module, serve="listen")

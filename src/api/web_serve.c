@@ -32,9 +32,10 @@ static void fail(struct web *web, int status, const char *sentence, const char *
     web_fail(web, status, sentence);
 }
 
-/* There is no instance, or no place. `retry_ns` as that of service_hold. */
-static void fail_submit(struct web *web, enum err err, uint64_t retry_ns) {
+/* There is no instance, or no place. `delay` as that of service_hold. */
+static void fail_submit(struct web *web, enum err err, struct service_delay delay) {
     struct request *request = web->request;
+    uint64_t retry_ns = delay.retry_ns;
     if (err != ERR_AGAIN || retry_ns > 0) {
         web_log(web, "no answer to a request of the web door: %s",
                 request->message.length ? buf_text(&request->message) : err_text(err));
@@ -42,6 +43,10 @@ static void fail_submit(struct web *web, enum err err, uint64_t retry_ns) {
     request->retry_after_s = (unsigned)((retry_ns + NS_PER_S - 1) / NS_PER_S);
     if (err == ERR_AGAIN && retry_ns == 0) {
         web_fail(web, 503, "this page has too many visitors; try again later");
+    } else if (err == ERR_AGAIN && delay.never_asked) {
+        web_fail(web, 503,
+                 "the program of this page has not accepted a connection on fd 4 before it ended; "
+                 "its log says what to do");
     } else if (err == ERR_AGAIN) {
         web_fail(web, 503, "the program of this page is started again; try again later");
     } else {
@@ -57,8 +62,13 @@ static void time_is_over(struct loop_timer *timer) {
     if (web->request->responded) {
         return;
     }
-    if (web->body_ended) {
-        fail(web, 504, "the program of this page did not answer in time", "not in time");
+    bool is_taken = serve_request_state(serve->request) == SERVE_TAKEN;
+    if (web->body_ended && !is_taken && !serve_listener_is_asked(serve->request->listener)) {
+        fail(web, 504, "the program of this page has not accepted a connection on fd 4 in time",
+             "not in time: " SERVE_NOT_ASKED);
+    } else if (web->body_ended) {
+        fail(web, 504, "the program of this page did not answer in time",
+             is_taken ? "not in time" : "not in time: the program has not taken it");
     } else if (serve_request_is_stuck(serve->request, &taken) && taken == serve->taken) {
         fail(web, 502, "the program of this page failed",
              "it writes more than 1 MiB before it has read the request, which can't be sent yet");
@@ -113,10 +123,10 @@ static void submit(struct web *web) {
     struct web_serve *serve = web->serve;
     struct request *request = web->request;
     struct instance *instance = NULL;
-    uint64_t retry_ns = 0;
+    struct service_delay delay = {0};
     enum err err = serve_request_watch(&request->op, serve->request) ? ERR_NOMEM : ERR_PIPE;
     for (unsigned tries = 0; err == ERR_PIPE && tries < 3; tries++) { /* it has ended just now */
-        err = service_hold(request->api->services, request->loop, web->app, &instance, &retry_ns,
+        err = service_hold(request->api->services, request->loop, web->app, &instance, &delay,
                            &request->message);
         if (!err) {
             web->run_id = instance_run_id(instance);
@@ -128,7 +138,7 @@ static void submit(struct web *web) {
     }
     if (err) {
         leave(serve);
-        fail_submit(web, err == ERR_PIPE ? ERR_AGAIN : err, retry_ns);
+        fail_submit(web, err == ERR_PIPE ? ERR_AGAIN : err, delay);
     }
 }
 

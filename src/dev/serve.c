@@ -6,6 +6,16 @@
 
 /* ---- requests ---- */
 
+static void note_asked(struct listener *listener) {
+    if (!atomic_load_explicit(&listener->is_asked, memory_order_relaxed)) {
+        atomic_store_explicit(&listener->is_asked, true, memory_order_relaxed);
+    }
+}
+
+bool serve_listener_is_asked(struct file *file) {
+    return atomic_load_explicit(&listener_of(file)->is_asked, memory_order_relaxed);
+}
+
 /* With the lock. */
 static void unlink_request(struct listener *listener, struct serve_request *request,
                            enum serve_state state) {
@@ -132,6 +142,7 @@ static struct serve_request *take_ripe(struct listener *listener) {
 
 enum err serve_listener_take(struct op *op, struct file *file, struct serve_request **ret_request) {
     struct listener *listener = listener_of(file);
+    note_asked(listener);
     struct serve_request *request = take_ripe(listener);
     if (!request && op->nonblocking) {
         return ERR_AGAIN;
@@ -184,6 +195,7 @@ static enum err accept_first(struct listener *listener, struct connection **ret_
 
 static enum err listener_accept(struct op *op, struct file *file, struct file **ret_connection) {
     struct listener *listener = listener_of(file);
+    note_asked(listener);
     struct connection *connection;
     enum err err = accept_first(listener, &connection);
     if (err == ERR_AGAIN && !op->nonblocking) {
@@ -204,6 +216,7 @@ static enum err listener_accept(struct op *op, struct file *file, struct file **
 static enum err listener_poll(struct op *op, struct file *file, unsigned wanted,
                               unsigned *ret_ready, uint64_t *ret_bytes) {
     struct listener *listener = listener_of(file);
+    note_asked(listener);
     for (bool again = false;; again = true) {
         size_t waiting = serve_listener_waiting(file).all;
         if (waiting > 0 || op->nonblocking) {

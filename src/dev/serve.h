@@ -32,6 +32,13 @@ struct serve_waiting {
     size_t ripe, all;
 };
 struct serve_waiting serve_listener_waiting(struct file *listener);
+/* Whether the program has ever asked for one, by accept, poll or /net/serve. Any thread. */
+bool serve_listener_is_asked(struct file *listener);
+/* For people, of one that never did. */
+#define SERVE_NOT_ASKED                                                                            \
+    "the program has not accepted a connection on fd 4; with serve=listen it has to accept "       \
+    "there, "                                                                                      \
+    "or read /net/serve, and go on running (with serve=cgi each request starts it)"
 /* Refuses those that wait, and takes no others. Any thread. */
 void serve_listener_close(struct file *listener);
 

@@ -15,6 +15,7 @@ struct listener {
     size_t request_count, ripe_count; /* of the requests, those that /net/serve may take */
     size_t idle_count;
     bool is_closed;
+    atomic_bool is_asked;    /* the program has asked for a request */
     struct op_queue changed; /* who accepts, or waits in /net/serve */
 };
 

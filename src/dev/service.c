@@ -28,6 +28,7 @@ struct service {
     uint64_t retry_ns;     /* monotonic: not to be started before */
     uint64_t starts, ends; /* ends that nobody asked for */
     struct buf last_end;   /* one line about the last of those */
+    bool never_asked;      /* it ended by itself without having asked for a request */
 };
 
 struct instance {
@@ -110,6 +111,11 @@ static void note_failure(struct service *service, struct instance *instance, uin
     service->failures = now_ns - instance->started_ns > GOOD_LIFE_NS ? 1 : service->failures + 1;
     unsigned doublings = MIN(service->failures, (unsigned)FAILURES_MAX) - 1;
     service->retry_ns = now_ns + (DELAY_FIRST_NS << doublings);
+    service->never_asked =
+        status.reason == RUN_REASON_EXIT && !serve_listener_is_asked(instance->listener);
+    if (service->never_asked) {
+        why = STR(SERVE_NOT_ASKED);
+    }
     char time[CLOCK_TEXT_SIZE];
     clock_format_utc(status.ended_ns, time);
     service->last_end.length = 0;
@@ -251,7 +257,7 @@ static struct instance *choose(struct service *service, const struct app *app) {
 /* With the lock: starts what the app should have. Without one that runs, a failure is the result.
  */
 static enum err start_more(struct services *services, struct service *service, struct loop *loop,
-                           struct app *app, struct instance **best, uint64_t *ret_retry_ns,
+                           struct app *app, struct instance **best, struct service_delay *ret_delay,
                            struct buf *message) {
     uint64_t now_ns = clock_monotonic_ns();
     size_t living = count_living(service);
@@ -262,7 +268,8 @@ static enum err start_more(struct services *services, struct service *service, s
     }
     enum err err = ERR_OK;
     if (living < wanted && service->retry_ns > now_ns) {
-        *ret_retry_ns = service->retry_ns - now_ns;
+        *ret_delay = (struct service_delay){.retry_ns = service->retry_ns - now_ns,
+                                            .never_asked = service->never_asked};
         err = buf_fail(message, ERR_AGAIN, "it has ended and is not started yet again: %s",
                        buf_text(&service->last_end));
     }
@@ -274,16 +281,17 @@ static enum err start_more(struct services *services, struct service *service, s
 }
 
 enum err service_hold(struct services *services, struct loop *loop, struct app *app,
-                      struct instance **ret_instance, uint64_t *ret_retry_ns, struct buf *message) {
+                      struct instance **ret_instance, struct service_delay *ret_delay,
+                      struct buf *message) {
     struct service *service = NULL;
     struct instance *best = NULL;
-    *ret_retry_ns = 0;
+    *ret_delay = (struct service_delay){0};
     pthread_mutex_lock(&services->lock);
     enum err err = services->is_stopping ? buf_fail(message, ERR_AGAIN, "the server shuts down")
                                          : get_service(services, app->id, &service);
     if (!err) {
         best = choose(service, app);
-        err = start_more(services, service, loop, app, &best, ret_retry_ns, message);
+        err = start_more(services, service, loop, app, &best, ret_delay, message);
     }
     if (!err) {
         best->in_flight++;
@@ -334,13 +342,15 @@ enum err services_show(struct services *services, const struct app *app, struct 
         LIST_FOR_EACH (node, &service->instances) {
             const struct instance *instance = CONTAINER_OF(node, struct instance, link);
             err = err ? err
-                      : buf_printf(ret_text,
-                                   "instance: run %" PRIu64 ", version %u, %u requests, %zu "
-                                   "wait%s\n",
-                                   run_id(instance->run), instance->app->version.number,
-                                   instance->in_flight,
-                                   serve_listener_waiting(instance->listener).all,
-                                   instance->is_draining ? ", ends" : "");
+                      : buf_printf(
+                            ret_text,
+                            "instance: run %" PRIu64 ", version %u, %u requests, %zu "
+                            "wait%s%s\n",
+                            run_id(instance->run), instance->app->version.number,
+                            instance->in_flight, serve_listener_waiting(instance->listener).all,
+                            serve_listener_is_asked(instance->listener) ? ""
+                                                                        : ", has not accepted yet",
+                            instance->is_draining ? ", ends" : "");
         }
         if (!err) {
             err = buf_printf(ret_text, "starts: %" PRIu64 "\nfailures: %" PRIu64 "\n",

@@ -23,12 +23,17 @@ void services_free(struct services *services);
 /* No new instances; those that are there end as soon as they have answered. */
 void services_stop(struct services *services);
 
+/* Why there is no instance now. */
+struct service_delay {
+    uint64_t retry_ns; /* after which to come back; 0: not known */
+    bool never_asked;  /* the last one ended by itself without having asked for a request */
+};
 /* The instance of the app that has the least to do; one is started if there is none or they have
- * too much: held, for service_done. AGAIN: it has failed and is not started yet again:
- * `*ret_retry_ns` is when to come back (0: not known). Everything else: it can't be started. The
- * message is for the app's owner. Thread: the loop's. */
+ * too much: held, for service_done. AGAIN: it has failed and is not started yet again, as
+ * `*ret_delay` says. Everything else: it can't be started. The message is for the app's owner.
+ * Thread: the loop's. */
 MUST_USE enum err service_hold(struct services *services, struct loop *loop, struct app *app,
-                               struct instance **ret_instance, uint64_t *ret_retry_ns,
+                               struct instance **ret_instance, struct service_delay *ret_delay,
                                struct buf *message);
 /* A request under way is over. */
 void service_done(struct instance *instance);
