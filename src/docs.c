@@ -103,8 +103,8 @@ static const struct effect {
     {"compile-time", "413"},
     {"compile-memory", "413"},
     {"compile-at-once", "one more waits"},
-    {"connections", "one more waits or is closed"},
-    {"connections-per-address", "one more is closed"},
+    {"connections", "one more waits. Each loop that listens has its part, which may be full while another's is not; with `--web`, each of the two addresses has as many"},
+    {"connections-per-address", "one more is closed; each loop counts its own"},
     {"head-timeout", "the connection is closed"},
     {"body-timeout", "the connection is closed; what was uploaded so far is dropped"},
 };

@@ -36,7 +36,7 @@ struct server {
     /* One a thread for connections, and behind them as many for programs that compute. */
     size_t loop_count;
     struct loop *loops[2 * THREADS_MAX];
-    /* One a loop for the control door; then, with --web, one a loop for the web door. */
+    /* One a loop that listens for the control door; then, with --web, for the web door. */
     struct http_server *http[2 * THREADS_MAX];
     size_t http_count;
     pthread_t threads[2 * THREADS_MAX];
@@ -319,7 +319,18 @@ static enum err claim_port(const struct place *place, struct buf *message) {
                : ERR_OK;
 }
 
-/* One HTTP server a loop, on one port. */
+/* How many loops listen: where fewer connections are allowed, not all of them. */
+static size_t listening_loops(const struct server *server) {
+    return MIN(server->thread_count, server->options.connections);
+}
+
+/* How many connections the loop with this index may have: together exactly what is allowed. */
+static uint32_t connections_of(const struct server *server, size_t index) {
+    uint64_t all = server->options.connections, loops = listening_loops(server);
+    return (uint32_t)(all / loops + (index < all % loops));
+}
+
+/* One HTTP server a loop that listens, on one port. */
 static enum err listen_on(struct server *server, struct place *place,
                           const struct http_application *application, struct buf *message) {
     const struct serve_options *options = &server->options;
@@ -327,12 +338,11 @@ static enum err listen_on(struct server *server, struct place *place,
     if (err) {
         return err;
     }
-    uint64_t connections = MAX(options->connections / server->thread_count, 1);
-    for (size_t i = 0; i < server->thread_count; i++) {
+    for (size_t i = 0; i < listening_loops(server); i++) {
         struct http_options http = {
             .address = place->host,
             .port = place->port,
-            .connections_max = (uint32_t)connections,
+            .connections_max = connections_of(server, i),
             .connections_per_address_max = (uint32_t)options->connections_per_address,
             .head_timeout_ns = options->head_timeout_ns,
             .body_rate_timeout_ns = options->body_timeout_ns,
@@ -427,7 +437,7 @@ static void stop_requested(void *argument) {
         struct quiesce *quiesce = &server->quiesces[i];
         quiesce->http = &server->http[i];
         quiesce->post.run = quiesce_loop;
-        loop_post(server->loops[i % server->thread_count], &quiesce->post);
+        loop_post(server->loops[i % listening_loops(server)], &quiesce->post);
     }
     runs_shut_down(server->api.runs, server->loops[0], server->options.grace_ns, runs_have_ended,
                    server);

@@ -1,6 +1,8 @@
 """What docs/limits.md says happens at a limit, for those that no other scenario meets: of the
 server, of an app, and of a run, which only tightens."""
 
+import select
+
 import pytest
 
 from conftest import Server
@@ -192,3 +194,46 @@ def test_an_app_may_have_more_than_the_server_gives(client, guests):
     client.create("loose", guests.c_text(GUEST), open_files=30)
     assert client.run("loose", "open").text == f"30 {NFILE}\n"
     assert client.run("loose", "open", open_files=40).text == f"30 {NFILE}\n"
+
+
+# ---- connections ----
+
+
+def answered(connections):
+    """Those that have had an answer, which is read."""
+    ready = select.select(connections, [], [], 0)[0]
+    for connection in ready:
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+    return ready
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5])
+def test_connections_are_as_many_as_allowed(make_server, eventually, limit):
+    """The loops share the limit: no place is lost, and there is none too many."""
+    client = make_server("--threads", 2, "--connections", limit, "--head-timeout", "1h").client
+    request = client.head("GET", "/healthz", headers={"Connection": None})
+    waiting = [client.connect() for _ in range(40)]
+    for connection in waiting:
+        connection.sendall(request)
+    served = []
+
+    def all_places_are_taken():
+        served.extend(answered(waiting))
+        waiting[:] = [connection for connection in waiting if connection not in served]
+        return len(served) == limit
+
+    eventually(all_places_are_taken)
+    for _ in range(20):
+        served[0].sendall(client.head("GET", "/metrics", headers={"Connection": None}))
+        text = b""
+        while b"zasm_uptime_seconds " not in text:
+            text += served[0].recv(65536)
+        assert f"\nzasm_http_connections {limit}\n".encode() in text
+    assert answered(waiting) == []
+    # A place that is free again is taken by one that waits.
+    for connection in served:
+        connection.close()
+    served.clear()
+    eventually(all_places_are_taken)
+    for connection in served + waiting:
+        connection.close()
