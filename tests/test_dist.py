@@ -56,6 +56,11 @@ def unpacked(tarball, tmp_path_factory):
     return target / tarball.name.removesuffix(".tar.gz")
 
 
+def test_its_size_is_as_documented(tarball):
+    documented = re.search(r"\(about (\d+) MB\)", (ROOT / "docs" / "deploy.md").read_text())
+    assert abs(tarball.stat().st_size / 1e6 - int(documented[1])) < 1.5
+
+
 CLEAN = {"PATH": "/nonexistent", "LC_ALL": "C"}
 
 
