@@ -92,3 +92,56 @@ def test_refused_runs_are_not_started_ones(make_server, eventually):
             value for name, value in before.items() if "refused" in name)
         assert after["zasm_runs_started_total"] == before["zasm_runs_started_total"] == 1
     client.delete(f"/proc/{spin}")
+
+
+def refused(client, name):
+    return {key.split('"')[1]: value for key, value in metrics(client).items()
+            if key.startswith(f"zasm_{name}_refused_total")}
+
+
+def test_runs_refused_before_they_have_an_app(server):
+    """Whatever is wrong with the request itself, its form, or what `start` was given."""
+    client = server.client
+    client.create("hello", wat_print("hello"))
+    form = {"Content-Type": "multipart/form-data; boundary=x"}
+
+    def field(name):
+        return f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\nhello\r\n'.encode()
+
+    for status, reason, path, body, headers in [
+            (400, "invalid", "/run?name=hello&colour=red", b"", {}), (400, "invalid", "/run", b"", {}),
+            (400, "invalid", "/run?name=hello&root=", b"", {}),
+            (404, "missing", "/run?name=nobody", b"", {}),
+            (400, "invalid", "/run", b"x", {"Content-Type": "multipart/form-data"}),
+            (400, "invalid", "/run", b"no form", form), (400, "invalid", "/run", field("name"), form),
+            (400, "invalid", "/run", field("colour") + b"--x--\r\n", form),
+            (400, "invalid", "/run", field("/tmp/x") + b"--x--\r\n", form),
+            (400, "invalid", "/run", field("name") + field("name") + b"--x--\r\n", form),
+            (413, "limit", "/run", b"".join(field(f"/{i}") for i in range(10001)), form),
+            (400, "invalid", "/apps/hello/start", b"colour=red\n", {}),
+            (404, "missing", "/apps/hello/start", b"version=7\n", {}),
+            (400, "invalid", "/apps/hello/start", b"root=No\n", {})]:
+        before = refused(client, "runs")
+        answer = client.post(path, body, headers=headers)
+        assert answer.status == status, (path, body[:99], answer)
+        before[reason] += 1
+        assert refused(client, "runs") == before, (path, body[:99])
+    assert metrics(client)["zasm_runs_started_total"] == 0
+
+
+def test_requests_that_nothing_is_done_for(server):
+    client = server.client
+    for reason, head in [
+            ("malformed", b"GET /apps HTTP/1.1\r\n\r\n"), ("malformed", b"GET  / HTTP/1.1\r\n\r\n"),
+            ("access", b"GET /apps HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n"),
+            ("access", b"GET /web/x/ HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\n"
+                       b"Connection: close\r\n\r\n"),
+            ("request", b"GET /nothing HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
+            ("request", b"PATCH / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
+            ("request", b"GET /%zz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")]:
+        before = refused(client, "http")
+        with client.connect() as connection, connection.makefile("rb") as stream:
+            connection.sendall(head)
+            assert stream.read().startswith(b"HTTP/1.1 4"), head
+        before[reason] += 1
+        assert refused(client, "http") == before, head

@@ -152,7 +152,22 @@ void request_respond_empty(struct request *request, int status) {
     http_respond(request->exchange, status, NULL, NULL, 0);
 }
 
+/* Before the client can ask for the counters. */
+static void count_failure(struct request *request, int status) {
+    struct api *api = request->api;
+    bool is_access = status == 401 || status == 403 || status == 421;
+    const struct route *route = request->refused ? NULL : request->route;
+    if (is_access && (!route || route->role == ROLE_WEB)) {
+        atomic_fetch_add_explicit(&api->refused_access, 1, memory_order_relaxed);
+    } else if (!route) {
+        atomic_fetch_add_explicit(&api->refused_requests, 1, memory_order_relaxed);
+    } else if (route->handler->failing) {
+        route->handler->failing(request, status);
+    }
+}
+
 static void fail_with(struct request *request, int status, const char *name, const char *text) {
+    count_failure(request, status);
     if (status == 401) {
         enum err ignored =
             http_add_header(request->exchange, "WWW-Authenticate", "Bearer realm=\"0asm\"");

@@ -46,6 +46,8 @@ struct api {
     /* Hashes of directories that have no leftovers of PUT; a cache that may forget (tree.h). */
     atomic_uint_fast64_t swept[API_SWEPT_SIZE];
     atomic_uint_fast64_t requests;
+    /* Of these, not let in (401, 403, 421), or what nothing is there for: refused by no handler. */
+    atomic_uint_fast64_t refused_access, refused_requests;
     atomic_uint_fast64_t forms_bytes; /* in memory, of forms that are on their way (run_form.h) */
     atomic_uint_fast64_t gathered_bytes; /* in memory, of uploads that come slowly (tree_put.c) */
     struct loop *const *loops;
@@ -75,6 +77,8 @@ struct request_handler {
     void (*body_end)(struct request *request);
     /* request->op woke. May be NULL if the op is never used. */
     void (*step)(struct request *request);
+    /* A failure is about to be answered: to be counted before the client can know. May be NULL. */
+    void (*failing)(struct request *request, int status);
     /* Free request->state and whatever it holds; the op is abandoned already. May be NULL. */
     void (*end)(struct request *request, bool completed);
 };

@@ -81,6 +81,21 @@ static enum err add_times(struct buf *text, struct runs *runs) {
     return err;
 }
 
+static enum err add_refused(struct buf *text, struct api *api) {
+    uint64_t malformed = 0;
+    for (size_t i = 0; i < api->server_count; i++) {
+        malformed += http_server_refused(api->servers[i]);
+    }
+    return buf_printf(text,
+                      "# HELP zasm_http_refused_total Requests that nothing was done for.\n"
+                      "# TYPE zasm_http_refused_total counter\n"
+                      "zasm_http_refused_total{reason=\"malformed\"} %" PRIu64 "\n"
+                      "zasm_http_refused_total{reason=\"access\"} %" PRIu64 "\n"
+                      "zasm_http_refused_total{reason=\"request\"} %" PRIu64 "\n",
+                      malformed, (uint64_t)atomic_load(&api->refused_access),
+                      (uint64_t)atomic_load(&api->refused_requests));
+}
+
 static void metrics_start(struct request *request) {
     struct api *api = request->api;
     struct runs_counters counters = runs_counters(api->runs);
@@ -98,6 +113,7 @@ static void metrics_start(struct request *request) {
         err = add(&text, "http_requests_total", COUNTER, "Requests that were begun.",
                   atomic_load_explicit(&api->requests, memory_order_relaxed));
     }
+    err = err ? err : add_refused(&text, api);
     if (!err) {
         err = add(&text, "http_requests_open", GAUGE, "Requests under way.", exchanges);
     }

@@ -17,6 +17,7 @@ struct run_exchange {
     bool body_ended;
     bool body_waits;  /* a piece of the body found no room */
     bool input_ended; /* the program reads no more: the rest of the body is dropped */
+    bool is_counted;  /* run_start has refused it, and counted that */
 
     struct run_form *form; /* the body, if it is one */
     struct file *input;    /* what it has as standard input, while it is handed over; a reference */
@@ -61,6 +62,7 @@ static void begin_run(struct request *request) {
         options->request.tracestate = request->who.tracestate;
         err = run_start(request->api->runs, request->loop, &options->request, &own->run,
                         &request->message);
+        own->is_counted = err != ERR_OK;
         if (err == ERR_AGAIN) {
             request_fail_status(request, 429, "%s", buf_text(&request->message));
         } else if (err) {
@@ -286,6 +288,17 @@ static void step(struct request *request) {
     }
 }
 
+/* Without a run it never began. */
+static void failing(struct request *request, int status) {
+    const struct run_exchange *own = request->state;
+    if (own && (own->run || own->is_counted)) {
+        return;
+    }
+    struct api *api = request->api;
+    bool is_stopping = status == 503 && atomic_load(&api->shutting_down);
+    runs_count_refused_status(api->runs, is_stopping ? 429 : status);
+}
+
 static void end(struct request *request, bool completed) {
     struct run_exchange *own = request->state;
     if (!own) {
@@ -316,5 +329,6 @@ const struct request_handler run_handler = {
     .body = body,
     .body_end = body_end,
     .step = step,
+    .failing = failing,
     .end = end,
 };

@@ -4,13 +4,11 @@ static enum err parse(struct request *request, struct run_options *options) {
     const struct query *query = &request->query;
     struct str name = request_parameter(request, "name");
     if (!name.data) {
-        runs_count_refused(request->api->runs, ERR_INVAL);
         request_fail_status(request, 400, "say which app: POST /run?name=NAME");
         return ERR_INVAL;
     }
     enum err err = catalog_find(request->api->catalog, name, &options->app);
     if (err) {
-        runs_count_refused(request->api->runs, err);
         request_fail_status(request, 404, "no app named '" STR_FORMAT "'; GET /apps lists them",
                             STR_ARGS(name));
         return err;
@@ -19,7 +17,6 @@ static enum err parse(struct request *request, struct run_options *options) {
         err = run_parameters_add(&options->parameters, query->pairs[i].name, query->pairs[i].value,
                                  &request->message);
         if (err && err != ERR_NOENT) { /* there are more: `name` */
-            runs_count_refused(request->api->runs, err);
             request_fail(request, err, &request->message);
             return err;
         }
@@ -40,9 +37,6 @@ enum err run_options_find_version(struct request *request, struct run_options *o
     }
     enum err err = catalog_version(&request->op, request->api->catalog, options->app,
                                    options->parameters.version_number, &options->older_version);
-    if (err && err != ERR_PENDING) { /* before the client can ask for the counters */
-        runs_count_refused(request->api->runs, err);
-    }
     if (err == ERR_NOENT) {
         request_fail_status(request, 404, "%s has no version %u; GET /apps/%s/versions lists them",
                             options->app->name, options->parameters.version_number,

@@ -9,7 +9,7 @@
 struct start {
     const struct apps_file *node; /* borrowed from the context */
     struct buf question;
-    bool is_parsed;
+    bool is_parsed, is_counted;
     struct run_parameters parameters; /* borrow from `question` */
     struct app_version *version;      /* owned */
     char answer[24];
@@ -69,6 +69,15 @@ static enum err parse(struct op *op, struct start *start) {
     return err;
 }
 
+/* It did not come as far as run_start, which counts its own; a read of it fails again and again. */
+static enum err count_refusal(struct start *start, enum err err) {
+    if (err && err != ERR_PENDING && !start->is_counted) {
+        start->is_counted = true;
+        runs_count_refused(start->node->apps->runs, err);
+    }
+    return err;
+}
+
 /* Polled: the version that is wanted may have to be looked up. */
 static enum err start_run(struct op *op, struct start *start) {
     const struct apps_file *node = start->node;
@@ -77,7 +86,7 @@ static enum err start_run(struct op *op, struct start *start) {
     if (start->parameters.version_number) {
         enum err err = catalog_version(op, node->apps->catalog, node->app,
                                        start->parameters.version_number, &start->version);
-        if (err) {
+        if (count_refusal(start, err)) {
             return err == ERR_NOENT ? buf_fail(op->message, err, "'%s' has no version %u",
                                                node->app->name, start->parameters.version_number)
                                     : err;
@@ -97,7 +106,7 @@ static enum err start_run(struct op *op, struct start *start) {
 static enum err start_answer(struct op *op, void *exchange, void *data, size_t length,
                              size_t *ret_read) {
     struct start *start = exchange;
-    enum err err = start->is_parsed ? ERR_OK : parse(op, start);
+    enum err err = start->is_parsed ? ERR_OK : count_refusal(start, parse(op, start));
     if (!err && start->answer_length == 0) {
         err = start_run(op, start);
     }

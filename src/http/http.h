@@ -73,6 +73,9 @@ void http_server_quiesce(struct http_server *server);
 /* How many are under way, and open. Thread: any. */
 uint32_t http_server_exchanges(const struct http_server *server);
 uint32_t http_server_connections(const struct http_server *server);
+/* Requests that are not HTTP as it has to be, which the application has not seen, or not to their
+ * end; modulo 2^32. Thread: any. */
+uint32_t http_server_refused(const struct http_server *server);
 /* Ends all exchanges (with `end`) and frees it. */
 void http_server_free(struct http_server *server);
 

@@ -109,6 +109,7 @@ struct http_server {
     /* Written on the loop's thread, read by any. */
     _Atomic uint32_t exchanges;
     _Atomic uint32_t connections;
+    _Atomic uint32_t refused;
 };
 
 struct http_exchange {

@@ -352,6 +352,7 @@ void http_refuse(struct http_exchange *exchange, struct http_refusal refusal) {
     exchange->room->fields.length = 0;
     exchange->room->head.is_head = false;
     exchange->is_refused = true;
+    http_add_to(&exchange->server->refused, 1);
     exchange->is_reading_over = true;
     exchange->closes = true;
     http_respond(exchange, refusal.status, "text/plain; charset=utf-8", text, (size_t)length);

@@ -389,6 +389,10 @@ uint32_t http_server_exchanges(const struct http_server *server) {
     return atomic_load_explicit(&server->exchanges, memory_order_relaxed);
 }
 
+uint32_t http_server_refused(const struct http_server *server) {
+    return atomic_load_explicit(&server->refused, memory_order_relaxed);
+}
+
 uint32_t http_server_connections(const struct http_server *server) {
     return atomic_load_explicit(&server->connections, memory_order_relaxed);
 }

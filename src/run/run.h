@@ -200,6 +200,8 @@ enum run_refusal {
 const char *run_refusal_text(enum run_refusal refusal);
 /* Counts one that did not come as far as run_start, which counts its own. Any thread. */
 void runs_count_refused(struct runs *runs, enum err err);
+/* The same by the status that was answered: 503 where it is not for the end of the server. */
+void runs_count_refused_status(struct runs *runs, int status);
 
 /* Counters for /metrics: `started` are those whose guest began. Any thread. */
 struct runs_counters {

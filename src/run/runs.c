@@ -428,6 +428,20 @@ void runs_count_refused(struct runs *runs, enum err err) {
     atomic_fetch_add_explicit(&runs->refused[refusal_of(err)], 1, memory_order_relaxed);
 }
 
+void runs_count_refused_status(struct runs *runs, int status) {
+    static const struct {
+        int status;
+        enum run_refusal refusal;
+    } rows[] = {{400, RUN_REFUSAL_INVALID}, {403, RUN_REFUSAL_ACCESS}, {404, RUN_REFUSAL_MISSING},
+                {413, RUN_REFUSAL_LIMIT},   {429, RUN_REFUSAL_QUEUE},  {503, RUN_REFUSAL_LIMIT},
+                {507, RUN_REFUSAL_LIMIT}};
+    enum run_refusal refusal = RUN_REFUSAL_FAILED;
+    for (size_t i = 0; i < ARRAY_LENGTH(rows); i++) {
+        refusal = rows[i].status == status ? rows[i].refusal : refusal;
+    }
+    atomic_fetch_add_explicit(&runs->refused[refusal], 1, memory_order_relaxed);
+}
+
 struct runs_counters runs_counters(struct runs *runs) {
     runs_sweep(runs);
     struct runs_counters counters = {0};
