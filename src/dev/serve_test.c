@@ -103,7 +103,9 @@ static void test_request(void **state) {
     assert_int_equal(serve_file_open(listener, 1, 2, &file), ERR_OK);
     assert_int_equal(file->type, FILE_CHARACTER_DEVICE);
     op.nonblocking = true;
+    assert_false(serve_listener_is_asked(listener)); /* to open it asks for nothing */
     assert_int_equal(file_read(&op, file, text, 1, 0, &length), ERR_AGAIN);
+    assert_true(serve_listener_is_asked(listener));
     assert_int_equal(file_write(&op, file, "x", 1, 0, &length), ERR_AGAIN);
     assert_int_equal(file_poll(&op, file, POLL_READABLE, &ready, &bytes), ERR_OK);
     assert_int_equal(ready, 0);
@@ -128,7 +130,9 @@ static void test_request(void **state) {
     assert_int_equal(ready, POLL_READABLE | POLL_HANGUP);
     expect_read(file, 100, "");
     assert_int_equal(serve_request_answer(request, text, 1, false, &length), ERR_AGAIN);
+    assert_false(serve_request_complete(request, NULL, 0, 0));
     assert_int_equal(file_write(&op, file, " goes on", 8, 0, &length), ERR_OK);
+    assert_true(serve_request_complete(request, NULL, 0, 0));
     close_file(file, true);
     assert_true(serve_request_is_answered(request));
     expect_answer(request, " goes on");

@@ -187,6 +187,34 @@ static void test_client(void **state) {
     run_unref(run);
 }
 
+/* What it writes after its answer's promised length. */
+static void test_answered(void **state) {
+    (void)state;
+    struct run_request request = {.is_web = true, .stdin_open = true};
+    struct run *run = start(guest_cat, request);
+    struct run_reader reader = {0};
+    struct buf cleanup_buf line = {0};
+    struct op op;
+    size_t written;
+    run_bind_reader(run, &reader);
+    op_init(&op, fixture.loops[0], fixture.who, fixture_no_wake);
+    assert_int_equal(buf_append_str(&line, STR("too long")), ERR_OK);
+    assert_false(run_answered(run, &reader, &line));
+    assert_int_equal(line.length, 0); /* it is the run's, for its log */
+    assert_int_equal(run_stdin_write(&op, run, "abc", 3, &written), ERR_OK);
+    FIXTURE_TURN_UNTIL(&fixture, run_status(run).output_bytes == 3);
+    assert_true(run_answered(run, &reader, &line));
+    run_kill(run, RUN_REASON_KILLED);
+    fixture_wait(&fixture, run);
+    assert_true(run_answered(run, &reader, &line));
+    reader.offset = 3;
+    assert_int_equal(buf_append_str(&line, STR("too long")), ERR_OK);
+    assert_false(run_answered(run, &reader, &line));
+    assert_int_equal(line.length, 8); /* nothing comes any more */
+    run_unref(run);
+    op_done(&op);
+}
+
 static void test_pause(void **state) {
     (void)state;
     struct run *run = start(guest_cat, (struct run_request){.stdin_open = true});
@@ -839,6 +867,7 @@ int main(int argc, char **argv) {
         TEST(test_limits_only_tighten),
         TEST(test_kill),
         TEST(test_client),
+        TEST(test_answered),
         TEST(test_pause),
         TEST(test_stdin),
         TEST(test_backpressure),
