@@ -187,7 +187,8 @@ struct run {
     size_t tag_count;
     struct run_limits limits;
     uint64_t keep_ns, parent_id, ttl_ns;
-    uint8_t depth; /* runs above it, each started by the next one */
+    uint64_t top_id; /* of the runs above it, that which no program has started; 0: it is itself */
+    uint8_t depth;   /* runs above it, each started by the next one */
     bool detached, discard_stderr, is_web, wants_core;
     bool is_confined;               /* it has a root of its own, or a run above it has */
     bool is_call;                   /* its standard output is an answer, and goes into no log */
@@ -217,11 +218,12 @@ struct run {
 
     /* Guarded by runs->lock: */
     struct map_node node;      /* in runs->table */
-    struct list admission;     /* in run_app.queued while it waits, in kept.by_end after its end */
+    struct list admission;     /* in the queue of its app or chain, in kept.by_end after its end */
     struct heap_node by_time;  /* in kept.by_time after its end, in place of that */
     struct list end_order;     /* after its end, in kept.asked_runs or its kept_app.runs */
     struct kept_app *kept_app; /* of those that another run has started */
     struct run_app *admitted;  /* of which it takes a place */
+    struct run_chain *chain;   /* while it waits or has a place; NULL: a client has asked for it */
     bool is_queued;
     uint64_t kept_bytes, forget_ns, end_number;
 
@@ -313,14 +315,27 @@ struct run_loop {
     unsigned spare_guest_count;
 };
 
-/* What admission knows of an app. Guarded by runs->lock. */
+/* What admission knows of an app: see run_places.c. Guarded by runs->lock. */
 struct run_app {
     struct map_node node;
     int64_t app_id;
     uint32_t running, queued_count, running_max;
+    uint32_t programs_running, programs_queued; /* of these, those that programs have started */
     uint8_t computing_score; /* rises with runs that compute, falls with those that are prompt */
-    struct list queued;      /* of run.admission, the oldest first */
-    struct list turn;        /* in runs->waiting, while it has a queued run and a free place */
+    bool client_was_last;    /* of those that waited, to get a place */
+    struct list queued;      /* of run.admission, the oldest first: those of clients */
+    struct map chains;       /* run_chain by top_id */
+    struct list
+        chains_waiting; /* of run_chain.turn: those with queued runs, whose turn it is first */
+    struct list turn;   /* in runs->waiting, while a queued run could have a place */
+};
+/* The runs of an app that were started below one run. It exists while there are some. */
+struct run_chain {
+    struct map_node node; /* in run_app.chains */
+    uint64_t top_id;      /* the run */
+    uint32_t running, queued_count;
+    struct list queued; /* of run.admission, the oldest first */
+    struct list turn;   /* in run_app.chains_waiting, while it has a queued run */
 };
 
 /* ---- run_kept.c: runs that have ended ---- */
@@ -398,6 +413,24 @@ void runs_note_computing(struct runs *runs, struct run *run);
 /* Takes it out of the queue; false if it was admitted meanwhile. */
 bool runs_leave_queue(struct runs *runs, struct run *run);
 
+/* ---- run_places.c. Called with runs->lock ---- */
+
+/* Sets `run->chain`; until places_take or places_wait, places_part undoes it. NOMEM. */
+MUST_USE enum err places_join(struct run_app *app, struct run *run);
+void places_part(struct run_app *app, struct run *run);
+void places_set_max(struct runs *runs, struct run_app *app, uint32_t running_max);
+/* Gives it a place, if there is one that nobody else waits for. */
+bool places_take(struct runs *runs, struct run_app *app, struct run *run);
+/* It has ended, or won't begin; `run->admitted` is the app. */
+void places_give_back(struct runs *runs, struct run *run);
+/* Whether the queue has room for it. */
+bool places_can_wait(const struct run_app *app, const struct run *run, uint32_t queued_max);
+void places_wait(struct runs *runs, struct run_app *app, struct run *run);
+void places_wait_no_more(struct runs *runs, struct run_app *app, struct run *run);
+/* Admits the next run of the app whose turn it is, if there is a place. A reference, or NULL. After
+ * a run has ended, more than one may have to be admitted. */
+struct run *places_admit_next(struct runs *runs);
+
 /* ---- run_kept.c. Called with runs->lock, where nothing else is said ---- */
 
 enum { KEPT_EVICT_AT_ONCE = 8 };
@@ -438,8 +471,8 @@ uint64_t run_realtime_ns(const struct run *run, uint64_t monotonic_ns);
 /* Charges a run that begins to its parent: its limits are at most what the parent has left. NOMEM
  * (and a message) if that is nothing. Thread: the parent's loop, in a host call of the parent. */
 MUST_USE enum err run_join_budget(struct run *run, struct run *parent, struct buf *message);
-/* Whether it is charged, directly or not, to a run of the app. */
-bool run_is_below_app(const struct run *run, int64_t app_id);
+/* Whether it is charged, directly or not, to a run of the app that has as many above it. */
+bool run_is_below_app(const struct run *run, int64_t app_id, unsigned depth_min);
 /* What it has used since the last time goes to the budgets above. Only of runs that are charged.
  * Thread: its loop's. */
 void run_charge_budgets(struct run *run);

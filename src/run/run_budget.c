@@ -10,6 +10,7 @@ struct budget {
     atomic_uint references; /* of its run, of each run that is charged to it, of budgets below */
     struct budget *above;   /* a reference; NULL: its run is charged to nobody */
     int64_t app_id;
+    uint8_t depth; /* of its run */
     uint64_t cpu_limit_ns, memory_limit_bytes;
     pthread_mutex_t lock; /* guards the following; taken before a run's lock */
     struct run *run;      /* NULL when it has ended */
@@ -48,6 +49,7 @@ static struct budget *get_budget(struct run *run) {
     atomic_init(&budget->references, 1);
     budget->above = budget_ref(run->charged);
     budget->app_id = run->app->id;
+    budget->depth = run->depth;
     budget->cpu_limit_ns = run->limits.cpu_ns;
     budget->memory_limit_bytes = run->limits.memory_bytes;
     pthread_mutex_init(&budget->lock, NULL);
@@ -131,9 +133,9 @@ enum err run_join_budget(struct run *run, struct run *parent, struct buf *messag
     return ERR_OK;
 }
 
-bool run_is_below_app(const struct run *run, int64_t app_id) {
+bool run_is_below_app(const struct run *run, int64_t app_id, unsigned depth_min) {
     for (const struct budget *budget = run->charged; budget; budget = budget->above) {
-        if (budget->app_id == app_id) {
+        if (budget->app_id == app_id && budget->depth >= depth_min) {
             return true;
         }
     }

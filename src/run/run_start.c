@@ -453,6 +453,7 @@ static enum err join_parent(struct run *run, struct run *parent, struct buf *mes
                         STR_ARGS(run_root_mode(parent)));
     }
     run->parent_id = parent->id;
+    run->top_id = parent->top_id ? parent->top_id : parent->id;
     /* Longer than usual only if its parent is. */
     run->keep_ns = MIN(run->keep_ns, MAX(parent->keep_ns, run->runs->options.keep_ns));
     run->depth = (uint8_t)(parent->depth + 1);
@@ -490,7 +491,7 @@ static enum err start(struct runs *runs, struct loop *loop, const struct run_req
     enum err err = request->version ? take_version(run, request->version) : ERR_OK;
     run->limits = merge_limits(&runs->options, &run->app->limits, request);
     run->keep_ns = request->keep_ns ? request->keep_ns : runs->options.keep_ns;
-    run->parent_id = request->parent_id;
+    run->parent_id = run->top_id = request->parent_id;
     run->ttl_ns = request->ttl_ns;
     run->detached = request->detached;
     run->discard_stderr = request->discard_stderr;

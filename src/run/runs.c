@@ -76,6 +76,13 @@ void runs_forget_app(struct runs *runs, int64_t app_id) {
     }
 }
 
+/* Nothing of it runs or waits. */
+static void drop_app(struct runs *runs, struct run_app *app) {
+    map_remove(&runs->apps, &app->node);
+    map_done(&app->chains);
+    free(app);
+}
+
 void runs_free(struct runs *runs) {
     if (!runs) {
         return;
@@ -88,8 +95,7 @@ void runs_free(struct runs *runs) {
         run_unref(run);
     }
     while ((node = map_next(&runs->apps, NULL))) {
-        map_remove(&runs->apps, node);
-        free(CONTAINER_OF(node, struct run_app, node));
+        drop_app(runs, CONTAINER_OF(node, struct run_app, node));
     }
     map_done(&runs->table);
     map_done(&runs->apps);
@@ -123,8 +129,7 @@ static void drop_idle_apps(struct runs *runs) {
         next = map_next(&runs->apps, node);
         struct run_app *app = CONTAINER_OF(node, struct run_app, node);
         if (app->running == 0 && app->queued_count == 0) {
-            map_remove(&runs->apps, node);
-            free(app);
+            drop_app(runs, app);
         }
     }
 }
@@ -143,50 +148,15 @@ static struct run_app *get_app(struct runs *runs, int64_t app_id) {
     }
     app->app_id = app_id;
     app->computing_score = SCORE_MAX; /* until it has shown what it is */
+    app->chains.is_sequence = true;
     list_init(&app->queued);
+    list_init(&app->chains_waiting);
     list_init(&app->turn);
     if (map_insert(&runs->apps, &app->node, MAP_KEY(app->app_id)) != ERR_OK) {
         free(app);
         return NULL;
     }
     return app;
-}
-
-static void admit(struct runs *runs, struct run_app *app, struct run *run) {
-    run->admitted = app;
-    app->running++;
-    runs->running++;
-}
-
-/* Puts the app in the line of those that could use a free place of the server, or takes it out. */
-static void update_turn(struct runs *runs, struct run_app *app) {
-    bool wants = app->queued_count > 0 && app->running < app->running_max;
-    if (!wants) {
-        list_remove(&app->turn);
-    } else if (list_is_empty(&app->turn)) {
-        list_append(&runs->waiting, &app->turn);
-    }
-}
-
-static void unqueue(struct runs *runs, struct run_app *app, struct run *run) {
-    list_remove(&run->admission);
-    run->is_queued = false;
-    app->queued_count--;
-    runs->queued--;
-}
-
-/* Admits the first run of the app whose turn it is, if the server has a place. A reference. */
-static struct run *admit_next(struct runs *runs) {
-    if (runs->running >= runs->options.max_runs || list_is_empty(&runs->waiting)) {
-        return NULL;
-    }
-    struct run_app *app = CONTAINER_OF(runs->waiting.next, struct run_app, turn);
-    struct run *run = CONTAINER_OF(app->queued.next, struct run, admission);
-    unqueue(runs, app, run);
-    admit(runs, app, run);
-    list_remove(&app->turn); /* to the end of the line, if it still wants */
-    update_turn(runs, app);
-    return run_ref(run);
 }
 
 static void note_computing(struct run_app *app, bool has_computed) {
@@ -214,66 +184,109 @@ static void settle(struct runs *runs, const struct run_app *app, const struct lo
     op_init(&run->op, run->home->loop, &run->who, run_op_wake);
 }
 
-enum err runs_enter(struct runs *runs, const struct loop *loop, struct run *run, bool *ret_admitted,
-                    struct buf *message) {
-    const struct app_limits *limits = &run->app->limits;
-    uint32_t running_max = limits->max_runs ? (uint32_t)MIN(limits->max_runs, (uint64_t)UINT32_MAX)
-                                            : runs->options.max_runs_per_app;
-    uint32_t queued_max = limits->queue ? (uint32_t)MIN(limits->queue, (uint64_t)UINT32_MAX)
-                                        : runs->options.queue_per_app;
-    enum err err = ERR_OK;
-    bool admitted = false;
-    pthread_mutex_lock(&runs->lock);
-    if (runs->is_shutting_down) {
-        err = buf_fail(message, ERR_AGAIN, "the server shuts down");
-        goto out;
+/* Why a run that was not admitted may not wait either; OK: it may. A run that waits for a place and
+ * whose caller has one of the same kind could wait for itself, or two such for each other. Below
+ * one that has a client's place it may, while clients have not taken all: what has a program's
+ * place never waits for one of the same app, so that these become free. */
+static enum err check_wait(struct runs *runs, const struct run_app *app, const struct run *run,
+                           uint32_t queued_max, struct buf *message) {
+    bool is_full = app->running >= app->running_max || runs->running >= runs->options.max_runs;
+    if (run_is_below_app(run, app->app_id, is_full ? 0 : 1)) {
+        return is_full ? buf_fail(message, ERR_DEADLK,
+                                  "all %u places of '%s' are taken, one of them by a run that "
+                                  "waits for this call; max_runs has to be larger than its calls "
+                                  "of itself are deep",
+                                  app->running_max, run->app->name)
+                       : buf_fail(message, ERR_DEADLK,
+                                  "the places of '%s' that programs may take are taken, one of "
+                                  "them by a run that waits for this call; max_runs (now %u) has "
+                                  "to be four times as large as its calls of itself are deep",
+                                  run->app->name, app->running_max);
     }
-    struct run_app *app = get_app(runs, run->app->id);
-    if (!app) {
-        err = ERR_NOMEM;
-        goto out;
+    if (places_can_wait(app, run, queued_max)) {
+        return ERR_OK;
     }
-    app->running_max = running_max;
-    admitted = app->queued_count == 0 && app->running < running_max &&
-               runs->running < runs->options.max_runs && list_is_empty(&runs->waiting);
-    if (!admitted && run_is_below_app(run, run->app->id)) {
-        err = buf_fail(message, ERR_DEADLK,
-                       "all %u places of '%s' are taken, one of them by a run that waits for this "
-                       "call; max_runs has to be larger than its calls of itself are deep",
-                       running_max, run->app->name);
-        goto out;
-    }
-    if (!admitted && app->queued_count >= queued_max) {
-        err = buf_fail(message, ERR_AGAIN,
-                       "%u runs of '%s' are under way and %u wait; try again later", app->running,
-                       run->app->name, app->queued_count);
-        goto out;
-    }
-    err = kept_reserve(runs, run);
+    return run->chain && app->queued_count < queued_max
+               ? buf_fail(message, ERR_AGAIN,
+                          "programs have started %u runs of '%s' that are under way and %u that "
+                          "wait; try again later",
+                          app->programs_running, run->app->name, app->programs_queued)
+               : buf_fail(message, ERR_AGAIN,
+                          "%u runs of '%s' are under way and %u wait; try again later",
+                          app->running, run->app->name, app->queued_count);
+}
+
+/* An app's own limit, or the server's. */
+static uint32_t limit_of(uint64_t own, uint32_t servers) {
+    return own ? (uint32_t)MIN(own, (uint64_t)UINT32_MAX) : servers;
+}
+
+/* Puts it in the table. Called with the lock. */
+static enum err add_to_table(struct runs *runs, const struct run_app *app, const struct loop *loop,
+                             struct run *run) {
+    enum err err = kept_reserve(runs, run);
     if (err) {
-        goto out;
+        return err;
     }
     settle(runs, app, loop, run);
     err = map_insert(&runs->table, &run->node, MAP_KEY(run->id));
     if (err) {
         kept_unreserve(runs, run);
         run_set_computing(run, false);
-        goto out;
+        return err;
     }
     run_ref(run); /* the table's */
     run_ref(run); /* that of its life, given back when it ends */
-    if (admitted) {
-        admit(runs, app, run);
-    } else {
-        run->is_queued = true;
-        list_append(&app->queued, &run->admission);
-        app->queued_count++;
-        runs->queued++;
-        update_turn(runs, app);
+    return ERR_OK;
+}
+
+/* Begins what can have a place now, after `first` (NULL: none can). Without the lock. */
+static void begin_waiting(struct runs *runs, struct run *first) {
+    for (struct run *run = first; run;) {
+        run_signal(run, SIGNAL_BEGIN);
+        run_unref(run);
+        pthread_mutex_lock(&runs->lock);
+        run = places_admit_next(runs);
+        pthread_mutex_unlock(&runs->lock);
+    }
+}
+
+enum err runs_enter(struct runs *runs, const struct loop *loop, struct run *run, bool *ret_admitted,
+                    struct buf *message) {
+    const struct app_limits *limits = &run->app->limits;
+    struct run *next = NULL;
+    enum err err = ERR_OK;
+    pthread_mutex_lock(&runs->lock);
+    if (runs->is_shutting_down) {
+        err = buf_fail(message, ERR_AGAIN, "the server shuts down");
+        goto out;
+    }
+    struct run_app *app = get_app(runs, run->app->id);
+    err = app ? places_join(app, run) : ERR_NOMEM;
+    if (err) {
+        goto out;
+    }
+    places_set_max(runs, app, limit_of(limits->max_runs, runs->options.max_runs_per_app));
+    bool admitted = places_take(runs, app, run);
+    if (!admitted) {
+        err = check_wait(runs, app, run, limit_of(limits->queue, runs->options.queue_per_app),
+                         message);
+    }
+    err = err ? err : add_to_table(runs, app, loop, run);
+    if (err) {
+        if (admitted) {
+            places_give_back(runs, run);
+        } else {
+            places_part(app, run);
+        }
+    } else if (!admitted) {
+        places_wait(runs, app, run);
     }
     *ret_admitted = admitted;
+    next = admitted ? NULL : places_admit_next(runs); /* an app's max_runs may have been raised */
 out:
     pthread_mutex_unlock(&runs->lock);
+    begin_waiting(runs, next);
     return err;
 }
 
@@ -281,9 +294,7 @@ bool runs_leave_queue(struct runs *runs, struct run *run) {
     pthread_mutex_lock(&runs->lock);
     bool was_queued = run->is_queued;
     if (was_queued) {
-        struct run_app *app = find_app(runs, run->app->id);
-        unqueue(runs, app, run);
-        update_turn(runs, app);
+        places_wait_no_more(runs, find_app(runs, run->app->id), run);
     }
     pthread_mutex_unlock(&runs->lock);
     return was_queued;
@@ -314,22 +325,16 @@ void runs_run_ended(struct runs *runs, struct run *run) {
     }
     pthread_mutex_lock(&runs->lock);
     if (run->admitted) {
-        struct run_app *app = STEAL(run->admitted);
-        note_computing(app, run->has_computed);
-        app->running--;
-        runs->running--;
-        update_turn(runs, app);
-        next = admit_next(runs);
+        note_computing(run->admitted, run->has_computed);
+        places_give_back(runs, run);
+        next = places_admit_next(runs);
     }
     kept_add(runs, run, bytes, now_ns);
     size_t evicted_count = kept_evict(runs, now_ns, evicted);
     check_finished(runs);
     pthread_mutex_unlock(&runs->lock);
     kept_drop(evicted, evicted_count);
-    if (next) {
-        run_signal(next, SIGNAL_BEGIN);
-        run_unref(next);
-    }
+    begin_waiting(runs, next);
 }
 
 /* ---- finding ---- */
