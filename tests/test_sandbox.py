@@ -218,6 +218,25 @@ def test_delete_a_volume(files, guests):
     assert files.get("/vol/doomed/files/").text == "y\n"
 
 
+def test_what_is_written_to_a_removed_volume_fails(files, eventually):
+    """And is not lost without a word. What was in it can be read as long as a run has it."""
+    query = [("name", "files"), ("root", "leaving"), ("detach", ""), ("stdin", "open")]
+    for command in ("put /x 1", "wait", "get /x", "put /y 2"):
+        query.append(("arg", command))
+    run = files.post("/run", query=query).text.strip()
+    eventually(lambda: files.get("/vol/leaving/files/x").status == 200)
+    assert files.delete("/vol/leaving").status == 204
+    assert files.get("/vol/leaving").status == 404
+    assert files.delete(f"/proc/{run}/stdin").status == 204
+    assert files.get(f"/proc/{run}/wait").text == "exit 1\n"
+    assert files.get(f"/proc/{run}/stdout").text == "waiting\n1"
+    assert files.get(f"/proc/{run}/stderr").text == "put /y 2: Identifier removed\n"
+    # The next one of that name is another.
+    assert files.run_json("files", "get /x", root="leaving")["exit"] == 1
+    assert files.run("files", "put /y 3", root="leaving").status == 200
+    assert files.get("/vol/leaving/files/").text == "y\n"
+
+
 # ---- tags and ids ----
 
 def test_tags_select_and_end(files, eventually):

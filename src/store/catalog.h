@@ -182,7 +182,7 @@ struct volume_session {
 MUST_USE enum err catalog_volume_session(struct catalog *catalog, struct str name,
                                          struct volume_session *ret_session);
 /* Removes a shared volume: its name is free at once; its files go when nobody has it any more
- * (volume_is_removed tells those who have). Polled. NOENT. */
+ * (volume_is_removed tells those who have; they can read it, and change nothing). Polled. NOENT. */
 MUST_USE enum err catalog_delete_volume(struct op *op, struct catalog *catalog, struct str name);
 /* Calls `each` for the name of every shared volume, in no order, with '_' for '-' as names are
  * compared. It must not call the catalog. */

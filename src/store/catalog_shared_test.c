@@ -136,8 +136,18 @@ static void test_delete(void **state) {
     assert_ok(catalog_delete_volume(&op, catalog, STR("a")));
     assert_true(volume_is_removed(old));
     assert_false(has(catalog, "a"));
-    /* Who has it can go on; the next one of that name is another. */
-    put(old, "y");
+    /* Who has it can read it, and changes nothing; the next one of that name is another. */
+    struct str x = STR("x");
+    size_t walked;
+    uint64_t inode;
+    enum file_type type;
+    assert_ok(volume_walk(&op, old, VOLUME_ROOT_INODE, &x, 1, &walked, &inode, &type));
+    assert_err(volume_write(&op, old, inode, "x", 1, 0, &walked), IDRM);
+    assert_err(volume_set_size(&op, old, inode, 0), IDRM);
+    volume_let_go(old, inode);
+    assert_err(volume_create(&op, old, VOLUME_ROOT_INODE, STR("y"), FILE_REGULAR, &inode), IDRM);
+    assert_err(volume_remove(&op, old, VOLUME_ROOT_INODE, x, false), IDRM);
+    assert_err(volume_rename(&op, old, VOLUME_ROOT_INODE, x, VOLUME_ROOT_INODE, STR("z")), IDRM);
     assert_ok(catalog_named_volume(&op, catalog, STR("a"), true, &new, &message));
     assert_ptr_not_equal(old, new);
     assert_false(volume_is_removed(new));

@@ -198,6 +198,9 @@ enum err volume_enter(struct op *op, struct volume *volume, unsigned volume_ente
     if ((volume_enter_flags & VOLUME_CHANGE) && volume->read_only) {
         return op_finish(op, ERR_ROFS);
     }
+    if ((volume_enter_flags & VOLUME_CHANGE) && volume_is_removed(volume)) {
+        return op_finish(op, ERR_IDRM); /* it would be lost, and nobody would know */
+    }
     pthread_mutex_lock(&volume->mutex);
     bool wait = volume->busy;
     if (!wait && (volume_enter_flags & VOLUME_CHANGE)) {

@@ -48,7 +48,8 @@ void volume_unref(struct volume *volume);
 /* Whether there are references besides the caller's. False stays false while the caller gives none
  * away (the catalog closes idle volumes by this). Thread: any. */
 bool volume_is_shared(const struct volume *volume);
-/* It has no name any more: whoever keeps it for a next use lets go. Thread: any. */
+/* It has no name any more: whoever keeps it for a next use lets go; what is in it can be read, and
+ * every change fails with IDRM. Thread: any. */
 void volume_set_removed(struct volume *volume);
 bool volume_is_removed(const struct volume *volume);
 /* True once for each time it was opened: whoever asks first clears away what a crash has left at

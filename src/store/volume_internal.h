@@ -164,7 +164,8 @@ struct volume {
 
 /* volume.c: the strand. */
 enum volume_enter_flags {
-    VOLUME_CHANGE = 1 << 0,  /* ROFS on a read-only volume; waits while too much is dirty */
+    VOLUME_CHANGE = 1 << 0, /* ROFS on a read-only volume, IDRM on one that was removed; waits while
+                               too much is dirty */
     VOLUME_SHRINKS = 1 << 1, /* makes room: is let in where others wait */
 };
 /* OK: the caller owns the volume until volume_leave. PENDING: the op is woken when it is worth
