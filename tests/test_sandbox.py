@@ -218,6 +218,37 @@ def test_delete_a_volume(files, guests):
     assert files.get("/vol/doomed/files/").text == "y\n"
 
 
+def test_a_run_that_does_not_begin_makes_no_volume(files, make_server, guests):
+    """Whatever it is refused for; and one that is there, or somebody else has asked for, stays."""
+    form, headers = form_of(("name", "files"), ("root", "unmade"), ("disk", "1MiB"),
+                            ("/x/y", b"x" * 3000), ("files", "1"))
+    for query, status in [("call=nothing", 404), ("memory=64KiB", 413), ("arg=%00", 400),
+                          ("root=unmade", 400), ("net=%2F", 400), ("version=9", 404),
+                          ("ttl=1h&call=nothing", 404)]:
+        response = files.post(f"/run?name=files&root=unmade&{query}")
+        assert response.status == status, response
+        assert "unmade/\n" not in files.get("/vol").text, query
+    assert files.post("/run", form, headers=headers).status == 413
+    assert files.get("/vol/unmade").status == 404
+    # A file where the run's files want a directory: found when they are placed.
+    server = make_server("--files", "3")
+    client = server.client
+    client.create("files", guests.c("files"))
+    form, headers = form_of(("name", "files"), ("root", "unmade"), ("/a", b"1"), ("/b", b"1"),
+                            ("/c/d/e", b"1"))
+    assert client.post("/run", form, headers=headers).status in (413, 507)
+    assert client.get("/vol/unmade").status == 404
+    # One that is there stays, with what is in it.
+    assert client.run("files", "put /x 1", root="there").status == 200
+    assert client.post("/run?name=files&root=there&call=nothing").status == 404
+    assert client.get("/vol/there/files/x").text == "1"
+    server.stop()
+    server.start()
+    assert server.client.post("/run?name=files&root=there&call=nothing").status == 404
+    assert server.client.get("/vol/there/files/x").text == "1"
+    assert sorted(server.client.get("/vol").text.split()) == ["there/"]
+
+
 def test_what_is_written_to_a_removed_volume_fails(files, eventually):
     """And is not lost without a word. What was in it can be read as long as a run has it."""
     query = [("name", "files"), ("root", "leaving"), ("detach", ""), ("stdin", "open")]

@@ -266,6 +266,10 @@ static enum err commit_tree(void *context, struct op *op, void *of_run) {
     return err == ERR_PENDING ? err : op_finish(op, err);
 }
 
+static enum err undo_tree(void *context, struct op *op, void *of_run) {
+    return tree_plan_undo(context, op, ((struct run_tree *)of_run)->plan);
+}
+
 static bool tree_is_kept(void *context, void *of_run) {
     (void)context;
     const struct run_tree *run_tree = of_run;
@@ -288,12 +292,6 @@ static struct file *tree_root(void *context, void *of_run) {
     return file_ref(run_tree->root);
 }
 
-/* Whether it is a word, and not the name of a volume. */
-static bool is_mode(struct str root) {
-    return str_equal_text(root, "keep") || str_equal_text(root, "fresh") ||
-           str_equal_text(root, "ro");
-}
-
 /* The one of a plan: for a run of root=fresh what lies below its memory. */
 static enum err root_of_plan(const struct plan *plan, struct file **ret_root) {
     if (plan->root) {
@@ -309,7 +307,7 @@ static enum err open_root(void *context, struct op *op, struct run *run, struct 
     struct volume_session session;
     struct plan *plan;
     /* A volume is not made anew only to be looked at. */
-    if (!op->state && !is_mode(mode) &&
+    if (!op->state && !tree_is_mode(mode) &&
         catalog_volume_session(tree->catalog, mode, &session) != ERR_OK) {
         return ERR_NOENT;
     }
@@ -335,6 +333,7 @@ struct run_hooks tree_hooks(struct tree *tree) {
                               .make_tree = make_tree,
                               .place_files = place_files,
                               .commit_tree = commit_tree,
+                              .undo_tree = undo_tree,
                               .tree_is_kept = tree_is_kept,
                               .tree_bytes = tree_bytes,
                               .tree_root = tree_root,

@@ -40,6 +40,7 @@ struct plan {
     size_t written_count;
     struct volume **shared; /* those that have a name */
     size_t shared_count;
+    bool is_first;   /* only one run has had it, or has it: the one that it was built for */
     bool is_passing; /* has a volume that goes when nobody uses it: is not kept for a next run */
 
     struct run_tree *idle; /* by next */
@@ -77,6 +78,9 @@ MUST_USE enum err tree_plan_get(struct tree *tree, struct op *op, struct run *ru
                                 struct run_tree **ret_idle, struct plan **ret_plan,
                                 struct buf *message);
 void tree_plan_drop(struct tree *tree, struct plan *plan);
+/* The run that a plan was built for does not begin: takes back the volume that was made for its
+ * root, if it was and nobody else has been there. Polled. */
+MUST_USE enum err tree_plan_undo(struct tree *tree, struct op *op, struct plan *plan);
 /* With the lock: returns the plan if it has to be freed, without the lock. */
 MUST_USE struct plan *tree_plan_unref(struct plan *plan);
 /* With the lock: takes the oldest plan out if there are too many, or if its time is over. */
@@ -86,5 +90,7 @@ void tree_plan_free(struct plan *plan);
 void tree_run_free(struct run_tree *run_tree);
 /* Whether the files that a run was given are its topmost layer, and not written to a volume. */
 bool tree_has_layer_of_files(const struct run *run);
+/* Whether a `root` is a word, and not the name of a volume. */
+bool tree_is_mode(struct str root);
 /* Of the layer of root=fresh: it is memory, however large the app's disk may be. */
 uint64_t tree_top_bytes_max(const struct run_limits *limits);

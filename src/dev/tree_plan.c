@@ -103,6 +103,11 @@ uint64_t tree_inodes_max(const struct run_limits *limits) {
     return limits->files ? MIN(limits->files, (uint64_t)INODES_MAX) : INODES_MAX;
 }
 
+bool tree_is_mode(struct str root) {
+    return str_equal_text(root, "keep") || str_equal_text(root, "fresh") ||
+           str_equal_text(root, "ro");
+}
+
 /* Whether the files that a run was given are its topmost layer, and not written to a volume. */
 bool tree_has_layer_of_files(const struct run *run) {
     struct str mode = run_root_mode(run);
@@ -131,8 +136,10 @@ static enum err make_key(const struct run *run, struct plan_key *ret_key, struct
 struct build {
     struct tree *tree;
     struct op child;
-    struct plan *plan; /* not in the table yet */
-    size_t step;       /* 0: the writable volume, then the version's layers, then the mounts */
+    struct plan *plan;  /* not in the table yet */
+    size_t step;        /* 0: the writable volume, then the version's layers, then the mounts */
+    enum err failure;   /* it has failed, and takes back what it has made */
+    struct buf message; /* what there is to say of that */
     struct file *layers[1 + VERSION_LAYERS_MAX]; /* topmost first: the writable one */
 };
 
@@ -145,6 +152,7 @@ static void build_drop(struct op *op) {
     if (build->plan) {
         tree_plan_free(build->plan);
     }
+    buf_done(&build->message);
     free(build);
 }
 
@@ -168,6 +176,7 @@ static enum err build_begin(struct tree *tree, struct op *op, const struct run *
     plan->key = *key;
     plan->generation = app->generation;
     plan->references = 1;
+    plan->is_first = true;
     list_init(&plan->age);
     build->tree = tree;
     build->plan = plan;
@@ -345,6 +354,7 @@ static struct plan *take_plan(struct tree *tree, const struct plan_key *key, con
     }
     if (plan) {
         plan->references++;
+        plan->is_first = false;
         touch(tree, plan, now_ns);
         const struct run_limits *limits = run_limits(run);
         if (ret_tree && plan->idle && !tree_has_layer_of_files(run) &&
@@ -374,6 +384,47 @@ void tree_plan_drop(struct tree *tree, struct plan *plan) {
     }
 }
 
+/* The volume by name that is a plan's root, NULL if that is another one. */
+static struct volume *root_by_name(const struct plan *plan) {
+    return tree_is_mode(str_of(plan->key.mode)) || plan->shared_count == 0 ? NULL : plan->shared[0];
+}
+
+enum err tree_plan_undo(struct tree *tree, struct op *op, struct plan *plan) {
+    struct volume *volume = root_by_name(plan);
+    if (!volume) {
+        return ERR_OK;
+    }
+    if (!op->state) {
+        pthread_mutex_lock(&tree->lock);
+        bool is_first = plan->is_first;
+        if (is_first && plan->is_cached) { /* from here on nobody else gets it */
+            (void)!uncache(tree, plan);    /* the run has it, too */
+        }
+        pthread_mutex_unlock(&tree->lock);
+        if (!is_first) {
+            return ERR_OK;
+        }
+    }
+    return catalog_unmake_volume(op, tree->catalog, str_of(plan->key.mode), volume);
+}
+
+/* Builds, or takes back what was built. */
+static enum err build_or_undo(struct build *build, struct run *run, struct buf *message) {
+    if (!build->failure) {
+        enum err err = build_step(build, run, &build->message);
+        if (!err || err == ERR_PENDING) {
+            return err;
+        }
+        build->failure = err;
+    }
+    if (tree_plan_undo(build->tree, &build->child, build->plan) == ERR_PENDING) {
+        return ERR_PENDING;
+    }
+    return build->message.length
+               ? buf_fail(message, build->failure, "%s", buf_text(&build->message))
+               : build->failure;
+}
+
 enum err tree_plan_get(struct tree *tree, struct op *op, struct run *run,
                        struct run_tree **ret_idle, struct plan **ret_plan, struct buf *message) {
     if (!op->state) {
@@ -390,7 +441,7 @@ enum err tree_plan_get(struct tree *tree, struct op *op, struct run *run,
         }
     }
     struct build *build = op->state;
-    enum err err = build_step(build, run, message);
+    enum err err = build_or_undo(build, run, message);
     if (err == ERR_PENDING) {
         return err;
     }

@@ -136,6 +136,9 @@ struct run_hooks {
     /* The run ended: polled; done when its effects are on disk (a commit of its volume if dirty).
      */
     enum err (*commit_tree)(void *context, struct op *op, void *tree);
+    /* In place of the commit if its guest never began: what was made for the run alone goes, should
+     * it be given back. Polled; may be NULL. */
+    enum err (*undo_tree)(void *context, struct op *op, void *tree);
     /* After the commit: whether the tree has something that only it shows (the files of a run with
      * its own layer). If not, it is given back at once, else when the run is forgotten. Any thread
      * but one at a time. */

@@ -189,7 +189,13 @@ static void end(struct run *run) {
 
 void run_step_commit(struct run *run) {
     struct runs *runs = run->runs;
-    if (run->tree) {
+    bool has_begun = atomic_load_explicit(&run->started_ns, memory_order_relaxed) != 0;
+    if (run->tree && !has_begun && runs->hooks.undo_tree) {
+        if (runs->hooks.undo_tree(runs->hooks.context, &run->op, run->tree) == ERR_PENDING) {
+            return;
+        }
+        /* What could not be taken back stays, and harms nobody. */
+    } else if (run->tree) {
         enum err err = runs->hooks.commit_tree(runs->hooks.context, &run->op, run->tree);
         if (err == ERR_PENDING) {
             return;

@@ -184,6 +184,11 @@ MUST_USE enum err catalog_volume_session(struct catalog *catalog, struct str nam
 /* Removes a shared volume: its name is free at once; its files go when nobody has it any more
  * (volume_is_removed tells those who have; they can read it, and change nothing). Polled. NOENT. */
 MUST_USE enum err catalog_delete_volume(struct op *op, struct catalog *catalog, struct str name);
+/* Takes back that a volume (which the caller has) was made by asking for it: as above, but only if
+ * nobody else has asked for it since then. Polled. BUSY: somebody has, or it was there before this
+ * process, or it is not the one of that name any more. */
+MUST_USE enum err catalog_unmake_volume(struct op *op, struct catalog *catalog, struct str name,
+                                        struct volume *volume);
 /* Calls `each` for the name of every shared volume, in no order, with '_' for '-' as names are
  * compared. It must not call the catalog. */
 void catalog_each_volume_name(struct catalog *catalog,

@@ -195,6 +195,7 @@ struct volume_name {
     struct map_node node; /* by key */
     char key[APP_NAME_MAX + 1];
     int64_t id;
+    uint8_t wishes; /* how often it was asked for since it was made; from 2 on it is not counted */
     /* Of a session: */
     uint64_t ttl_ns;                 /* 0: it is kept */
     uint64_t saved_ttl_ns, saved_ns; /* what is on disk: ttl, and `ends_ns` of then */

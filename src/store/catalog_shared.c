@@ -8,6 +8,7 @@
 #include "store/catalog_internal.h"
 
 enum {
+    WISHES_MAX = 2,
     BATCH = 64,  /* sessions that one transaction ends or writes down */
     SLACK = 8,   /* on disk a session ends a part of its ttl later: 1 / SLACK */
     COLUMNS = 4, /* of the table session */
@@ -30,6 +31,7 @@ enum err catalog_name_add(struct catalog *catalog, const char *key, int64_t id, 
     memcpy(name->key, key, strlen(key));
     name->id = id;
     name->ttl_ns = ttl_ns;
+    name->wishes = WISHES_MAX;
     use(name, clock_monotonic_ns());
     enum err err = map_insert(&catalog->volume_names, &name->node, str_of(name->key));
     if (err) {
@@ -68,7 +70,8 @@ struct name_work {
     struct catalog *catalog;
     char name[APP_NAME_MAX + 1], key[APP_NAME_MAX + 1];
     int64_t owner_id;
-    uint64_t ttl_ns; /* 0: it is kept */
+    uint64_t ttl_ns;       /* 0: it is kept */
+    struct volume *unmade; /* a reference: the volume that is to be unmade; or NULL */
     enum err result;
 };
 
@@ -124,6 +127,9 @@ static void run_name(struct op_work *base) {
     if (!err && is_new) {
         catalog_lock(&catalog->volumes_mutex);
         err = catalog_name_add(catalog, work->key, id, work->ttl_ns);
+        if (!err) {
+            find(catalog, work->key)->wishes = 0;
+        }
         catalog->session_count += !err && work->ttl_ns;
         catalog_unlock(&catalog->volumes_mutex);
     }
@@ -133,11 +139,16 @@ static void run_name(struct op_work *base) {
 }
 
 static void release_name(struct op_work *base) {
-    free(base);
+    struct name_work *work = (struct name_work *)base;
+    if (work->unmade) {
+        volume_unref(work->unmade);
+    }
+    free(work);
 }
 
 static enum err start_work(struct op *op, struct catalog *catalog, struct str name, const char *key,
-                           uint64_t ttl_ns, void (*run)(struct op_work *work)) {
+                           uint64_t ttl_ns, struct volume *unmade,
+                           void (*run)(struct op_work *work)) {
     struct name_work *work = calloc(1, sizeof *work);
     if (!work) {
         return ERR_NOMEM;
@@ -147,6 +158,7 @@ static enum err start_work(struct op *op, struct catalog *catalog, struct str na
     work->catalog = catalog;
     work->owner_id = op->who && op->who->owner_id ? op->who->owner_id : 1;
     work->ttl_ns = ttl_ns;
+    work->unmade = unmade ? volume_ref(unmade) : NULL;
     memcpy(work->name, name.data, name.length);
     memcpy(work->key, key, strlen(key));
     catalog_work_begin(catalog);
@@ -172,6 +184,9 @@ static enum err look_up(struct catalog *catalog, const char *key, const struct w
     bool is_kept = name && wish->ttl_ns && !name->ttl_ns;
     if (name && wish->ttl_ns && name->ttl_ns) {
         name->ttl_ns = wish->ttl_ns;
+    }
+    if (name && name->wishes < WISHES_MAX) {
+        name->wishes++;
     }
     int64_t id = name ? name->id : 0;
     catalog_unlock(&catalog->volumes_mutex);
@@ -221,7 +236,8 @@ static enum err get_shared(struct op *op, struct catalog *catalog, const struct 
         }
         if (err == ERR_NOENT) {
             err = app_volume_name_check(wish->name, message);
-            return err ? err : start_work(op, catalog, wish->name, key, wish->ttl_ns, run_name);
+            return err ? err
+                       : start_work(op, catalog, wish->name, key, wish->ttl_ns, NULL, run_name);
         }
         err = err ? err : catalog_get_volume(op, catalog, &wanted, ret_volume, message);
     } while (err == ERR_STALE); /* removed meanwhile */
@@ -426,7 +442,41 @@ enum err catalog_delete_volume(struct op *op, struct catalog *catalog, struct st
     if (catalog_key(name, key)) {
         return ERR_NOENT;
     }
-    return start_work(op, catalog, name, key, 0, run_delete);
+    return start_work(op, catalog, name, key, 0, NULL, run_delete);
+}
+
+/* volumes_mutex. Whether the volume still has its name, and only one has asked for it. */
+static bool may_unmake(struct catalog *catalog, const struct name_work *work) {
+    const struct volume_name *name = find(catalog, work->key);
+    return name && !volume_is_removed(work->unmade) && name->wishes < WISHES_MAX;
+}
+
+static void run_unmake(struct op_work *base) {
+    struct name_work *work = (struct name_work *)base;
+    struct catalog *catalog = work->catalog;
+    struct batch batch = {.ended_count = 0};
+    catalog_lock(&catalog->db_mutex);
+    catalog_lock(&catalog->volumes_mutex);
+    if (may_unmake(catalog, work)) {
+        take_name(catalog, &batch, find(catalog, work->key));
+    }
+    catalog_unlock(&catalog->volumes_mutex);
+    work->result = batch.ended_count ? apply(catalog, &batch, clock_monotonic_ns()) : ERR_BUSY;
+    catalog_unlock(&catalog->db_mutex);
+    catalog_work_end(catalog);
+}
+
+enum err catalog_unmake_volume(struct op *op, struct catalog *catalog, struct str name,
+                               struct volume *volume) {
+    struct name_work *work = op->state;
+    if (work) {
+        return work->base.finished ? op_finish(op, work->result) : ERR_PENDING;
+    }
+    char key[APP_NAME_MAX + 1];
+    if (catalog_key(name, key)) {
+        return ERR_BUSY;
+    }
+    return start_work(op, catalog, name, key, 0, volume, run_unmake);
 }
 
 /* A session that is not on the monotonic clock yet. */

@@ -163,6 +163,39 @@ static void test_delete(void **state) {
     catalog_free(catalog);
 }
 
+/* What was made by asking for it is taken back only if nobody else has asked. */
+static void test_unmake(void **state) {
+    (void)state;
+    struct catalog *catalog = open_catalog();
+    cleanup_buf struct buf message = {0};
+    struct volume *volume = session(catalog, "a-1", NS_PER_S), *same;
+    assert_ok(catalog_unmake_volume(&op, catalog, STR("a-1"), volume));
+    assert_false(has(catalog, "a_1"));
+    assert_true(volume_is_removed(volume));
+    assert_err(catalog_unmake_volume(&op, catalog, STR("a-1"), volume), BUSY);
+    /* It is not the one of that name any more. */
+    assert_ok(catalog_named_volume(&op, catalog, STR("a-1"), true, &same, &message));
+    assert_ptr_not_equal(volume, same);
+    assert_err(catalog_unmake_volume(&op, catalog, STR("a-1"), volume), BUSY);
+    volume_unref(volume);
+    assert_true(has(catalog, "a_1"));
+    /* Somebody else has asked. */
+    assert_ok(catalog_named_volume(&op, catalog, STR("a-1"), false, &volume, &message));
+    assert_ptr_equal(volume, same);
+    volume_unref(volume);
+    assert_err(catalog_unmake_volume(&op, catalog, STR("a-1"), same), BUSY);
+    assert_false(volume_is_removed(same));
+    put(same, "x");
+    volume_unref(same);
+    catalog_free(catalog);
+    /* It was there before. */
+    catalog = open_catalog();
+    assert_ok(catalog_named_volume(&op, catalog, STR("a-1"), true, &volume, &message));
+    assert_err(catalog_unmake_volume(&op, catalog, STR("a-1"), volume), BUSY);
+    volume_unref(volume);
+    catalog_free(catalog);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -170,6 +203,7 @@ int main(void) {
         TEST(test_sessions_survive_restarts),
         TEST(test_kept_volumes_stay),
         TEST(test_delete),
+        TEST(test_unmake),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
