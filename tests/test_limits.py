@@ -104,6 +104,26 @@ def test_files_of_a_volume(client, guests):
         client.delete(f"/apps/uses/files/f{number}")
 
 
+@pytest.mark.parametrize("root", ["keep", "tight-volume"])
+def test_a_run_tightens_what_it_may_put_into_a_volume(client, root):
+    """However much more that may have: of others, or of the next run."""
+    total, error = used(client, "/tight", root=root, disk="100KiB")
+    assert error == NOSPC and 50_000 < total <= 100 << 10
+    assert used(client, "/tight2", root=root, disk="100KiB") == (0, NOSPC)
+    total, error = used(client, "/loose", root=root, disk="1TiB")
+    assert error == NOSPC and total > 1_000_000
+    # What is there may be more than it may add to: that can still be read and removed.
+    assert used(client, "/more", root=root, disk="100KiB") == (0, NOSPC)
+    files = "/apps/uses/files" if root == "keep" else f"/vol/{root}/files"
+    for name in ("tight", "tight2", "loose", "more"):
+        client.delete(f"{files}/{name}")
+    count, error = used(client, "make", root=root, files=7)
+    assert error == NOSPC and 1 <= count <= 7
+    assert used(client, "make", root=root)[0] > 30
+    for number in range(50):
+        client.delete(f"{files}/f{number}")
+
+
 def waiting(client, name, count):
     """So many runs of an app that wait for input."""
     ids = [client.post(f"/run?name={name}&arg=wait&detach&stdin=open").headers["run-id"]

@@ -504,6 +504,14 @@ print([line.split()[1] for line in open(f"/proc/{run}/status") if line.split(":"
     assert not {"2048", "1048576", "33"} & set(eval(outside)), outside
 
 
+def test_what_a_tight_run_starts_is_as_tight(py):
+    """Of its own app, whatever root that has, and in its own layer."""
+    fill = "f = open('/much', 'wb', 0); [f.write(bytes(4096)) for _ in range(100)]; print('all')"
+    for root in ("fresh", "keep", "tight-session"):
+        assert escape(py, "disk=1GiB", fill, root=root, disk="100KiB") == "", root
+        assert escape(py, "disk=1GiB", fill, root=root) == "all", root
+
+
 def test_a_parameter_counts_once(files):
     for query in ("root=keep&root=fresh", "memory=1MiB&memory=2MiB", "detach&detach"):
         response = files.post(f"/run?name=files&{query}")

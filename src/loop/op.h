@@ -34,6 +34,9 @@ struct who {
      * (a run, a request) is handed traceparent_child of it. */
     const struct traceparent *traceparent;
     struct str tracestate; /* borrowed; what is handed on with it, perhaps nothing */
+    /* A volume that it makes fuller than this is full, whatever the volume's own limits; 0: none.
+     */
+    uint64_t disk_bytes_max, disk_files_max;
 };
 
 struct op_waiter;

@@ -186,6 +186,7 @@ struct run {
     char **tags;    /* one allocation, or NULL */
     size_t tag_count;
     struct run_limits limits;
+    uint64_t disk_bytes_max, disk_files_max; /* of volumes, for it; 0: what they have */
     uint64_t keep_ns, parent_id, ttl_ns;
     uint64_t top_id; /* of the runs above it, that which no program has started; 0: it is itself */
     uint8_t depth;   /* runs above it, each started by the next one */

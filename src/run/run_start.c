@@ -432,6 +432,10 @@ static enum err narrow(struct run *run, const struct run *parent, bool is_same_a
     run->limits.tmp_bytes = MIN(run->limits.tmp_bytes, parent->limits.tmp_bytes);
     run->limits.files = tighter(run->limits.files, parent->limits.files);
     run->limits.open_files = MIN(run->limits.open_files, parent->limits.open_files);
+    if (is_same_app) { /* another app's volumes are its own matter */
+        run->disk_bytes_max = tighter(run->disk_bytes_max, parent->disk_bytes_max);
+        run->disk_files_max = tighter(run->disk_files_max, parent->disk_files_max);
+    }
     enum err err = ERR_OK;
     if (parent->net.length > 0) {
         err = run->net.length > 0 ? buf_append_byte(&run->net, '\n') : ERR_OK;
@@ -490,6 +494,8 @@ static enum err start(struct runs *runs, struct loop *loop, const struct run_req
     run->version = &run->app->version;
     enum err err = request->version ? take_version(run, request->version) : ERR_OK;
     run->limits = merge_limits(&runs->options, &run->app->limits, request);
+    run->disk_bytes_max = request->limits.disk_bytes;
+    run->disk_files_max = request->limits.disk_inodes;
     run->keep_ns = request->keep_ns ? request->keep_ns : runs->options.keep_ns;
     run->parent_id = run->top_id = request->parent_id;
     run->ttl_ns = request->ttl_ns;
@@ -522,7 +528,9 @@ static enum err start(struct runs *runs, struct loop *loop, const struct run_req
                             .owner_id = run->app->owner_id,
                             .has_own_root = has_own_root,
                             .traceparent = run->has_traceparent ? &run->traceparent : NULL,
-                            .tracestate = buf_str(&run->tracestate)};
+                            .tracestate = buf_str(&run->tracestate),
+                            .disk_bytes_max = run->disk_bytes_max,
+                            .disk_files_max = run->disk_files_max};
     bool admitted;
     err = runs_enter(runs, loop, run, &admitted, message);
     if (err) {

@@ -164,10 +164,12 @@ bool volume_is_read_only(const struct volume *volume) {
     return volume->read_only;
 }
 
-static bool fits(atomic_uint_fast64_t *used, uint64_t more, atomic_uint_fast64_t *max) {
+static bool fits(atomic_uint_fast64_t *used, uint64_t more, atomic_uint_fast64_t *max,
+                 uint64_t now_max) {
     uint64_t limit = atomic_load_explicit(max, memory_order_relaxed), sum;
     return !__builtin_add_overflow(atomic_load_explicit(used, memory_order_relaxed), more, &sum) &&
-           sum <= INT64_MAX && (more == 0 || limit == 0 || sum <= limit);
+           sum <= INT64_MAX &&
+           (more == 0 || ((limit == 0 || sum <= limit) && (now_max == 0 || sum <= now_max)));
 }
 
 static void subtract(atomic_uint_fast64_t *used, uint64_t less) {
@@ -177,8 +179,8 @@ static void subtract(atomic_uint_fast64_t *used, uint64_t less) {
 }
 
 enum err volume_charge(struct volume *volume, uint64_t bytes, uint64_t inodes) {
-    if (!fits(&volume->used_bytes, bytes, &volume->bytes_max) ||
-        !fits(&volume->used_inodes, inodes, &volume->inodes_max)) {
+    if (!fits(&volume->used_bytes, bytes, &volume->bytes_max, volume->now_bytes_max) ||
+        !fits(&volume->used_inodes, inodes, &volume->inodes_max, volume->now_inodes_max)) {
         return ERR_NOSPC;
     }
     /* Only the owner changes them; others only read. */
@@ -218,6 +220,8 @@ enum err volume_enter(struct op *op, struct volume *volume, unsigned volume_ente
         }
     }
     if (!wait) {
+        volume->now_bytes_max = op->who->disk_bytes_max;
+        volume->now_inodes_max = op->who->disk_files_max;
         return ERR_OK;
     }
     /* The worker wakes us after it has ended `busy`, for which it needs the mutex: no wake is

@@ -141,6 +141,8 @@ struct volume {
     uint64_t commits;        /* that changed something: a long listing begins anew */
     uint64_t next_number;    /* of an inode or data */
     atomic_uint_fast64_t used_bytes, used_inodes, bytes_max, inodes_max;
+    uint64_t now_bytes_max,
+        now_inodes_max; /* as of whoever changes it now; 0 = no limit but those */
 
     struct table inodes, entries, chunks;
     struct list dirty_inodes, dirty_entries, dirty_chunks, garbage;
