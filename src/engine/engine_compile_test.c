@@ -200,7 +200,7 @@ static void limits_end_the_child(void **state) {
 
 static void memory_limit_ends_the_child(void **state) {
     (void)state;
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     skip(); /* no limits there, see compile.c */
 #endif
     struct compilation_under_test test = {
