@@ -15,6 +15,7 @@ ctest --test-dir "$build" --output-on-failure -j2 --timeout 600 -R '^(base|loop|
 python=python3
 "$python" -c 'import pytest' 2>/dev/null || python=/usr/bin/python3
 "$python" -m pytest -q -rf --build "$build" --serve-option=--runs=200 \
-    "${@:2}" tests/test_threads.py tests/test_run.py tests/test_tree.py tests/test_clients.py ||
+    "${@:2}" tests/test_threads.py tests/test_run.py tests/test_tree.py tests/test_clients.py \
+    tests/test_web.py ||
     status=1
 exit "$status"

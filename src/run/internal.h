@@ -407,8 +407,9 @@ struct runs {
  * table, and admits or queues it: AGAIN if it can do neither. `*ret_admitted` tells which. */
 MUST_USE enum err runs_enter(struct runs *runs, const struct loop *loop, struct run *run,
                              bool *ret_admitted, struct buf *message);
-/* The run has ended: gives its place to the next, keeps it, forgets the oldest. */
-void runs_run_ended(struct runs *runs, struct run *run);
+/* The run has ended: gives its place to the next, keeps it with so much output, forgets the
+ * oldest. */
+void runs_run_ended(struct runs *runs, struct run *run, uint64_t output_bytes);
 /* The run turns out to compute, though its app's did not. */
 void runs_note_computing(struct runs *runs, struct run *run);
 /* Takes it out of the queue; false if it was admitted meanwhile. */
@@ -443,8 +444,9 @@ void kept_done(struct kept *kept);
 MUST_USE enum err kept_reserve(struct runs *runs, struct run *run);
 /* It does not come, or it goes. */
 void kept_unreserve(struct runs *runs, struct run *run);
-/* What keeping it costs. Without the lock; its loop's thread. */
-uint64_t kept_bytes_of(const struct run *run);
+/* What keeping it costs, with so much output: that of a page shrinks on its reader's loop, so it
+ * was asked for with run->lock. Without the lock; its loop's thread. */
+uint64_t kept_bytes_of(const struct run *run, uint64_t output_bytes);
 /* It has ended. */
 void kept_add(struct runs *runs, struct run *run, uint64_t bytes, uint64_t now_ns);
 /* Takes one that has ended out of the table, whose reference is the caller's. */

@@ -168,6 +168,8 @@ static void end(struct run *run) {
         run_note_time(run->home, RUN_TIME_RUN, ended_ns - started_ns);
     }
     pthread_mutex_lock(&run->lock);
+    /* From here on it becomes no longer, but a reader on another loop may have it forget. */
+    uint64_t output_bytes = run->output.size - run->output.base_position;
     if (gives_tree) {
         tree = STEAL(run->tree);
     }
@@ -182,7 +184,7 @@ static void end(struct run *run) {
     lines_done(&run->lines);
     run->phase = PHASE_ENDED;
     run_leave_share(run);
-    runs_run_ended(runs, run);
+    runs_run_ended(runs, run, output_bytes);
     op_queue_wake_all(&run->changed);
     run_unref(run); /* the reference of its life */
 }

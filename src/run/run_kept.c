@@ -114,10 +114,10 @@ static struct kept_part *part_of(struct kept *kept, const struct run *run) {
 
 /* ---- ending ---- */
 
-uint64_t kept_bytes_of(const struct run *run) {
+uint64_t kept_bytes_of(const struct run *run, uint64_t output_bytes) {
     const struct run_hooks *hooks = &run->runs->hooks;
-    uint64_t bytes = run->output.size - run->output.base_position + run->arguments.bytes.length +
-                     run->environment.bytes.length + changes_bytes(run->changes);
+    uint64_t bytes = output_bytes + run->arguments.bytes.length + run->environment.bytes.length +
+                     changes_bytes(run->changes);
     if (run->trace) {
         bytes += run->trace->record.size;
     }

@@ -314,11 +314,11 @@ static void check_finished(struct runs *runs) {
     }
 }
 
-void runs_run_ended(struct runs *runs, struct run *run) {
+void runs_run_ended(struct runs *runs, struct run *run, uint64_t output_bytes) {
     struct run *evicted[KEPT_EVICT_AT_ONCE];
     struct run *next = NULL;
     uint64_t now_ns = atomic_load(&run->ended_ns);
-    uint64_t bytes = kept_bytes_of(run);
+    uint64_t bytes = kept_bytes_of(run, output_bytes);
     atomic_fetch_add_explicit(&runs->ended_by_reason[run->reason], 1, memory_order_relaxed);
     if (run->reason == RUN_REASON_FAILED && !atomic_load(&run->started_ns)) {
         runs_count_refused(runs, run->start_error);
