@@ -414,10 +414,61 @@ def test_no_answer_in_time(make_server, module, eventually):
     server = make_server("--wall", "1s")
     client = server.client
     client.create("c", module, serve="listen")
-    assert web(client, "/wait").status == 504
-    assert web(client, "/version").status == 504  # it waits behind the other one
+    assert web(client, "/wait").status in (504, 502)
     client.put("/apps/c/files/go", b"")
     assert eventually(lambda: (r := web(client, "/count")).status == 200 and r.text) == "1\n"
+
+
+def test_it_hangs(make_server, module, eventually):
+    """It computes for ever: ended when it has not answered in time, and started again."""
+    server = make_server("--wall", "1s")
+    client = server.client
+    client.create("c", module, serve="listen")
+    assert web(client, "/hang").status in (504, 502)  # whichever is seen first
+    eventually(lambda: instances(client)[1]["failures"] == "1")
+    failure = instances(client)[1]["last failure"]
+    number = re.search(r"run (\d+): hung 137: it has not answered for 1 s$", failure)[1]
+    log = client.get(f"/apps/c/log?run={number}").text
+    assert "0asm: killed: it has not answered for 1 s\n" in log and "ended: hung 137" in log, log
+    assert eventually(lambda: (r := web(client, "/count")).status == 200 and r.text) == "1\n"
+    assert server.stop() == 0
+
+
+def test_it_hangs_and_its_visitor_has_left(make_server, module, eventually):
+    client = make_server("--wall", "1s").client
+    client.create("c", module, serve="listen")
+    connection, stream = client.open("GET", "/web/c/hang")
+    with connection, stream:
+        eventually(lambda: client.get("/apps/c/files/begun").status == 200)
+    eventually(lambda: instances(client)[1]["failures"] == "1")
+    assert not instances(client)[0]
+
+
+def test_one_that_sends_events_does_not_hang(make_server, module, eventually):
+    """Others wait in vain, but it does something for somebody."""
+    client = make_server("--wall", "1s").client
+    client.create("c", module, serve="listen")
+    connection, stream = client.open("GET", "/web/c/events")
+    with connection, stream:
+        assert parse_head(stream)[0] == 200
+        assert [web(client, "/version").status for _ in range(3)] == [504] * 3
+        client.put("/apps/c/files/go", b"")
+        assert b"".join(chunks_of(stream)).endswith(b"data: second hello from C\n\n")
+    assert web(client, "/count").text == "1\n"
+    assert instances(client)[1]["failures"] == "0"
+
+
+def test_one_that_hangs_is_not_waited_for(make_server, module, eventually):
+    """After an update: not for the ten minutes that others have."""
+    client = make_server("--wall", "1s").client
+    client.create("c", module, serve="listen", arg="one")
+    connection, stream = client.open("GET", "/web/c/hang")
+    with connection, stream:
+        eventually(lambda: client.get("/apps/c/files/begun").status == 200)
+        client.create("c", module, serve="listen", arg="two")
+        assert eventually(lambda: (r := web(client, "/version")).status == 200 and r.text) == "two\n"
+        eventually(lambda: len(instances(client)[0]) == 1)
+        assert "ended: hung 137" in client.get("/apps/c/log").text
 
 
 def test_both_sides_wait_for_each_other(make_server, module):
@@ -497,6 +548,62 @@ def test_more_instances_while_requests_wait(make_server, module):
         assert parse_head(stream)[0] == 200
         stream.close()
         connection.close()
+
+
+def waiters(client, path, count):
+    return [client.open("GET", f"/web/c{path}") for _ in range(count)]
+
+
+def expect_answers(opened, status=200):
+    for connection, stream in opened:
+        assert parse_head(stream)[0] == status
+        stream.close()
+        connection.close()
+
+
+def test_idle_ones_take_what_waits_at_others(make_server, module, eventually):
+    client = make_server("--wall", "1h").client
+    client.create("c", module, serve="listen", instances="2")
+    web(client, "/count")
+    busy = waiters(client, "/wait_for?/a", 1)
+    eventually(lambda: sum("1 requests, 0 wait" in line
+                           for line in instances(client)[0].values()) == 1)
+    other = waiters(client, "/wait_for?/b", 1)
+    eventually(lambda: sum("1 requests, 0 wait" in line
+                           for line in instances(client)[0].values()) == 2)
+    waiting = waiters(client, "/version", 6)
+    eventually(lambda: all("4 requests, 3 wait" in line
+                           for line in instances(client)[0].values()))
+    client.put("/apps/c/files/b", b"")
+    expect_answers(other + waiting)
+    assert any("1 requests, 0 wait" in line for line in instances(client)[0].values())
+    client.put("/apps/c/files/a", b"")
+    expect_answers(busy)
+
+
+def test_new_ones_take_what_waits_at_others(make_server, module, eventually):
+    client = make_server("--wall", "1h").client
+    client.create("c", module, serve="listen", instances="1..2")
+    web(client, "/count")
+    busy = waiters(client, "/wait_for?/a", 1)
+    eventually(lambda: "1 requests, 0 wait" in str(instances(client)[0]))
+    expect_answers(waiters(client, "/version", 9))  # with the last one another one is started
+    client.put("/apps/c/files/a", b"")
+    expect_answers(busy)
+
+
+def test_a_new_version_takes_what_waits_at_the_old_one(make_server, module, eventually):
+    client = make_server("--wall", "1h").client
+    client.create("c", module, serve="listen", arg="one")
+    busy = waiters(client, "/wait_for?/a", 1)
+    eventually(lambda: "1 requests, 0 wait" in str(instances(client)[0]))
+    waiting = waiters(client, "/version", 3)
+    eventually(lambda: "4 requests, 3 wait" in str(instances(client)[0]))
+    client.create("c", module, serve="listen", arg="two")
+    assert web(client, "/version").text == "two\n"
+    expect_answers(waiting)
+    client.put("/apps/c/files/a", b"")
+    expect_answers(busy)
 
 
 def test_too_many_wait(make_server, module, eventually):

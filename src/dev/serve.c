@@ -7,6 +7,7 @@
 /* ---- requests ---- */
 
 static void note_asked(struct listener *listener) {
+    listener_note_progress(listener);
     if (!atomic_load_explicit(&listener->is_asked, memory_order_relaxed)) {
         atomic_store_explicit(&listener->is_asked, true, memory_order_relaxed);
     }
@@ -25,8 +26,37 @@ static void unlink_request(struct listener *listener, struct serve_request *requ
     atomic_store(&request->state, state);
 }
 
+void listener_forget(struct listener *listener, struct serve_request *request) {
+    (void)listener;
+    if (serve_request_state(request) == SERVE_TAKEN && !list_is_empty(&request->link)) {
+        list_remove(&request->link);
+    }
+}
+
+void serve_forget(struct serve_request *request) {
+    struct listener *listener = listener_of(request->listener);
+    pthread_mutex_lock(&listener->lock);
+    listener_forget(listener, request);
+    listener_note_progress(listener);
+    pthread_mutex_unlock(&listener->lock);
+}
+
+/* With the lock: nobody has taken it in time. */
+static void note_vain(struct listener *listener, const struct serve_request *request) {
+    if (request->is_ripe) {
+        listener->has_vain = true;
+        listener->vain_progress = atomic_load(&listener->progress);
+    }
+}
+
+void serve_note_progress(struct serve_request *request) {
+    listener_note_progress(listener_of(request->listener));
+}
+
 /* With the lock. Its head is made complete: that has room for it. */
-static void set_taken(struct serve_request *request, bool by_connection) {
+static void set_taken(struct listener *listener, struct serve_request *request,
+                      bool by_connection) {
+    list_append(&listener->taken, &request->link);
     struct buf *head = &request->head;
     head->length = request->head_length;
     request->by_connection = by_connection;
@@ -38,6 +68,20 @@ static void set_taken(struct serve_request *request, bool by_connection) {
     }
     (void)!buf_append_str(head, STR("\r\n"));
     atomic_store(&request->state, SERVE_TAKEN);
+}
+
+/* With the lock. */
+static void append(struct listener *listener, struct serve_request *request) {
+    static atomic_uint_fast64_t next_arrival = 1;
+    request->arrived = request->arrived ? request->arrived : atomic_fetch_add(&next_arrival, 1);
+    struct list *next = &listener->requests; /* the first that came later; or the end */
+    while (next->previous != &listener->requests &&
+           CONTAINER_OF(next->previous, struct serve_request, link)->arrived > request->arrived) {
+        next = next->previous;
+    }
+    list_append(next, &request->link);
+    listener->request_count++;
+    listener->ripe_count += request->is_ripe;
 }
 
 enum err serve_listener_put(struct file *file, struct serve_request *request, size_t waiting_max) {
@@ -53,15 +97,13 @@ enum err serve_listener_put(struct file *file, struct serve_request *request, si
         err = ERR_PIPE;
     } else if (!list_is_empty(&listener->idle)) {
         request->is_given = true;
-        set_taken(request, true);
+        set_taken(listener, request, true);
         connection_give(CONTAINER_OF(listener->idle.next, struct connection, link), request);
-    } else if (listener->request_count >= waiting_max) {
+    } else if (!request->arrived && listener->request_count >= waiting_max) {
         err = ERR_AGAIN;
     } else {
         atomic_store(&request->state, SERVE_WAITING);
-        list_append(&listener->requests, &request->link);
-        listener->request_count++;
-        listener->ripe_count += request->is_ripe;
+        append(listener, request);
     }
     bool waits = !err && !request->is_given;
     pthread_mutex_unlock(&listener->lock);
@@ -99,6 +141,7 @@ void serve_withdraw(struct serve_request *request) {
     pthread_mutex_lock(&listener->lock);
     if (serve_request_state(request) == SERVE_WAITING && !list_is_empty(&request->link)) {
         unlink_request(listener, request, SERVE_REFUSED);
+        note_vain(listener, request);
     }
     pthread_mutex_unlock(&listener->lock);
 }
@@ -106,6 +149,7 @@ void serve_withdraw(struct serve_request *request) {
 void serve_answered(struct serve_request *request, bool may_go_on) {
     struct listener *listener = listener_of(request->listener);
     pthread_mutex_lock(&listener->lock);
+    listener_forget(listener, request);
     if (request->connection) {
         struct connection *connection = CONTAINER_OF(request->connection, struct connection, file);
         if (may_go_on && !connection->ends) {
@@ -132,7 +176,7 @@ static struct serve_request *take_ripe(struct listener *listener) {
         if (request->is_ripe) {
             taken = serve_request_ref(request);
             unlink_request(listener, request, SERVE_TAKEN);
-            set_taken(request, false);
+            set_taken(listener, request, false);
             break;
         }
     }
@@ -154,6 +198,7 @@ enum err serve_listener_take(struct op *op, struct file *file, struct serve_requ
         }
         request = take_ripe(listener); /* it may have come between the look and the wait */
         if (!request) {
+            op_queue_wake_all(&listener->asked);
             return ERR_PENDING;
         }
     }
@@ -171,7 +216,7 @@ bool listener_give_first(struct listener *listener, struct connection *connectio
         CONTAINER_OF(listener->requests.next, struct serve_request, link);
     unlink_request(listener, request, SERVE_TAKEN);
     request->is_given = true;
-    set_taken(request, true);
+    set_taken(listener, request, true);
     connection_give(connection, request);
     return true;
 }
@@ -185,7 +230,7 @@ static enum err accept_first(struct listener *listener, struct connection **ret_
         err = connection_new(listener, request, ret_connection);
         if (!err) {
             unlink_request(listener, request, SERVE_TAKEN);
-            set_taken(request, true);
+            set_taken(listener, request, true);
             request->connection = &(*ret_connection)->file;
         }
     }
@@ -204,6 +249,7 @@ static enum err listener_accept(struct op *op, struct file *file, struct file **
             err = accept_first(listener, &connection);
         }
         if (err == ERR_AGAIN) {
+            op_queue_wake_all(&listener->asked);
             return ERR_PENDING;
         }
     }
@@ -225,6 +271,7 @@ static enum err listener_poll(struct op *op, struct file *file, unsigned wanted,
             return op_finish(op, ERR_OK);
         }
         if (again) {
+            op_queue_wake_all(&listener->asked);
             return ERR_PENDING;
         }
         enum err err = op_queue_wait(&listener->changed, op);
@@ -254,6 +301,7 @@ static void listener_release(struct file *file) {
     struct listener *listener = listener_of(file);
     serve_listener_close(file);
     op_queue_done(&listener->changed);
+    op_queue_done(&listener->asked);
     pthread_mutex_destroy(&listener->lock);
     free(listener);
 }
@@ -273,13 +321,18 @@ enum err serve_listener_new(struct file **ret_listener) {
         return ERR_NOMEM;
     }
     enum err err = op_queue_init(&listener->changed);
+    if (!err) {
+        err = op_queue_init(&listener->asked);
+    }
     if (err) {
+        op_queue_done(&listener->changed);
         free(listener);
         return err;
     }
     file_init(&listener->file, &listener_dev, dev_next_number(), 1, FILE_SOCKET_STREAM, 0);
     pthread_mutex_init(&listener->lock, NULL);
     list_init(&listener->requests);
+    list_init(&listener->taken);
     list_init(&listener->idle);
     *ret_listener = &listener->file;
     return ERR_OK;
@@ -296,6 +349,38 @@ struct serve_waiting serve_listener_waiting(struct file *file) {
     return waiting;
 }
 
+bool serve_listener_is_awaited(struct file *file) {
+    return op_queue_has_waiter(&listener_of(file)->changed);
+}
+
+/* With the lock. */
+static bool owes(struct listener *listener, uint64_t progress) {
+    bool owes =
+        listener->ripe_count > 0 || (listener->has_vain && listener->vain_progress == progress);
+    LIST_FOR_EACH (node, &listener->taken) {
+        struct serve_request *request = CONTAINER_OF(node, struct serve_request, link);
+        switch (serve_request_turn(request)) {
+        case SERVE_TURN_VISITOR:
+            return false;
+        case SERVE_TURN_PROGRAM:
+            owes = true;
+            break;
+        case SERVE_TURN_NONE:
+            break;
+        }
+    }
+    return owes;
+}
+
+bool serve_listener_owes(struct file *file, uint64_t *ret_progress) {
+    struct listener *listener = listener_of(file);
+    *ret_progress = atomic_load(&listener->progress);
+    pthread_mutex_lock(&listener->lock);
+    bool result = !op_queue_has_waiter(&listener->changed) && owes(listener, *ret_progress);
+    pthread_mutex_unlock(&listener->lock);
+    return result;
+}
+
 static struct serve_request *refuse_first(struct listener *listener) {
     struct serve_request *request = NULL;
     pthread_mutex_lock(&listener->lock);
@@ -303,9 +388,27 @@ static struct serve_request *refuse_first(struct listener *listener) {
         request =
             serve_request_ref(CONTAINER_OF(listener->requests.next, struct serve_request, link));
         unlink_request(listener, request, SERVE_REFUSED);
+        note_vain(listener, request);
     }
     pthread_mutex_unlock(&listener->lock);
     return request;
+}
+
+static bool give_back_first(struct listener *listener) {
+    struct serve_request *request = refuse_first(listener);
+    if (request) {
+        op_queue_wake_all(&request->of_door);
+        serve_request_unref(request);
+    }
+    return request != NULL;
+}
+
+void serve_listener_give_back(struct file *listener) {
+    give_back_first(listener_of(listener));
+}
+
+enum err serve_listener_watch(struct op *op, struct file *listener) {
+    return op_queue_wait(&listener_of(listener)->asked, op);
 }
 
 void serve_listener_close(struct file *file) {
@@ -313,9 +416,6 @@ void serve_listener_close(struct file *file) {
     pthread_mutex_lock(&listener->lock);
     listener->is_closed = true;
     pthread_mutex_unlock(&listener->lock);
-    struct serve_request *request;
-    while ((request = refuse_first(listener))) {
-        op_queue_wake_all(&request->of_door);
-        serve_request_unref(request);
+    while (give_back_first(listener)) {
     }
 }

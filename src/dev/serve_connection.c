@@ -218,7 +218,11 @@ static void connection_closed(struct file *file, unsigned open_flags) {
     struct serve_request *request = serve_request_ref(connection->request);
     bool is_present = request->connection == file;
     bool is_untouched = is_present && serve_request_is_untouched(request);
-    request->connection = is_present ? NULL : request->connection;
+    if (is_present) {
+        listener_forget(connection->listener, request);
+        listener_note_progress(connection->listener);
+        request->connection = NULL;
+    }
     if (is_untouched) {
         atomic_store(&request->state, SERVE_REFUSED);
     }

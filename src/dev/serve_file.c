@@ -123,6 +123,7 @@ static enum err serve_file_flush(struct op *op, struct file *file) {
 static void let_go(struct serve_file *open) {
     struct serve_request *request = STEAL(open->request);
     if (request) {
+        serve_forget(request);
         serve_request_close(request);
         serve_request_unref(request);
     }

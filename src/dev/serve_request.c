@@ -1,4 +1,4 @@
-#include "dev/serve_request.h"
+#include "dev/serve.h"
 
 #include "base/clock.h"
 #include "dev/service.h"
@@ -235,6 +235,9 @@ enum err serve_request_read_now(struct serve_request *request, void *data, size_
     lock(request);
     enum err err = read_now(request, data, length, ret_read, &has_room);
     unlock(request);
+    if (!err && *ret_read > 0) {
+        serve_note_progress(request);
+    }
     if (has_room) {
         op_queue_wake_all(&request->of_door);
     }
@@ -283,6 +286,7 @@ static enum err write_now(struct serve_request *request, const void *data, size_
     if (request->answer_ended) {
         return ERR_PIPE;
     }
+    request->answer_begun = true;
     if (request->door_left) {
         *ret_written = length;
         return drop_unheard(request, length);
@@ -332,6 +336,7 @@ enum err serve_request_write(struct op *op, struct serve_request *request, const
         if (err != ERR_AGAIN) {
             op_queue_wake_all(&request->of_door);
             if (!err) {
+                serve_note_progress(request);
                 *ret_written = written;
             }
             return op_finish(op, err);
@@ -419,6 +424,27 @@ bool serve_request_is_untouched(struct serve_request *request) {
                   !request->answer_ended && fifo_length(&request->answer) == 0;
     unlock(request);
     return result;
+}
+
+/* With the lock. */
+static bool has_unread(const struct serve_request *request) {
+    return request->head_read < request->head.length || fifo_length(&request->body) > 0 ||
+           fifo_length(&request->chunks) > 0;
+}
+
+enum serve_turn serve_request_turn(struct serve_request *request) {
+    lock(request);
+    bool is_body_over = request->body_ended || request->body_lost;
+    bool has_input = is_body_over || has_unread(request);
+    bool is_full = !request->door_left && !request->answer_ended && answer_room(request) == 0;
+    enum serve_turn turn = SERVE_TURN_NONE;
+    if ((!has_input || is_full) && op_queue_has_waiter(&request->of_program)) {
+        turn = SERVE_TURN_VISITOR;
+    } else if (has_input && !request->answer_begun && !request->answer_ended) {
+        turn = SERVE_TURN_PROGRAM;
+    }
+    unlock(request);
+    return turn;
 }
 
 void serve_request_end(struct serve_request *request) {

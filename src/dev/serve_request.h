@@ -38,9 +38,10 @@ struct serve_request {
     struct op_queue of_door, of_program; /* who waits for a change that the other side makes */
 
     /* Guarded by the lock of the listener where it waits; the door reads `state` at any time. */
-    struct list link;
+    struct list link;      /* among those that wait, or are taken */
     struct file *listener; /* a reference; NULL before it was put there */
     atomic_int state;      /* enum serve_state */
+    uint64_t arrived;      /* in this order they wait; 0: it never did */
     bool is_ripe;          /* /net/serve may take it: its body is complete, or long */
     bool has_body, has_length;
     uint64_t length;         /* of the body, if has_length */
@@ -60,6 +61,7 @@ struct serve_request {
     uint64_t body_taken;             /* bytes of it that the program has read */
     bool body_ended, body_lost;      /* it is complete; it never will be */
     bool answer_ended, answer_cut;   /* likewise */
+    bool answer_begun;               /* something was written */
     bool door_left;                  /* nobody hears the answer */
     uint64_t unheard, unheard_at_ns; /* bytes of it that were dropped, the first of them then */
     struct instance *instance;       /* its hold on it (dev/service.h); or NULL */
@@ -127,6 +129,13 @@ bool serve_request_is_read(struct serve_request *request);
 bool serve_request_is_left(struct serve_request *request);
 /* It was given to a connection, and nothing was read of it or answered. */
 bool serve_request_is_untouched(struct serve_request *request);
+/* Who is to do something, of a request that was taken. */
+enum serve_turn {
+    SERVE_TURN_NONE,    /* it is being answered, or was; or its body is still to come */
+    SERVE_TURN_PROGRAM, /* it has not been answered, and there is more to read or nothing */
+    SERVE_TURN_VISITOR, /* the program waits for more of its body, or for room in the answer */
+};
+enum serve_turn serve_request_turn(struct serve_request *request);
 /* The answer is complete. */
 void serve_request_end(struct serve_request *request);
 /* The program lets go of it: cut, unless it was complete. */

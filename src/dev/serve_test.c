@@ -279,6 +279,107 @@ static void test_waiting(void **state) {
     file_unref(listener);
 }
 
+static bool owes(struct file *listener) {
+    uint64_t progress;
+    return serve_listener_owes(listener, &progress);
+}
+
+static uint64_t progress_of(struct file *listener) {
+    uint64_t progress;
+    (void)serve_listener_owes(listener, &progress);
+    return progress;
+}
+
+/* What waits at one listener goes to another one, in the order in which it came. */
+static void test_given_back(void **state) {
+    (void)state;
+    struct file *listeners[2], *connection;
+    struct serve_request *requests[3];
+    for (size_t i = 0; i < ARRAY_LENGTH(listeners); i++) {
+        assert_int_equal(serve_listener_new(&listeners[i]), ERR_OK);
+    }
+    for (size_t i = 0; i < ARRAY_LENGTH(requests); i++) {
+        requests[i] = request_new("HEAD", "", true);
+        assert_int_equal(serve_listener_put(listeners[i == 1], requests[i], 3), ERR_OK);
+    }
+    serve_listener_give_back(listeners[0]);
+    assert_int_equal(serve_request_state(requests[0]), SERVE_REFUSED);
+    assert_int_equal(serve_listener_waiting(listeners[0]).all, 1);
+    serve_listener_close(listeners[0]);
+    assert_int_equal(serve_request_state(requests[2]), SERVE_REFUSED);
+    assert_int_equal(serve_listener_put(listeners[1], requests[2], 1), ERR_OK);
+    assert_int_equal(serve_listener_put(listeners[1], requests[0], 1), ERR_OK);
+    assert_int_equal(serve_listener_waiting(listeners[1]).ripe, 3);
+    for (size_t i = 0; i < ARRAY_LENGTH(requests); i++) {
+        assert_int_equal(file_accept(&op, listeners[1], &connection), ERR_OK);
+        assert_int_equal(serve_request_state(requests[i]), SERVE_TAKEN);
+        close_file(connection, true);
+        request_free(requests[i]);
+    }
+    serve_listener_give_back(listeners[1]); /* there is none */
+    file_unref(listeners[0]);
+    file_unref(listeners[1]);
+}
+
+/* Whose turn it is, and what counts as something done. */
+static void test_owes(void **state) {
+    (void)state;
+    struct file *listener, *connection;
+    struct op waits;
+    size_t length;
+    char text[100];
+    assert_int_equal(serve_listener_new(&listener), ERR_OK);
+    assert_false(owes(listener));
+    struct serve_request *request = request_new("HEAD", "", true);
+    assert_int_equal(serve_listener_put(listener, request, 3), ERR_OK);
+    assert_true(owes(listener)); /* it waits */
+    uint64_t progress = progress_of(listener);
+    request_free(request);
+    assert_true(owes(listener)); /* it has waited in vain */
+    assert_int_equal(progress_of(listener), progress);
+    op_init(&waits, loop, &who, on_wake);
+    assert_int_equal(file_accept(&waits, listener, &connection), ERR_PENDING);
+    assert_false(owes(listener)); /* the program asks */
+    assert_true(serve_listener_is_awaited(listener));
+    assert_int_not_equal(progress_of(listener), progress);
+
+    request = request_new("HEAD", "half", false);
+    request->is_ripe = false;
+    assert_int_equal(serve_listener_put(listener, request, 3), ERR_OK);
+    assert_false(owes(listener)); /* its body has only begun */
+    assert_int_equal(file_accept(&waits, listener, &connection), ERR_OK);
+    assert_true(owes(listener)); /* there is something to read */
+    progress = progress_of(listener);
+    assert_int_equal(file_read(&op, connection, text, sizeof text, 0, &length), ERR_OK);
+    while (length > 0 && owes(listener)) {
+        assert_int_equal(file_read(&op, connection, text, sizeof text, 0, &length), ERR_OK);
+    }
+    assert_int_not_equal(progress_of(listener), progress);
+    assert_false(owes(listener)); /* it waits for the visitor */
+    serve_request_body_end(request);
+    assert_true(owes(listener));
+    progress = progress_of(listener);
+    assert_int_equal(file_write(&op, connection, "some", 4, 0, &length), ERR_OK);
+    assert_false(owes(listener)); /* the answer has begun */
+    assert_int_not_equal(progress_of(listener), progress);
+    struct serve_request *other = request_new("HEAD", "", true);
+    assert_int_equal(serve_listener_put(listener, other, 3), ERR_OK);
+    assert_true(owes(listener)); /* another one waits */
+    static char much[SERVE_ANSWER_BYTES];
+    assert_int_equal(file_write(&op, connection, much, sizeof much, 0, &length), ERR_OK);
+    assert_int_equal(file_write(&op, connection, much, sizeof much, 0, &length), ERR_PENDING);
+    assert_false(owes(listener)); /* but the program waits for a visitor */
+    op_abandon(&op);
+    assert_true(owes(listener));
+    progress = progress_of(listener);
+    close_file(connection, false);
+    assert_int_not_equal(progress_of(listener), progress);
+    op_done(&waits);
+    request_free(request);
+    request_free(other);
+    file_unref(listener);
+}
+
 /* ---- connections ---- */
 
 static struct file *accepted(struct file *listener, struct serve_request *request) {
@@ -441,6 +542,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_cut, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bounds, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_waiting, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_given_back, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_owes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_connection_ends, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_chunks, set_up, tear_down),
     };

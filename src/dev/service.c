@@ -41,8 +41,12 @@ struct instance {
     /* Its loop's: */
     struct loop *loop;
     struct who who;
-    struct op wait; /* for its end */
+    struct op wait;  /* for its end */
+    struct op asked; /* for its program to ask for requests, if there may be other instances */
     struct loop_timer timer;
+    uint64_t owing_since_ns; /* monotonic: that it has been its program's turn, and nothing was
+                                done; 0: it is not */
+    uint64_t progress;       /* then (serve_listener_owes) */
     /* Guarded by services->lock: */
     struct list link;   /* in service->instances while it lives */
     unsigned in_flight; /* requests */
@@ -111,8 +115,8 @@ static void note_failure(struct service *service, struct instance *instance, uin
     service->failures = now_ns - instance->started_ns > GOOD_LIFE_NS ? 1 : service->failures + 1;
     unsigned doublings = MIN(service->failures, (unsigned)FAILURES_MAX) - 1;
     service->retry_ns = now_ns + (DELAY_FIRST_NS << doublings);
-    service->never_asked =
-        status.reason == RUN_REASON_EXIT && !serve_listener_is_asked(instance->listener);
+    service->never_asked = (status.reason == RUN_REASON_EXIT || status.reason == RUN_REASON_HUNG) &&
+                           !serve_listener_is_asked(instance->listener);
     if (service->never_asked) {
         why = STR(SERVE_NOT_ASKED);
     }
@@ -122,6 +126,39 @@ static void note_failure(struct service *service, struct instance *instance, uin
     (void)!buf_printf(&service->last_end, "%s run %" PRIu64 ": %s %d%s" STR_FORMAT, time, status.id,
                       run_reason_text(status.reason), (int)status.exit_status,
                       why.length ? ": " : "", STR_ARGS(why));
+}
+
+/* With the lock: if it has nothing to do and its program asks, a request that waits for another
+ * one, perhaps in vain, is given back; its door brings it here, to the least busy one. One that has
+ * taken none is about to, in general (`also_idle`: it had time). */
+static void relieve_others(struct instance *instance, bool also_idle) {
+    struct instance *busiest = NULL;
+    size_t most = 0;
+    if (instance->is_draining || instance->services->is_stopping ||
+        !serve_listener_is_awaited(instance->listener) ||
+        serve_listener_waiting(instance->listener).all > 0) {
+        return;
+    }
+    LIST_FOR_EACH (node, &instance->service->instances) {
+        struct instance *other = CONTAINER_OF(node, struct instance, link);
+        size_t waiting = serve_listener_waiting(other->listener).all;
+        if (waiting > most && (also_idle || other->in_flight > waiting)) {
+            busiest = other;
+            most = waiting;
+        }
+    }
+    if (busiest) {
+        serve_listener_give_back(busiest->listener);
+    }
+}
+
+static void on_asked(struct op *op) {
+    struct instance *instance = CONTAINER_OF(op, struct instance, asked);
+    if (serve_listener_watch(op, instance->listener) == ERR_OK) {
+        pthread_mutex_lock(&instance->services->lock);
+        relieve_others(instance, false);
+        pthread_mutex_unlock(&instance->services->lock);
+    }
 }
 
 static void on_wait(struct op *op) {
@@ -139,8 +176,26 @@ static void on_wait(struct op *op) {
     pthread_mutex_unlock(&services->lock);
     serve_listener_close(instance->listener);
     loop_timer_stop(&instance->timer);
+    op_done(&instance->asked);
     op_done(&instance->wait);
     instance_unref(instance);
+}
+
+/* Whether its program has left a request unanswered for as long as one may wait, and has done
+ * nothing else for any in the meantime. It is looked at only now and then: later, never sooner. */
+static bool is_hung(struct instance *instance, uint64_t now_ns) {
+    uint64_t progress;
+    bool owes = serve_listener_owes(instance->listener, &progress);
+    if (owes) { /* unless it has not begun, or stands still */
+        enum run_state state = run_status(instance->run).state;
+        owes = state == RUN_RUNNING || state == RUN_WAITING;
+    }
+    if (!owes || instance->owing_since_ns == 0 || progress != instance->progress) {
+        instance->owing_since_ns = owes ? now_ns : 0;
+        instance->progress = progress;
+        return false;
+    }
+    return now_ns - instance->owing_since_ns >= run_answer_ns(instance->run);
 }
 
 /* Whether it still is what the app wants. */
@@ -158,7 +213,11 @@ static bool is_wanted(const struct instance *instance, uint64_t now_ns) {
 static void on_tick(struct loop_timer *timer) {
     struct instance *instance = CONTAINER_OF(timer, struct instance, timer);
     uint64_t now_ns = clock_monotonic_ns();
+    if (is_hung(instance, now_ns)) {
+        run_kill(instance->run, RUN_REASON_HUNG);
+    }
     pthread_mutex_lock(&instance->services->lock);
+    relieve_others(instance, true);
     if (instance->is_draining ? now_ns - instance->since_ns > DRAIN_MAX_NS
                               : !is_wanted(instance, now_ns)) {
         bool is_over = instance->is_draining;
@@ -200,6 +259,10 @@ static enum err start(struct services *services, struct service *service, struct
     service->starts++;
     op_init(&instance->wait, loop, &instance->who, on_wait);
     op_wake(&instance->wait); /* it waits from the next turn on */
+    op_init(&instance->asked, loop, &instance->who, on_asked);
+    if (most_of(app) > 1) {
+        op_wake(&instance->asked);
+    }
     loop_timer_init(&instance->timer, on_tick);
     loop_timer_start(loop, &instance->timer, instance->started_ns + TICK_NS);
     return ERR_OK;
@@ -232,10 +295,30 @@ static enum err get_service(struct services *services, int64_t app_id,
     return ERR_OK;
 }
 
+struct load {
+    size_t waiting;
+    bool is_awaited; /* its program asks for requests */
+    unsigned in_flight;
+};
+
+static struct load load_of(const struct instance *instance) {
+    return (struct load){
+        .waiting = serve_listener_waiting(instance->listener).ripe,
+        .is_awaited = serve_listener_is_awaited(instance->listener),
+        .in_flight = instance->in_flight,
+    };
+}
+
+static bool is_less(const struct load *a, const struct load *b) {
+    return a->waiting != b->waiting         ? a->waiting < b->waiting
+           : a->is_awaited != b->is_awaited ? a->is_awaited
+                                            : a->in_flight < b->in_flight;
+}
+
 /* The one with the least to do; those of older settings are let go of. */
 static struct instance *choose(struct service *service, const struct app *app) {
     struct instance *best = NULL;
-    size_t best_waiting = 0;
+    struct load best_load = {0};
     LIST_FOR_EACH (node, &service->instances) {
         struct instance *instance = CONTAINER_OF(node, struct instance, link);
         if (instance->app->generation < app->generation) {
@@ -244,11 +327,10 @@ static struct instance *choose(struct service *service, const struct app *app) {
         if (instance->is_draining) {
             continue;
         }
-        size_t waiting = serve_listener_waiting(instance->listener).ripe;
-        if (!best || waiting < best_waiting ||
-            (waiting == best_waiting && instance->in_flight < best->in_flight)) {
+        struct load load = load_of(instance);
+        if (!best || is_less(&load, &best_load)) {
             best = instance;
-            best_waiting = waiting;
+            best_load = load;
         }
     }
     return best;
@@ -400,6 +482,7 @@ void services_free(struct services *services) {
             /* Its run has ended, but the loop stopped before it could be told. */
             struct instance *instance = CONTAINER_OF(link, struct instance, link);
             list_remove(&instance->link);
+            op_done(&instance->asked);
             op_done(&instance->wait);
             loop_timer_stop(&instance->timer);
             instance_unref(instance);

@@ -4,7 +4,9 @@
  *
  * An instance is a run with a listening socket (dev/serve.h), where requests wait for it. Who has a
  * request for it holds it: until service_done it counts as under way, and the instance is not ended
- * for having nothing to do.
+ * for having nothing to do. One whose program leaves a request unanswered for `wall`, and does
+ * nothing for any other one meanwhile, is ended. What waits at one goes to another one that has
+ * nothing to do.
  *
  * Thread: any; guards itself. An instance belongs to the loop on which it was started: that of the
  * request that needed it. Layer: ns, store, run. */

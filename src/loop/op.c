@@ -209,6 +209,14 @@ void op_queue_wake_all(struct op_queue *queue) {
     guard_unlock(guard);
 }
 
+bool op_queue_has_waiter(struct op_queue *queue) {
+    struct guard *guard = queue->mutex;
+    guard_lock(guard);
+    bool has_waiter = !list_is_empty(&queue->waiters);
+    guard_unlock(guard);
+    return has_waiter;
+}
+
 static void run_op_work(struct loop_work *loop_work) {
     struct op_work *work = CONTAINER_OF(loop_work, struct op_work, loop_work);
     work->run(work);

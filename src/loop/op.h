@@ -97,6 +97,8 @@ void op_queue_done(struct op_queue *queue);
 MUST_USE enum err op_queue_wait(struct op_queue *queue, struct op *op);
 /* Thread: any. */
 void op_queue_wake_all(struct op_queue *queue);
+/* Whether an op waits there at this moment. Thread: any. */
+bool op_queue_has_waiter(struct op_queue *queue);
 
 /* Work on another thread for an op. Embed it as the first member of the device's state object,
  * which then belongs to the work: allocated by malloc, freed by `release` when both the op and the

@@ -10,7 +10,8 @@ const char *run_reason_text(enum run_reason reason) {
         [RUN_REASON_CPU] = "cpu",           [RUN_REASON_MEMORY] = "memory",
         [RUN_REASON_OUTPUT] = "output",     [RUN_REASON_DISK] = "disk",
         [RUN_REASON_KILLED] = "killed",     [RUN_REASON_CLIENT] = "client",
-        [RUN_REASON_SHUTDOWN] = "shutdown", [RUN_REASON_FAILED] = "failed",
+        [RUN_REASON_SHUTDOWN] = "shutdown", [RUN_REASON_HUNG] = "hung",
+        [RUN_REASON_FAILED] = "failed",
     };
     return texts[reason];
 }
@@ -379,6 +380,11 @@ void run_kill(struct run *run, enum run_reason reason) {
     if (atomic_compare_exchange_strong(&run->kill_reason, &none, reason)) {
         run_signal(run, SIGNAL_KILL);
     }
+}
+
+uint64_t run_answer_ns(const struct run *run) {
+    uint64_t of_app = run->app->limits.wall_ns;
+    return of_app ? of_app : run->runs->options.defaults.wall_ns;
 }
 
 void run_pause(struct run *run) {

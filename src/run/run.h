@@ -37,6 +37,8 @@ enum run_reason {
     RUN_REASON_KILLED,
     RUN_REASON_CLIENT,
     RUN_REASON_SHUTDOWN,
+    RUN_REASON_HUNG, /* a program that is kept: a request has waited too long, nothing else was done
+                      */
     RUN_REASON_FAILED, /* it could not be started: run_status.failure, and run_failure in words */
 };
 const char *run_reason_text(enum run_reason reason);
@@ -315,6 +317,8 @@ MUST_USE enum err run_root(struct run *run, struct file **ret_root);
 MUST_USE enum err run_open_root(struct op *op, struct run *run, struct file **ret_root);
 /* Ends it; nothing if it has ended. It may have ended by itself meanwhile: run_status tells. */
 void run_kill(struct run *run, enum run_reason reason);
+/* How long a request may wait for the answer of a program that is kept (RUN_REASON_HUNG). */
+uint64_t run_answer_ns(const struct run *run);
 /* Stops its guest at the next point where that is possible; its wall clock stands still, what was
  * under way is finished after run_resume. */
 void run_pause(struct run *run);

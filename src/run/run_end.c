@@ -9,12 +9,17 @@ static void print_limit(struct buf *text, const char *what, uint64_t value, cons
     (void)!buf_printf(text, "%s limit of %llu %s reached", what, (unsigned long long)value, unit);
 }
 
+static void print_duration(struct buf *text, uint64_t duration_ns) {
+    bool is_whole = duration_ns % NS_PER_S == 0;
+    (void)!buf_printf(text, "%llu %s",
+                      (unsigned long long)(duration_ns / (is_whole ? NS_PER_S : NS_PER_MS)),
+                      is_whole ? "s" : "ms");
+}
+
 static void print_duration_limit(struct buf *text, const char *what, uint64_t limit_ns) {
-    if (limit_ns % NS_PER_S == 0) {
-        print_limit(text, what, limit_ns / NS_PER_S, "s");
-    } else {
-        print_limit(text, what, limit_ns / NS_PER_MS, "ms");
-    }
+    (void)!buf_printf(text, "%s limit of ", what);
+    print_duration(text, limit_ns);
+    (void)!buf_append_str(text, STR(" reached"));
 }
 
 static void print_bytes_limit(struct buf *text, const char *what, uint64_t limit_bytes) {
@@ -59,6 +64,10 @@ static void print_failure(const struct run *run, enum run_reason reason, enum er
         break;
     case RUN_REASON_SHUTDOWN:
         (void)!buf_append_str(text, STR("the server shuts down"));
+        break;
+    case RUN_REASON_HUNG:
+        (void)!buf_append_str(text, STR("it has not answered for "));
+        print_duration(text, run_answer_ns(run));
         break;
     case RUN_REASON_FAILED:
         if (detail->length == 0) {

@@ -108,6 +108,10 @@ func main() {
 	http.HandleFunc("/never", func(w http.ResponseWriter, r *http.Request) {
 		<-r.Context().Done()
 	})
+	http.HandleFunc("/hang", func(w http.ResponseWriter, r *http.Request) {
+		for {
+		}
+	})
 	http.HandleFunc("/spin", func(w http.ResponseWriter, r *http.Request) {
 		for {
 			if _, err := os.Stat("/go"); err == nil {

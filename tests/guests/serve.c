@@ -54,10 +54,14 @@ static void note(const char *name, const char *text) {
     fclose(file);
 }
 
-static void wait_for_go(void) {
-    while (access("/go", F_OK) != 0) {
+static void wait_for(const char *path) {
+    while (access(path, F_OK) != 0) {
         usleep(1000);
     }
+}
+
+static void wait_for_go(void) {
+    wait_for("/go");
 }
 
 static void echo(int file) {
@@ -151,6 +155,13 @@ static void answer(int file, char *path, const char *query, const char *version)
     } else if (strcmp(path, "/wait") == 0) {
         wait_for_go();
         write_text(file, "waited\n");
+    } else if (strcmp(path, "/wait_for") == 0) {
+        wait_for(query);
+        write_text(file, "waited\n");
+    } else if (strcmp(path, "/hang") == 0) {
+        note("/begun", "");
+        for (volatile int i = 0;; i++) {
+        }
     } else if (strcmp(path, "/late") == 0) { /* of a visitor that has gone meanwhile */
         note("/begun", "");
         wait_for_go();
