@@ -209,13 +209,31 @@ void request_fail(struct request *request, enum err err, const struct buf *messa
     fail_with(request, err_http_status(err), err_name(err), text);
 }
 
+/* The error of docs/http.md that an answer of this status, which has no other, is of. */
+static const char *name_of_status(int status) {
+    static const struct {
+        int status;
+        enum err err;
+    } rows[] = {
+        {400, ERR_INVAL}, {403, ERR_ACCES}, {404, ERR_NOENT},       {405, ERR_NOTSUP},
+        {409, ERR_EXIST}, {413, ERR_FBIG},  {414, ERR_NAMETOOLONG}, {429, ERR_AGAIN},
+        {502, ERR_IO},    {503, ERR_AGAIN}, {504, ERR_TIMEDOUT},
+    };
+    for (size_t i = 0; i < ARRAY_LENGTH(rows); i++) {
+        if (rows[i].status == status) {
+            return err_name(rows[i].err);
+        }
+    }
+    return "refused";
+}
+
 void request_fail_status(struct request *request, int status, const char *format, ...) {
     cleanup_buf struct buf text = {0};
     va_list arguments;
     va_start(arguments, format);
     enum err err = buf_vprintf(&text, format, arguments);
     va_end(arguments);
-    fail_with(request, status, "refused", err ? err_text(err) : buf_text(&text));
+    fail_with(request, status, name_of_status(status), err ? err_text(err) : buf_text(&text));
 }
 
 /* --- parameters --------------------------------------------------------------------------- */

@@ -140,6 +140,8 @@ void request_respond_empty(struct request *request, int status);
  * status is the error's; the text is `message` if it has one (request->message may be passed), else
  * the error's own. */
 void request_fail(struct request *request, enum err err, const struct buf *message);
+/* The same with a status of its own. Its name is that of the error which the status is usually of;
+ * "refused" for one that no error has (412, 416, 421, ...). */
 void request_fail_status(struct request *request, int status, const char *format, ...)
     PRINTF_LIKE(3, 4);
 

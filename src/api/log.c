@@ -17,6 +17,21 @@ static bool parse_from(struct request *request, uint64_t *ret_from) {
     return true;
 }
 
+/* `name` is given, without a value: one that says no would be taken for yes. Answers 400 and
+ * returns false if it has one. */
+static bool parse_flag(struct request *request, const char *name, bool *ret_given) {
+    const struct query_pair *pair = query_find(&request->query, name);
+    if (pair && pair->value.length > 0) {
+        request_fail_status(request, 400,
+                            "%s='" STR_FORMAT "' is not valid; write %s without a value, or leave "
+                            "it out",
+                            name, STR_ARGS(pair->value), name);
+        return false;
+    }
+    *ret_given = pair != NULL;
+    return true;
+}
+
 /* --- a run ------------------------------------------------------------------------------------ */
 
 static const char *const run_parameters[] = {"from", "follow", "attach", NULL};
@@ -28,7 +43,9 @@ struct run_log {
 
 static void run_start_reading(struct request *request, unsigned streams, bool follow) {
     uint64_t id = 0, from = 0;
-    if (!request_check_parameters(request, run_parameters) || !parse_from(request, &from)) {
+    bool follows, attached;
+    if (!request_check_parameters(request, run_parameters) || !parse_from(request, &from) ||
+        !parse_flag(request, "follow", &follows) || !parse_flag(request, "attach", &attached)) {
         return;
     }
     struct str id_text = request_second_component(request);
@@ -43,8 +60,8 @@ static void run_start_reading(struct request *request, unsigned streams, bool fo
         .run = run,
         .from = from,
         .streams = streams,
-        .follow = follow || request_has_parameter(request, "follow"),
-        .attached = request_has_parameter(request, "attach"),
+        .follow = follow || follows,
+        .attached = attached,
         .form = request->accept == ACCEPT_NDJSON ? ACCEPT_NDJSON : ACCEPT_TEXT,
     };
     struct run_log *log = calloc(1, sizeof *log);
@@ -226,9 +243,27 @@ static enum http_pull_result pull(void *argument, void *buffer, size_t size, siz
 
 static const char *const app_parameters[] = {"from", "follow", "run", NULL};
 
+/* ?run=ID, or nothing; answers 400 and returns false if it is no id. */
+static bool parse_run(struct request *request, struct str *ret_run) {
+    const struct query_pair *pair = query_find(&request->query, "run");
+    uint64_t id;
+    if (pair && (str_to_u64(pair->value, &id) || pair->value.data[0] == '0')) {
+        request_fail_status(request, 400,
+                            "run='" STR_FORMAT "' is no id of a run, such as run=7; GET /proc "
+                            "lists those that run or ended lately",
+                            STR_ARGS(pair->value));
+        return false;
+    }
+    *ret_run = pair ? pair->value : (struct str){0};
+    return true;
+}
+
 static void app_log_start(struct request *request) {
     uint64_t from = 0;
-    if (!request_check_parameters(request, app_parameters) || !parse_from(request, &from)) {
+    bool follows;
+    struct str run;
+    if (!request_check_parameters(request, app_parameters) || !parse_from(request, &from) ||
+        !parse_flag(request, "follow", &follows) || !parse_run(request, &run)) {
         return;
     }
     struct app *app = NULL;
@@ -244,8 +279,8 @@ static void app_log_start(struct request *request) {
     }
     request->state = log;
     log->request = request;
-    log->follow = request_has_parameter(request, "follow");
-    log->run = request_parameter(request, "run");
+    log->follow = follows;
+    log->run = run;
     log->offset = from;
     enum err err = applog_get(request->api->logs, app_id, &log->log);
     char end_text[24];

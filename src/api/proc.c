@@ -57,17 +57,17 @@ static void end_start(struct request *request) {
                             "tag, DELETE /proc/ID one");
         return;
     }
-    for (size_t i = 0; i < request->query.count; i++) { /* all are `tag` */
-        if (request->query.pairs[i].value.length == 0) {
-            request_fail_status(request, 400,
-                                "the tag is empty: DELETE /proc?tag=KEY:VALUE ends the runs that "
-                                "have it");
-            return;
-        }
+    enum err err = ERR_OK;
+    for (size_t i = 0; !err && i < request->query.count; i++) { /* all are `tag` */
+        err = run_tag_check(request->query.pairs[i].value, &request->message);
+    }
+    if (err) {
+        request_fail(request, err, &request->message);
+        return;
     }
     struct run **list = NULL;
     size_t count = 0;
-    enum err err = runs_list(request->api->runs, &list, &count);
+    err = runs_list(request->api->runs, &list, &count);
     if (err) {
         request_fail(request, err, NULL);
         return;

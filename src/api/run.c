@@ -92,10 +92,18 @@ static void prepare(struct request *request) {
     own->detach = request_has_parameter(request, "detach");
     own->stdin_stays_open =
         own->detach && str_equal_text(request_parameter(request, "stdin"), "open");
-    if (run_options_parse(request, &own->options) == ERR_OK) {
-        own->preparing = true;
-        begin_run(request);
+    if (run_options_parse(request, &own->options)) {
+        return;
     }
+    if (own->options.request.stdin_open && !own->detach) {
+        runs_count_refused(request->api->runs, ERR_INVAL);
+        request_fail_status(request, 400,
+                            "stdin=open is for a run without a client: add detach, then PUT to "
+                            "/proc/ID/stdin; without both, the body is its standard input");
+        return;
+    }
+    own->preparing = true;
+    begin_run(request);
 }
 
 static void start(struct request *request) {

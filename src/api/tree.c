@@ -248,9 +248,22 @@ static bool has_run(const struct request *request, struct str id_text) {
     return true;
 }
 
+/* What can be done at the path, where that is no file of the tree but a row of its own in routes.c,
+ * and the app is there. NULL: nothing. */
+static const char *method_of_no_file(struct str path) {
+    struct str rest = path;
+    str_cut(&rest, '/');
+    bool is_of_app = str_equal_text(str_cut(&rest, '/'), "apps") && str_cut(&rest, '/').length > 0;
+    return is_of_app && str_equal_text(rest, "rollback") ? "POST" : NULL;
+}
+
 void tree_fail(struct request *request, enum err err) {
+    tree_fail_at(request, &request->path, err);
+}
+
+void tree_fail_at(struct request *request, const struct buf *at, enum err err) {
     if (request->message.length == 0) {
-        struct str path = buf_str(&request->path);
+        struct str path = buf_str(at);
         struct str rest = {path.data + 1, path.length - 1};
         struct str first = str_cut(&rest, '/');
         struct str second = str_cut(&rest, '/');
@@ -263,9 +276,13 @@ void tree_fail(struct request *request, enum err err) {
             err = buf_fail(&request->message, err,
                            "no run " STR_FORMAT "; GET /proc lists those that run or ended lately",
                            STR_ARGS(second));
+        } else if (at == &request->path && method_of_no_file(path)) {
+            request->allow = method_of_no_file(path);
+            err = buf_fail(&request->message, ERR_NOTSUP,
+                           STR_FORMAT " can't be done here; this path has: %s",
+                           STR_ARGS(http_method(request->exchange)), request->allow);
         } else {
-            err =
-                buf_fail(&request->message, err, "%s: %s", buf_text(&request->path), err_text(err));
+            err = buf_fail(&request->message, err, "%s: %s", buf_text(at), err_text(err));
         }
         app_unref(app);
     }

@@ -55,6 +55,8 @@ const char *tree_content_type(struct str name);
 
 /* Answers a failure with the path in its text: "no such file or directory: /apps/x". */
 void tree_fail(struct request *request, enum err err);
+/* The same for another path that the request names. */
+void tree_fail_at(struct request *request, const struct buf *at, enum err err);
 
 /* --- what is written beside its target before it is whole, under names of ns/temporary.h --- */
 

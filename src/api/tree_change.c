@@ -249,6 +249,7 @@ struct tree_move {
     struct tree_walk from_walk, to_walk;
     struct ns_walk_result from, to;
     bool replaces;
+    bool is_there; /* where it fails, what is wrong is at the destination */
 };
 
 /* The path of the Destination header: absolute, or a whole URL. */
@@ -280,6 +281,14 @@ static enum err parse_destination(struct request *request, struct buf *ret_path)
     return ERR_OK;
 }
 
+/* "/apps/NAME/secrets/..." */
+static bool is_of_secrets(struct str path) {
+    str_cut(&path, '/');
+    bool is_of_app = str_equal_text(str_cut(&path, '/'), "apps");
+    str_cut(&path, '/');
+    return is_of_app && str_equal_text(str_cut(&path, '/'), "secrets");
+}
+
 static enum err move_once(struct tree_move *move) {
     struct request *request = move->request;
     struct op *op = &request->op;
@@ -293,6 +302,7 @@ static enum err move_once(struct tree_move *move) {
         move->stage = err ? move->stage : MOVE_TO;
         return err;
     case MOVE_TO: {
+        move->is_there = true;
         struct str path = buf_str(&move->destination);
         path.data++;
         path.length--;
@@ -321,6 +331,11 @@ static enum err move_once(struct tree_move *move) {
         return ERR_OK;
     }
     case MOVE_RENAME:
+        if (is_of_secrets(buf_str(&request->path)) || is_of_secrets(buf_str(&move->destination))) {
+            return buf_fail(&request->message, ERR_ACCES,
+                            "secrets can't be moved, since nobody can read them: write it anew, by "
+                            "PUT /apps/NAME/secrets/KEY");
+        }
         if (move->from.place.file->device != move->to.place.file->device) {
             return buf_fail(&request->message, ERR_XDEV,
                             "%s and %s are on different volumes; copy it, then delete it",
@@ -328,6 +343,8 @@ static enum err move_once(struct tree_move *move) {
         }
         err = file_rename(op, move->from.place.file, move->from.name, move->to.place.file,
                           move->to.name);
+        move->is_there =
+            err == ERR_EXIST || err == ERR_NOTEMPTY || err == ERR_ISDIR || err == ERR_NOTDIR;
         move->stage = err ? move->stage : MOVE_SYNC;
         return err;
     case MOVE_SYNC:
@@ -351,7 +368,7 @@ static void move_step(struct request *request) {
     }
     if (err && err != ERR_PENDING) {
         move->stage = MOVE_ANSWERED;
-        tree_fail(request, err);
+        tree_fail_at(request, move->is_there ? &move->destination : &request->path, err);
     }
 }
 

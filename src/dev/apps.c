@@ -383,7 +383,8 @@ static enum err root_walk(struct op *op, struct file *directory, const struct st
         bool is_asked =
             count > 1 && (str_equal_text(names[1], "call") || str_equal_text(names[1], "start"));
         if (err && is_asked) {
-            return buf_fail(op->message, err, "no app named '" STR_FORMAT "'", STR_ARGS(names[0]));
+            return buf_fail(op->message, err, "no app named '" STR_FORMAT "'%s", STR_ARGS(names[0]),
+                            op->who->may_control ? "; GET /apps lists them" : "");
         }
         if (err) {
             return err;

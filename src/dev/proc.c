@@ -282,7 +282,20 @@ static const struct dev wait_dev = {
 static enum err input_write(struct op *op, struct file *file, const void *data, size_t length,
                             uint64_t offset, size_t *ret_written) {
     (void)offset;
-    return run_stdin_write(op, proc_of(file)->run, data, length, ret_written);
+    struct run *run = proc_of(file)->run;
+    enum err err = run_stdin_write(op, run, data, length, ret_written);
+    if (err != ERR_PIPE) {
+        return err;
+    }
+    unsigned long long id = run_id(run);
+    if (run_has_stdin(run)) {
+        return buf_fail(op->message, err,
+                        "run %llu takes no more input: it has ended, or its standard input was "
+                        "closed",
+                        id);
+    }
+    return buf_fail(op->message, err,
+                    "run %llu has no standard input: to write to it, start it with stdin=open", id);
 }
 
 static enum err input_poll(struct op *op, struct file *file, unsigned wanted, unsigned *ret_ready,

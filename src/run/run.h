@@ -24,6 +24,9 @@
 struct runs; /* all runs of the server, and what they share */
 struct run;
 
+/* How long an ended run may be asked to be kept. */
+#define RUN_KEEP_NS_MAX (365 * 24 * 60 * 60 * NS_PER_S)
+
 /* Why a run ended; the words of the HTTP interface (run_reason_text). */
 enum run_reason {
     RUN_REASON_NONE, /* it has not ended */
@@ -70,7 +73,7 @@ struct run_request {
     size_t net_count;
     const struct str *tags; /* "K:V" */
     size_t tag_count;
-    uint64_t keep_ns; /* after its end; 0 = the default */
+    uint64_t keep_ns; /* after its end, up to RUN_KEEP_NS_MAX; 0 = the default */
     bool detached;    /* no client is bound to it; the wall limit's default is longer */
     bool discard_stderr;
     bool core;  /* a core dump, should it trap: run_core_read */
@@ -281,6 +284,8 @@ bool run_traceparent(const struct run *run, struct traceparent *ret_traceparent)
 /* What it hands on with that, perhaps nothing. Borrowed. */
 struct str run_tracestate(const struct run *run);
 size_t run_tags(const struct run *run, const char *const **ret_tags);
+/* INVAL or 2BIG if no run can have such a tag. */
+MUST_USE enum err run_tag_check(struct str tag, struct buf *message);
 struct run_status run_status(struct run *run);
 /* Of a run that has ended; `ret_failure` where the reason is FAILED. */
 enum run_reason run_ending(struct run *run, int32_t *ret_exit_status, enum err *ret_failure);
@@ -335,6 +340,8 @@ MUST_USE enum err run_wait_begun(struct op *op, struct run *run);
  * its end or after it was closed. */
 MUST_USE enum err run_stdin_write(struct op *op, struct run *run, const void *data, size_t length,
                                   size_t *ret_written);
+/* Whether it was started with one (stdin_open), which may be closed by now. */
+bool run_has_stdin(const struct run *run);
 void run_stdin_close(struct run *run);
 /* As dev->poll: POLL_WRITABLE when there is room; POLL_HANGUP when it is closed. */
 MUST_USE enum err run_stdin_poll(struct op *op, struct run *run, unsigned *ret_ready);

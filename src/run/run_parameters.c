@@ -67,23 +67,25 @@ static enum err set_stderr(struct run_parameters *parameters, struct str value,
 
 static enum err set_stdin(struct run_parameters *parameters, struct str value,
                           struct buf *message) {
-    (void)message;
-    parameters->request.stdin_open = str_equal_text(value, "open");
+    if (!str_equal_text(value, "open")) {
+        return buf_fail(message, ERR_INVAL,
+                        "stdin='" STR_FORMAT "' is not valid; write stdin=open, or leave it out",
+                        STR_ARGS(value));
+    }
+    parameters->request.stdin_open = true;
     return ERR_OK;
 }
 
 /* A word that says enough without a value. One that says no would be taken for yes. */
 static enum err set_flag(bool *flag, const char *name, struct str value, struct buf *message) {
-    static const char *const yes[] = {"", "1", "on", "true", "yes"};
-    for (size_t i = 0; i < ARRAY_LENGTH(yes); i++) {
-        if (str_equal_text(value, yes[i])) {
-            *flag = true;
-            return ERR_OK;
-        }
+    if (value.length > 0) {
+        return buf_fail(message, ERR_INVAL,
+                        "%s='" STR_FORMAT "' is not valid; write %s without a value, or leave it "
+                        "out",
+                        name, STR_ARGS(value), name);
     }
-    return buf_fail(message, ERR_INVAL,
-                    "%s='" STR_FORMAT "' is not valid; write %s, or leave it out", name,
-                    STR_ARGS(value), name);
+    *flag = true;
+    return ERR_OK;
 }
 
 static enum err set_detach(struct run_parameters *parameters, struct str value,
@@ -101,10 +103,18 @@ static enum err set_core(struct run_parameters *parameters, struct str value, st
 }
 
 static enum err set_keep(struct run_parameters *parameters, struct str value, struct buf *message) {
-    if (str_to_duration_ns(value, &parameters->request.keep_ns)) {
-        return buf_fail(message, ERR_INVAL, "keep='" STR_FORMAT "' is not a time like 10m",
+    uint64_t keep_ns = 0;
+    enum err err = str_to_duration_ns(value, &keep_ns);
+    if (err == ERR_RANGE || (!err && keep_ns > RUN_KEEP_NS_MAX)) {
+        return buf_fail(message, ERR_INVAL, "keep='" STR_FORMAT "' is too long: it is at most 365d",
                         STR_ARGS(value));
     }
+    if (err) {
+        return buf_fail(message, ERR_INVAL,
+                        "keep='" STR_FORMAT "' is not a time like 10m, up to 365d",
+                        STR_ARGS(value));
+    }
+    parameters->request.keep_ns = MAX(keep_ns, 1u); /* 0 is the server's default */
     return ERR_OK;
 }
 
@@ -129,53 +139,64 @@ static enum err set_version(struct run_parameters *parameters, struct str value,
     return ERR_OK;
 }
 
-/* Those that are limits have no function, but where they go and an example. */
+/* Those that are limits have no function, but where they go, an example and the least. There is no
+ * most: a run's limits only tighten. */
 static const struct row {
     const char *name;
     enum err (*add)(struct run_parameters *parameters, struct str value, struct buf *message);
     bool is_list;
     enum { LIMIT_BYTES, LIMIT_DURATION, LIMIT_COUNT } kind;
     size_t offset; /* in struct app_limits */
-    const char *example;
+    const char *example, *least;
 } rows[] = {
-    {"arg", add_argument, true, 0, 0, NULL},
-    {"env", add_variable, true, 0, 0, NULL},
-    {"tag", add_tag, true, 0, 0, NULL},
-    {"net", add_host, true, 0, 0, NULL},
-    {"call", set_call, false, 0, 0, NULL},
-    {"root", set_root, false, 0, 0, NULL},
-    {"stderr", set_stderr, false, 0, 0, NULL},
-    {"stdin", set_stdin, false, 0, 0, NULL},
-    {"detach", set_detach, false, 0, 0, NULL},
-    {"core", set_core, false, 0, 0, NULL},
-    {"trace", set_trace, false, 0, 0, NULL},
-    {"keep", set_keep, false, 0, 0, NULL},
-    {"ttl", set_ttl, false, 0, 0, NULL},
-    {"version", set_version, false, 0, 0, NULL},
-    {"memory", NULL, false, LIMIT_BYTES, offsetof(struct app_limits, memory_bytes), "64MiB"},
-    {"cpu", NULL, false, LIMIT_DURATION, offsetof(struct app_limits, cpu_ns), "500ms"},
-    {"wall", NULL, false, LIMIT_DURATION, offsetof(struct app_limits, wall_ns), "10s"},
-    {"output", NULL, false, LIMIT_BYTES, offsetof(struct app_limits, output_bytes), "1MiB"},
-    {"disk", NULL, false, LIMIT_BYTES, offsetof(struct app_limits, disk_bytes), "100MiB"},
-    {"files", NULL, false, LIMIT_COUNT, offsetof(struct app_limits, disk_inodes), "1000"},
-    {"tmp", NULL, false, LIMIT_BYTES, offsetof(struct app_limits, tmp_bytes), "16MiB"},
-    {"open_files", NULL, false, LIMIT_COUNT, offsetof(struct app_limits, open_files), "64"},
-    {"queue_wait", NULL, false, LIMIT_DURATION, offsetof(struct app_limits, queue_wait_ns), "5s"},
+    {"arg", add_argument, true, 0, 0, NULL, NULL},
+    {"env", add_variable, true, 0, 0, NULL, NULL},
+    {"tag", add_tag, true, 0, 0, NULL, NULL},
+    {"net", add_host, true, 0, 0, NULL, NULL},
+    {"call", set_call, false, 0, 0, NULL, NULL},
+    {"root", set_root, false, 0, 0, NULL, NULL},
+    {"stderr", set_stderr, false, 0, 0, NULL, NULL},
+    {"stdin", set_stdin, false, 0, 0, NULL, NULL},
+    {"detach", set_detach, false, 0, 0, NULL, NULL},
+    {"core", set_core, false, 0, 0, NULL, NULL},
+    {"trace", set_trace, false, 0, 0, NULL, NULL},
+    {"keep", set_keep, false, 0, 0, NULL, NULL},
+    {"ttl", set_ttl, false, 0, 0, NULL, NULL},
+    {"version", set_version, false, 0, 0, NULL, NULL},
+    {"memory", NULL, false, LIMIT_BYTES, offsetof(struct app_limits, memory_bytes), "64MiB", "1"},
+    {"cpu", NULL, false, LIMIT_DURATION, offsetof(struct app_limits, cpu_ns), "500ms", "1ms"},
+    {"wall", NULL, false, LIMIT_DURATION, offsetof(struct app_limits, wall_ns), "10s", "1ms"},
+    {"output", NULL, false, LIMIT_BYTES, offsetof(struct app_limits, output_bytes), "1MiB", "1"},
+    {"disk", NULL, false, LIMIT_BYTES, offsetof(struct app_limits, disk_bytes), "100MiB", "1"},
+    {"files", NULL, false, LIMIT_COUNT, offsetof(struct app_limits, disk_inodes), "1000", "1"},
+    {"tmp", NULL, false, LIMIT_BYTES, offsetof(struct app_limits, tmp_bytes), "16MiB", "1"},
+    {"open_files", NULL, false, LIMIT_COUNT, offsetof(struct app_limits, open_files), "64", "8"},
+    {"queue_wait", NULL, false, LIMIT_DURATION, offsetof(struct app_limits, queue_wait_ns), "5s",
+     "1ms"},
 };
 
 const char *run_parameters_name(size_t index) {
     return index < ARRAY_LENGTH(rows) ? rows[index].name : NULL;
 }
 
+static enum err parse_limit(const struct row *row, struct str text, uint64_t *ret_value) {
+    return row->kind == LIMIT_BYTES      ? str_to_bytes(text, ret_value)
+           : row->kind == LIMIT_DURATION ? str_to_duration_ns(text, ret_value)
+                                         : str_to_u64(text, ret_value);
+}
+
 static enum err set_limit(const struct row *row, struct app_limits *limits, struct str text,
                           struct buf *message) {
-    uint64_t value = 0;
-    enum err err = row->kind == LIMIT_BYTES      ? str_to_bytes(text, &value)
-                   : row->kind == LIMIT_DURATION ? str_to_duration_ns(text, &value)
-                                                 : str_to_u64(text, &value);
-    if (err || value == 0) {
-        return buf_fail(message, ERR_INVAL, "%s='" STR_FORMAT "' is not valid; write it like %s=%s",
-                        row->name, STR_ARGS(text), row->name, row->example);
+    uint64_t value = 0, least = 0;
+    enum err err = parse_limit(row, text, &value);
+    if (!err) {
+        err = parse_limit(row, str_of(row->least), &least);
+    }
+    if (err || value < least) {
+        return buf_fail(message, ERR_INVAL,
+                        "%s='" STR_FORMAT "' is not valid; write it like %s=%s: from %s to what "
+                        "the app has",
+                        row->name, STR_ARGS(text), row->name, row->example, row->least);
     }
     *(uint64_t *)(void *)((char *)limits + row->offset) = value;
     return ERR_OK;

@@ -68,13 +68,37 @@ static void test_not_valid(void **state) {
         enum err err;
         const char *message;
     } wrong[] = {
-        {"memory=lots", ERR_INVAL, "memory='lots' is not valid; write it like memory=64MiB"},
-        {"cpu=0", ERR_INVAL, "cpu='0' is not valid; write it like cpu=500ms"},
-        {"wall=", ERR_INVAL, "wall='' is not valid; write it like wall=10s"},
+        {"memory=lots", ERR_INVAL,
+         "memory='lots' is not valid; write it like memory=64MiB: from 1 to what the app has"},
+        {"memory=0", ERR_INVAL,
+         "memory='0' is not valid; write it like memory=64MiB: from 1 to what the app has"},
+        {"cpu=0", ERR_INVAL,
+         "cpu='0' is not valid; write it like cpu=500ms: from 1ms to what the app has"},
+        {"wall=0", ERR_INVAL,
+         "wall='0' is not valid; write it like wall=10s: from 1ms to what the app has"},
+        {"wall=999999us", ERR_OK, ""},
+        {"wall=999us", ERR_INVAL,
+         "wall='999us' is not valid; write it like wall=10s: from 1ms to what the app has"},
+        {"wall=", ERR_INVAL,
+         "wall='' is not valid; write it like wall=10s: from 1ms to what the app has"},
+        {"open_files=7", ERR_INVAL,
+         "open_files='7' is not valid; write it like open_files=64: from 8 to what the app has"},
+        {"stdin=bogus", ERR_INVAL, "stdin='bogus' is not valid; write stdin=open, or leave it out"},
+        {"stdin=", ERR_INVAL, "stdin='' is not valid; write stdin=open, or leave it out"},
+        {"trace", ERR_OK, ""},
+        {"trace=", ERR_OK, ""},
+        {"trace=yes", ERR_INVAL,
+         "trace='yes' is not valid; write trace without a value, or leave it out"},
+        {"core=1", ERR_INVAL, "core='1' is not valid; write core without a value, or leave it out"},
+        {"detach=no", ERR_INVAL,
+         "detach='no' is not valid; write detach without a value, or leave it out"},
         {"env=X", ERR_INVAL, "env='X' is not KEY=VALUE"},
         {"env==X", ERR_INVAL, "env='=X' is not KEY=VALUE"},
         {"stderr=maybe", ERR_INVAL, "stderr is 'on' or 'off'"},
-        {"keep=x", ERR_INVAL, "keep='x' is not a time like 10m"},
+        {"keep=x", ERR_INVAL, "keep='x' is not a time like 10m, up to 365d"},
+        {"keep=365d", ERR_OK, ""},
+        {"keep=366d", ERR_INVAL, "keep='366d' is too long: it is at most 365d"},
+        {"keep=999999d", ERR_INVAL, "keep='999999d' is too long: it is at most 365d"},
         {"ttl=0", ERR_INVAL, "ttl='0' is not a time like 1h, from 1ms to 365d"},
         {"ttl=366d", ERR_INVAL, "ttl='366d' is not a time like 1h, from 1ms to 365d"},
         {"ttl=99999999999999999999d", ERR_INVAL,
@@ -99,6 +123,17 @@ static void test_not_valid(void **state) {
     }
 }
 
+/* Not kept at all, rather than as long as usual. */
+static void test_keep_nothing(void **state) {
+    (void)state;
+    struct run_parameters parameters = {0};
+    struct run_request request;
+    assert_int_equal(add(&parameters, "keep=0", NULL), ERR_OK);
+    run_parameters_request(&parameters, &request);
+    assert_int_equal(request.keep_ns, 1);
+    run_parameters_done(&parameters);
+}
+
 static void test_too_many(void **state) {
     (void)state;
     struct run_parameters parameters = {0};
@@ -115,6 +150,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_of_them),
         cmocka_unit_test(test_not_valid),
+        cmocka_unit_test(test_keep_nothing),
         cmocka_unit_test(test_too_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

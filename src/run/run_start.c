@@ -157,6 +157,17 @@ static struct str tag_at(const struct run_request *request, size_t inherited, si
     return i < inherited ? str_of(request->parent->tags[i]) : request->tags[i - inherited];
 }
 
+enum err run_tag_check(struct str tag, struct buf *message) {
+    const char *colon = tag.length ? memchr(tag.data, ':', tag.length) : NULL;
+    if (!colon || colon == tag.data || has_nul(tag) || memchr(tag.data, '\n', tag.length)) {
+        return buf_fail(message, ERR_INVAL, "a tag is KEY:VALUE, in one line");
+    }
+    if (tag.length > RUN_TAG_BYTES_MAX) {
+        return buf_fail(message, ERR_2BIG, "a tag has more than %d bytes", RUN_TAG_BYTES_MAX);
+    }
+    return ERR_OK;
+}
+
 /* One allocation: the pointers, then the texts. */
 static enum err add_tags(struct run *run, const struct run_request *request, struct buf *message) {
     size_t inherited = request->parent ? request->parent->tag_count : 0;
@@ -171,12 +182,9 @@ static enum err add_tags(struct run *run, const struct run_request *request, str
     size_t bytes = count * sizeof(char *);
     for (size_t i = 0; i < count; i++) {
         struct str tag = tag_at(request, inherited, i);
-        const char *colon = tag.length ? memchr(tag.data, ':', tag.length) : NULL;
-        if (!colon || colon == tag.data || has_nul(tag) || memchr(tag.data, '\n', tag.length)) {
-            return buf_fail(message, ERR_INVAL, "a tag is KEY:VALUE, in one line");
-        }
-        if (tag.length > RUN_TAG_BYTES_MAX) {
-            return buf_fail(message, ERR_2BIG, "a tag has more than %d bytes", RUN_TAG_BYTES_MAX);
+        enum err err = run_tag_check(tag, message);
+        if (err) {
+            return err;
         }
         bytes += tag.length + 1;
     }
@@ -355,7 +363,9 @@ static enum err add_files(struct run *run, struct file *files, struct buf *messa
     if (is_over_disk || bytes > limits->tmp_bytes) {
         return buf_fail(
             message, ERR_FBIG,
-            "the run's files have %llu bytes, more than its limit %s of %llu bytes",
+            "the run's files take %llu bytes of memory (each is rounded up), more than its limit "
+            "%s "
+            "of %llu bytes",
             (unsigned long long)bytes, is_over_disk ? "disk" : "tmp",
             (unsigned long long)(is_over_disk ? limits->disk_bytes : limits->tmp_bytes));
     }

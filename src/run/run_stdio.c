@@ -66,6 +66,10 @@ enum err run_stdin_write(struct op *op, struct run *run, const void *data, size_
     return pipe_write(op, run->input, data, length, ret_written);
 }
 
+bool run_has_stdin(const struct run *run) {
+    return run->input != NULL;
+}
+
 enum err run_stdin_poll(struct op *op, struct run *run, unsigned *ret_ready) {
     if (!run->input) {
         *ret_ready = POLL_WRITABLE | POLL_HANGUP;
