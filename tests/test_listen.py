@@ -53,6 +53,7 @@ def test_it_is_kept(app, eventually):
     assert len(running) == 1 and facts["failures"] == "0"
     path = f"/proc/{list(running)[0]}/status"
     assert "app: go\n" in app.get(path).text
+    assert "limit_cpu_us: none\nlimit_wall_us: none\n" in app.get(path).text
     eventually(lambda: "state: waiting" in app.get(path).text)
 
 

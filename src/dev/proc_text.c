@@ -8,7 +8,7 @@
 /* One thing that is known of a run. */
 struct fact {
     const char *name;
-    enum { FACT_NUMBER, FACT_TEXT, FACT_TIME, FACT_YES } kind;
+    enum { FACT_NUMBER, FACT_TEXT, FACT_TIME, FACT_YES, FACT_NONE } kind;
     bool is_usage; /* it is in `usage`, too */
     uint64_t number;
     const char *text;
@@ -41,6 +41,15 @@ static void add_text(struct facts *facts, const char *name, const char *text) {
 static void add_time(struct facts *facts, const char *name, uint64_t realtime_ns) {
     if (realtime_ns) {
         add(facts, (struct fact){.name = name, .kind = FACT_TIME, .number = realtime_ns});
+    }
+}
+
+/* A program that is kept has none (run_start.c): no number that could be taken for one. */
+static void add_limit_ns(struct facts *facts, const char *name, uint64_t limit_ns) {
+    if (limit_ns == UINT64_MAX) {
+        add(facts, (struct fact){.name = name, .kind = FACT_NONE});
+    } else {
+        add_number(facts, name, limit_ns / NS_PER_US);
     }
 }
 
@@ -91,8 +100,8 @@ static void collect(const struct run_status *status, const struct buf *failure, 
     add_usage(facts, "written_bytes", status->bytes_written);
     add_usage(facts, "output_bytes", status->output_bytes);
     add_number(facts, "limit_memory_bytes", status->limits.memory_bytes);
-    add_number(facts, "limit_cpu_us", status->limits.cpu_ns / NS_PER_US);
-    add_number(facts, "limit_wall_us", status->limits.wall_ns / NS_PER_US);
+    add_limit_ns(facts, "limit_cpu_us", status->limits.cpu_ns);
+    add_limit_ns(facts, "limit_wall_us", status->limits.wall_ns);
     add_number(facts, "limit_output_bytes", status->limits.output_bytes);
     add_number(facts, "limit_tmp_bytes", status->limits.tmp_bytes);
     add_number(facts, "limit_files", status->limits.files);
@@ -114,6 +123,8 @@ static enum err print_fact(const struct fact *fact, struct buf *text) {
         return buf_printf(text, "%s: %s\n", fact->name, time);
     case FACT_YES:
         return buf_printf(text, "%s: %s\n", fact->name, fact->number ? "yes" : "no");
+    case FACT_NONE:
+        return buf_printf(text, "%s: none\n", fact->name);
     }
     return ERR_OK;
 }
@@ -163,6 +174,8 @@ static json_t *fact_json(const struct fact *fact) {
         return json_string(time);
     case FACT_YES:
         return json_boolean(fact->number);
+    case FACT_NONE:
+        return json_null();
     }
     return NULL;
 }
