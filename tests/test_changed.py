@@ -140,3 +140,31 @@ def test_mounted_volumes_are_not_told(files, guests):
     files.create("mounting", guests.c("files"), mount="elsewhere:/data")
     got = files.run_json("mounting", "put /data/x 1", "put /y 1")
     assert got["changed"] == ["/y"]
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_what_a_run_wrote_stays(files, root, eventually):
+    """Until its end its files can be changed from outside; then they are its result."""
+    run = files.post("/run", query=[("name", "files"), ("root", root), ("arg", "put /x 1"),
+                                    ("arg", "mkdir /d2"), ("arg", "wait"), ("detach", ""),
+                                    ("stdin", "open")]).text.strip()
+    eventually(lambda: files.get(f"/proc/{run}/log").text == "waiting\n")
+    assert files.put(f"/proc/{run}/root/y", "2").status in (201, 204)
+    assert files.delete(f"/proc/{run}/stdin").status == 204
+    assert files.get(f"/proc/{run}/wait").text == "exit 0\n"
+    for response in (files.put(f"/proc/{run}/root/x", "other"),
+                     files.put(f"/proc/{run}/root/new", "other"),
+                     files.put(f"/proc/{run}/root/new/new", "other"),
+                     files.put(f"/proc/{run}/root/dir/"),
+                     files.put(f"/proc/{run}/root/?unpack", b"x" * 1024),
+                     files.delete(f"/proc/{run}/root/x"),
+                     files.delete(f"/proc/{run}/root/d2"),
+                     files.delete(f"/proc/{run}/root/none")):
+        assert response.status == 403, response
+        assert f"run {run} has ended: what it wrote is for reading" in response.text, response
+    problem = files.delete(f"/proc/{run}/root/x", headers={"Accept": "application/json"}).json()
+    assert problem["error"] == "rofs"
+    assert files.get(f"/proc/{run}/root/x").text == "1"
+    assert files.get(f"/proc/{run}/root/y").text == "2"
+    listed = files.get(f"/proc/{run}/root/").text.split()
+    assert "x" in listed and "d2/" in listed and "new" not in listed and "dir/" not in listed

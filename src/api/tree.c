@@ -1,5 +1,7 @@
 #include "api/tree.h"
 
+#include "dev/proc.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <strings.h>
@@ -246,6 +248,30 @@ static bool has_run(const struct request *request, struct str id_text) {
     }
     run_unref(run);
     return true;
+}
+
+bool tree_is_past(struct request *request) {
+    struct str rest = buf_str(&request->path);
+    str_cut(&rest, '/');
+    bool is_of_run = str_equal_text(str_cut(&rest, '/'), "proc");
+    struct str id_text = str_cut(&rest, '/');
+    uint64_t id = 0;
+    struct run *run = NULL;
+    if (!is_of_run || !str_equal_text(str_cut(&rest, '/'), "root") || str_to_u64(id_text, &id) ||
+        runs_find(request->api->runs, id, &run)) {
+        return false;
+    }
+    bool is_past = dev_proc_may_see(&request->who, run) && run_status(run).state == RUN_ENDED;
+    run_unref(run);
+    if (is_past) {
+        request_fail(request,
+                     buf_fail(&request->message, ERR_ROFS,
+                              "run " STR_FORMAT " has ended: what it wrote is for reading; change "
+                              "the files of an app or a volume instead",
+                              STR_ARGS(id_text)),
+                     &request->message);
+    }
+    return is_past;
 }
 
 /* What can be done at the path, where that is no file of the tree but a row of its own in routes.c,

@@ -53,6 +53,10 @@ const struct file_expected *tree_expected(const struct request *request,
 /* By the ending of a name; "application/octet-stream" if it is not known. Static. */
 const char *tree_content_type(struct str name);
 
+/* Whether the path is in the root of a run that has ended, where nothing is changed any more: then
+ * that is answered. */
+bool tree_is_past(struct request *request);
+
 /* Answers a failure with the path in its text: "no such file or directory: /apps/x". */
 void tree_fail(struct request *request, enum err err);
 /* The same for another path that the request names. */

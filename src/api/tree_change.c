@@ -210,6 +210,9 @@ static void delete_step(struct request *request) {
 }
 
 static void delete_start(struct request *request) {
+    if (tree_is_past(request)) {
+        return;
+    }
     struct tree_delete *delete = calloc(1, sizeof *delete);
     if (!delete) {
         request_fail(request, ERR_NOMEM, NULL);

@@ -595,6 +595,9 @@ static void start(struct request *request) {
         request_fail_status(request, 503, "the server is stopping");
         return;
     }
+    if (tree_is_past(request)) {
+        return;
+    }
     uint64_t length = 0;
     uint64_t length_max = request->api->limits.upload_bytes_max;
     bool is_length_known = http_content_length(request->exchange, &length);

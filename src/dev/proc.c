@@ -1,6 +1,7 @@
 #include "dev/proc.h"
 
 #include "dev/text_file.h"
+#include "ns/union.h"
 
 #include <inttypes.h>
 
@@ -403,30 +404,43 @@ static enum err walk_below(struct op *op, struct file *root, const struct str *n
     return ERR_OK;
 }
 
+/* What the run has left is looked at, and stays as it is. Takes over `root`. */
+static enum err view_new(struct file *root, struct file **ret_view) {
+    enum err err = union_new(&root, 1, false, ret_view);
+    file_unref(root);
+    return err;
+}
+
 /* On into the run's own tree: another device, so what is found there is counted on top. */
 static enum err walk_root(struct op *op, struct run *run, const struct str *names, size_t count,
                           size_t *ret_walked, struct file **ret_file) {
     struct file *root = NULL;
     struct root_walk *walk = op->state && op->drop_state == drop_root_walk ? op->state : NULL;
     enum err err = !may_see_root(op->who, run) ? ERR_NOENT : walk ? ERR_OK : run_root(run, &root);
-    if (!err && !walk) {
+    /* A walk that began before the end goes on as it began. */
+    bool is_past = !op->state && run_status(run).state == RUN_ENDED;
+    if (!err && !walk && !is_past) {
         err = walk_below(op, root, names, count, ret_walked, ret_file);
         file_unref(root);
         return err;
     }
     /* Who was told that it shall not get at a volume gets at it by no run either. */
-    if (!walk && (err != ERR_NOENT || !op->who->may_control)) {
+    if (!walk && err && (err != ERR_NOENT || !op->who->may_control)) {
         return op_finish(op, err);
     }
     if (!walk) {
         walk = calloc(1, sizeof(*walk));
         if (!walk) {
+            file_unref(root);
             return ERR_NOMEM;
         }
         op_init_child(&walk->child, op);
         op_set_state(op, walk, drop_root_walk);
     }
-    err = walk->root ? ERR_OK : run_open_root(&walk->child, run, &walk->root);
+    err = walk->root || root ? ERR_OK : run_open_root(&walk->child, run, &root);
+    if (!err && !walk->root) {
+        err = view_new(root, &walk->root);
+    }
     if (!err) {
         err = walk_below(&walk->child, walk->root, names, count, ret_walked, ret_file);
     }
