@@ -95,7 +95,13 @@ def log_of(client, name="net"):
 def test_reading_is_a_get(net, peer):
     assert net("get", f"/net/http/{peer.host}/a/b?c=d/e?f") == "hello /a/b?c=d/e?f\n"
     assert net("get", f"/net/http/{peer.host}") == "hello /\n"
-    assert "Not a directory" in net("get", f"/net/http/{peer.host}/a/", fails=True)
+    assert net("get", f"/net/http/{peer.host}/a/") == "hello /a/\n"
+    assert net("get", f"/net/http/{peer.host}/a/b//") == "hello /a/b/\n"
+    assert net("get", f"/net/http/{peer.host}/") == "hello /\n"
+    assert net("get", f"/net/http/{peer.host}/a?b=c/") == "hello /a?b=c/\n"
+    for path in ("request/", "tcp/127.0.0.1:1/", f"http/{peer.host}/a/."):
+        assert "Not a directory" in net("get", f"/net/{path}", fails=True)
+    assert "Is a directory" in net("get", "/net/http/", fails=True)
     assert net("get", f"/net/http/{peer.host}/?q") == "hello /?q\n"
     assert net("get", f"/net/http/{peer.host}/a/?") == "hello /a/?\n"
     assert net("get", f"/net/http/{peer.host}/a b%20c%2Fd%zz#e") == "hello /a%20b%20c%2Fd%25zz%23e\n"

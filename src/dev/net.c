@@ -146,7 +146,7 @@ static uint64_t named_inode(const struct entry *entry, struct str text) {
     return map_hash(&key, sizeof key) | NAMED_INODE;
 }
 
-/* The rest of the names as "/PATH?QUERY". */
+/* The rest of the names as "/PATH?QUERY"; the last is empty if the path ended in a slash. */
 static enum err append_target(const struct str *names, size_t count, struct buf *target) {
     bool is_query = false;
     enum err err = count == 0 ? buf_append_byte(target, '/') : ERR_OK;
@@ -294,6 +294,7 @@ static enum err entry_readdir(struct op *op, struct file *directory, struct dir_
 
 static const struct dev entry_dev = {
     .name = "net",
+    .takes_slash = true,
     .walk = entry_walk,
     .readdir = entry_readdir,
     .release = net_node_release,
@@ -307,12 +308,13 @@ static enum err root_walk(struct op *op, struct file *directory, const struct st
             continue;
         }
         size_t walked = 0;
-        bool is_below = count > HOST_AT && is_directory(&entries[i]);
+        bool has_slash = count == HOST_AT + 1 && names[HOST_AT].length == 0;
+        bool is_below = count > HOST_AT && is_directory(&entries[i]) && !has_slash;
         enum err err = is_below ? find_below(op, root, &entries[i], names + HOST_AT,
                                              count - HOST_AT, &walked, ret_file)
                                 : find_entry(root, &entries[i], ret_file);
         if (!err) {
-            *ret_walked = HOST_AT + walked;
+            *ret_walked = HOST_AT + walked + (has_slash && is_directory(&entries[i]));
         }
         return err;
     }
@@ -335,6 +337,7 @@ static void root_release(struct file *file) {
 
 static const struct dev root_dev = {
     .name = "net",
+    .takes_slash = true,
     .walk = root_walk,
     .readdir = root_readdir,
     .release = root_release,

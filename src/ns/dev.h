@@ -108,12 +108,16 @@ enum shutdown_flags {
 
 struct dev {
     const char *name; /* for humans: "volume", "memory" */
+    /* Of directories: a path's last slash means something, and is handed to `walk` as a last name
+     * of no length. */
+    bool takes_slash;
 
     /* Walks from `directory` along `names` as far as it goes: `*ret_walked` names were found, the
      * last one is `*ret_file` (a reference for the caller). Stops early, with OK, after a symbolic
      * link or anything else that is no directory, and before a name that is not there (so that an
      * early stop after a directory means NOENT to ns). NOENT only if not even the first name is
-     * there. `count` is at least 1. Default: NOENT in a directory, else NOTDIR. */
+     * there. `count` is at least 1; no name is empty, but for `takes_slash`. Default: NOENT in a
+     * directory, else NOTDIR. */
     enum err (*walk)(struct op *op, struct file *directory, const struct str *names, size_t count,
                      size_t *ret_walked, struct file **ret_file);
     /* Prepares for reading and writing. `*ret_file` is a reference for the caller: the same file,

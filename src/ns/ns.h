@@ -8,7 +8,8 @@
  * link, is PERM; an absolute path or a link with an absolute target is PERM.
  * - Empty: NOENT. More than 4,096 bytes or a component of more than 255: NAMETOOLONG. Not UTF-8:
  *   ILSEQ. A NUL: INVAL (ILSEQ where it is not UTF-8 either). More than 40 links: LOOP.
- * - A trailing slash means "must be a directory" and follows a last symbolic link.
+ * - A trailing slash means "must be a directory" and follows a last symbolic link; but in devices
+ *   whose names are not those of files (`takes_slash`) it belongs to the name.
  * - `x/..` and `x/.` need x to be a directory.
  *
  * A namespace is built when a run starts and not changed afterwards. Thread: the builder's; then

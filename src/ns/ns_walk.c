@@ -278,6 +278,15 @@ static enum err enter(struct walk_state *state, struct ns_place place, bool last
     return stack_push(state, place);
 }
 
+/* The path ends in nothing but slashes, which mean something to the device. */
+static bool takes_slash(struct walk_state *state, struct str after) {
+    size_t slashes = 0;
+    while (slashes < after.length && after.data[slashes] == '/') {
+        slashes++;
+    }
+    return stack_top(state)->file->dev->takes_slash && slashes > 0 && slashes == after.length;
+}
+
 /* Walks several names at once: what is left but the last component with NS_PARENT. Nothing is
  * mounted at the first one. */
 static enum err walk_many(struct op *op, struct walk_state *state, bool *ret_found) {
@@ -303,7 +312,10 @@ static enum err walk_many(struct op *op, struct walk_state *state, bool *ret_fou
         after = left;
     }
     last = !names_follow(after);
-    if (last && after.length > 0) {
+    if (takes_slash(state, after) && count > 0 && count < NAMES_AT_ONCE) {
+        names[count++] = STR("");
+        state->directory_wanted = false;
+    } else if (last && after.length > 0) {
         state->directory_wanted = true;
     }
     size_t walked = 0;
