@@ -27,8 +27,10 @@ int main(void) {
     int result = (int)write(control, "dance\n", 6);
     printf("%d %s\n", result, strerror(errno));
     show("one with a text");
-    fopen("/no/such/file", "r");
+    lseek(control, -1, SEEK_SET);
     show("it stays");
+    fopen("/no/such/file", "r");
+    show("not the reason of another");
     write(control, "sing\n", 5);
     show("the next one");
     open("/cloud/apps/nobody/call", O_RDWR);
@@ -45,6 +47,7 @@ def test_errstr_says_why_the_last_call_failed(client, guests):
         "-1 Invalid argument",
         "one with a text: 'dance' can't be done to a run; there are pause, resume and kill",
         "it stays: 'dance' can't be done to a run; there are pause, resume and kill",
+        "not the reason of another: (nothing)",
         "the next one: 'sing' can't be done to a run; there are pause, resume and kill",
         "a call of nobody: no app named 'nobody'",
     ]

@@ -312,11 +312,21 @@ static void note_errstr(struct run *run) {
     message->length = 0;
 }
 
+/* A host call has failed, and there is no more to say. What was said of an earlier failure must not
+ * be taken for the reason why something can't be opened; what fails on an open file leaves it: a
+ * file that fails again, or is cleaned up after, has the same reason. */
+static void forget_errstr(struct run *run, const struct wasi_function *function) {
+    if (run->errstr.length > 0 && strcmp(function->name, "path_open") == 0) {
+        run_set_errstr(run, STR(""));
+    }
+}
+
 /* Steps the guest until its turn is over, it waits, or somebody wants something of it. */
 static void step_guest(struct run *run) {
     run_set_state(run, RUN_RUNNING);
     for (unsigned calls = 0; !atomic_load_explicit(&run->signals, memory_order_acquire);) {
         if (run->is_calling) {
+            const struct wasi_function *function = run->guest->wasi.pending;
             enum err result = wasi_call_step(&run->guest->wasi);
             if (result == ERR_PENDING) {
                 run_set_computing(run, false);
@@ -326,6 +336,8 @@ static void step_guest(struct run *run) {
             run->is_calling = false;
             if (result != ERR_OK && run->guest->message.length > 0) {
                 note_errstr(run);
+            } else if (result != ERR_OK) {
+                forget_errstr(run, function);
             }
             sandbox_finish_call(run->sandbox, result);
             calls++;
