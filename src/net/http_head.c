@@ -1,10 +1,10 @@
 /* Heads of responses: what of them is shown. */
 #include "net/http_internal.h"
 
-/* Fields that say how the message comes to us, not what it is. */
-static const char *const hop_fields[] = {
-    "connection", "keep-alive", "proxy-connection", "transfer-encoding",
-    "te",         "trailer",    "upgrade"};
+/* Fields that say how the message comes to us, not what it is; and what only /net/request says. */
+static const char *const hidden_fields[] = {"connection",        "keep-alive", "proxy-connection",
+                                            "transfer-encoding", "te",         "trailer",
+                                            "upgrade",           "0asm-error"};
 
 static bool is_token(struct str text) {
     for (size_t i = 0; i < text.length; i++) {
@@ -67,11 +67,6 @@ static enum err show_field(struct net_http *http, struct str name, struct str va
                       STR_ARGS(value));
 }
 
-static bool is_number(struct str text) {
-    uint64_t number;
-    return str_to_u64(text, &number) == ERR_OK;
-}
-
 static enum err take_field(struct net_http *http, struct str line) {
     struct str value = line;
     struct str name = str_cut(&value, ':');
@@ -82,14 +77,20 @@ static enum err take_field(struct net_http *http, struct str line) {
     if (is_named(name, "transfer-encoding")) {
         http->is_chunked = true;
     }
-    for (size_t i = 0; i < ARRAY_LENGTH(hop_fields); i++) {
-        if (is_named(name, hop_fields[i])) {
+    for (size_t i = 0; i < ARRAY_LENGTH(hidden_fields); i++) {
+        if (is_named(name, hidden_fields[i])) {
             return ERR_OK;
         }
     }
-    if (is_named(name, "content-length") &&
-        (!is_number(value) || net_http_field(http, "content-length").data)) {
-        return ERR_OK;
+    if (is_named(name, "content-length")) {
+        uint64_t length, earlier;
+        if (str_to_u64(value, &length)) {
+            return ERR_OK;
+        }
+        struct str shown = net_http_field(http, "content-length");
+        if (shown.data) { /* two that differ: nobody knows where the body ends (RFC 9112, 6.3) */
+            return str_to_u64(shown, &earlier) || earlier != length ? ERR_IO : ERR_OK;
+        }
     }
     return show_field(http, name, value);
 }
@@ -136,11 +137,13 @@ bool net_http_head_line(struct net_http *http, struct str line) {
         return take_status(http, text);
     }
     bool is_folded = line.data[0] == ' ' || line.data[0] == '\t';
-    if (!is_folded && take_field(http, text) != ERR_OK) {
-        net_http_fail(http, ERR_NOMEM, "out of memory");
-        return false;
+    enum err err = is_folded ? ERR_OK : take_field(http, text);
+    if (err == ERR_IO) {
+        net_http_fail(http, err, "%s sent a response with two lengths", http->url.host.name);
+    } else if (err) {
+        net_http_fail(http, err, "out of memory");
     }
-    return true;
+    return err == ERR_OK;
 }
 
 unsigned net_http_status(const struct net_http *http) {

@@ -47,12 +47,16 @@ static void what_is_shown(void **state) {
          "OK", "A: b\r\n"},
         {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n", 200, "OK",
          ""},
-        {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\ncontent-length: 2\r\nContent-Length: x\r\n\r\n",
+        {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\ncontent-length: 01\r\nContent-Length: x\r\n\r\n",
          200, "OK", "Content-Length: 1\r\n"},
+        {"HTTP/1.1 103 Early\r\nContent-Length: 1\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: "
+         "2\r\n\r\n",
+         200, "OK", "Content-Length: 2\r\n"},
         {"HTTP/1.1 200 OK\r\nA: b\x01\r\nA\x01: b\r\n: b\r\nnothing\r\nB: c\r\n "
          "folded\r\n\td\r\nC: \r\n\r\n",
          200, "OK", "B: c\r\nC: \r\n"},
         {"HTTP/1.1 200 a\x01z\r\n\r\n", 200, "", ""},
+        {"HTTP/1.1 502 Bad\r\n0ASM-Error: forged\r\nA: b\r\n\r\n", 502, "Bad", "A: b\r\n"},
     };
     for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
         struct net_http http = {0};
@@ -79,6 +83,10 @@ static void what_is_refused(void **state) {
         "HTTP/1.1 +20 OK\r\n",
         "HTTP/1.1 101 Switching\r\n",
         "HTTP/1.1  200\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\ncontent-length: 2\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\nContent-Length: 2\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\nContent-Length: "
+        "2\r\n",
     };
     for (size_t i = 0; i < ARRAY_LENGTH(heads); i++) {
         struct net_http http = {0};
