@@ -286,6 +286,73 @@ def test_failures_are_responses(net, peer):
     status, fields, _ = request(
         net, f"POST http://{peer.host}/ HTTP/1.1\nTransfer-Encoding: chunked\n\nzz\n")
     assert (status, fields["0asm-Error"]) == (400, "a chunk's size is no hexadecimal number")
+    peer.raw = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc"
+    status, fields, _ = request(net, f"GET http://{peer.host}/raw HTTP/1.1\n\n")
+    assert (status, fields["0asm-Error"]) == (502, "127.0.0.1 sent a response with two lengths")
+
+
+@pytest.mark.parametrize("head, body, why", [
+    ("GET http://{} HTTP/1.1\n\n", b"abc", "the request has a body, and neither"),
+    ("POST http://{} HTTP/1.1\n\n", b"abc", "the request has a body, and neither"),
+    ("POST http://{} HTTP/1.1\nContent-Length: 2\n\n", b"abc",
+     "the request's body is longer than its Content-Length"),
+    ("POST http://{} HTTP/1.1\nContent-Length: 0\n\n", b"abc",
+     "the request's body is longer than its Content-Length"),
+    ("POST http://{} HTTP/1.1\nTransfer-Encoding: chunked\n\n", b"1\r\na\r\n0\r\n\r\nb",
+     "the request goes on after its last chunk")])
+def test_more_than_the_request(client, net, peer, guests, head, body, why):
+    """Whether it is written with the head or later."""
+    status, fields, _ = request(net, head.format(peer.host + "/echo"), body)
+    assert status == 400 and fields["0asm-Error"].startswith(why)
+    client.create("pieces", guests.c_text(PIECES))
+    head = head.format(peer.host + "/echo").replace("\n", "\r\n")
+    text = client.run("pieces", stdin=head.encode() + body).text
+    assert text.startswith("HTTP/1.1 400 Bad Request") and f"\nerrstr: {why}" in text, text
+
+
+def test_more_than_the_request_after_the_response_began(client, guests, streams):
+    def handle(connection):
+        received = b""
+        while not received.endswith(b"\r\n\r\na"):
+            received += connection.recv(100)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nfirst")
+        while connection.recv(100):
+            pass
+
+    client.create("pieces", guests.c_text(PIECES))
+    server = streams(handle)
+    head = f"POST http://127.0.0.1:{server.port}/ HTTP/1.1\r\nContent-Length: 2\r\n\r\na"
+    text = client.run("pieces", str(len(head)), stdin=head.encode() + b"bmore").text
+    assert text == ("H-1 Invalid argument\n"
+                    "errstr: the request's body is longer than its Content-Length\n"), text
+
+
+# Writes its input byte by byte; before the byte of the number in argv[1] it reads one.
+PIECES = r"""
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int main(int argc, char **argv) {
+    int file = open("/net/request", O_RDWR), at = 0, pause = argc > 1 ? atoi(argv[1]) : -1;
+    char piece[1024];
+    while (read(0, piece, 1) == 1) {
+        char first;
+        if (at++ == pause && read(file, &first, 1) == 1) putchar(first);
+        if (write(file, piece, 1) != 1) return perror("write"), 1;
+    }
+    ssize_t length;
+    while ((length = read(file, piece, sizeof piece)) > 0) fwrite(piece, 1, length, stdout);
+    if (length < 0) printf("%zd %s", length, strerror(errno));
+    FILE *why = fopen("/proc/self/errstr", "r");
+    length = fread(piece, 1, sizeof piece, why);
+    printf("\nerrstr: %.*s", (int)length, piece);
+    return 0;
+}
+"""
 
 
 def test_an_injected_field_stays_text(net, peer):

@@ -20,6 +20,8 @@ struct request_exchange {
     struct buf out; /* the response's head, or all of one that is made here */
     size_t out_at;
     bool head_done, is_made_here;
+    const char *too_long; /* more was written than belongs to the request, too late for a response
+                             that says so: an error of reading. Static */
     /* secrets: fields that are ready, and how far they have been looked at */
     struct buf fields;
     size_t fields_at;
@@ -276,9 +278,35 @@ static enum err read_body(struct op *op, struct request_exchange *x, const uint8
     return err;
 }
 
+/* More is written when the request is complete: it was meant to be another one, which perhaps has
+ * been sent already. */
+static enum err refuse_more(struct request_exchange *x) {
+    const char *why = x->request.has_length ? "the request's body is longer than its Content-Length"
+                      : x->request.body_bytes == NET_BODY_CHUNKED
+                          ? "the request goes on after its last chunk"
+                          : "the request has a body, and neither a Content-Length nor "
+                            "Transfer-Encoding: chunked";
+    if (!x->head_done) {
+        return answer_failure(x, ERR_INVAL, str_of(why));
+    }
+    net_http_free(STEAL(x->http));
+    x->too_long = why;
+    return ERR_OK;
+}
+
 static enum err request_question(struct op *op, void *exchange, const void *data, size_t length,
                                  size_t *ret_taken) {
     struct request_exchange *x = exchange;
+    if (x->request.phase == NET_REQUEST_END && !x->is_made_here && !x->too_long) {
+        enum err err = refuse_more(x);
+        if (err) {
+            return err;
+        }
+    }
+    if (x->too_long) {
+        *ret_taken = length;
+        return ERR_OK;
+    }
     enum err err = advance(op, x);
     if (err) {
         return err;
@@ -292,11 +320,10 @@ static enum err request_question(struct op *op, void *exchange, const void *data
         return read_head(x, data, length, ret_taken);
     case NET_REQUEST_BODY:
         return read_body(op, x, data, length, ret_taken);
-    case NET_REQUEST_END:
+    case NET_REQUEST_END: /* refused above */
         break;
     }
-    return buf_fail(op->message, ERR_INVAL,
-                    "the request was complete already: read its response to the end first");
+    return ERR_INVAL;
 }
 
 static bool request_is_streaming(const void *exchange) {
@@ -347,6 +374,9 @@ static enum err await_head(struct op *op, struct request_exchange *x) {
 static enum err request_answer(struct op *op, void *exchange, void *data, size_t length,
                                size_t *ret_read) {
     struct request_exchange *x = exchange;
+    if (x->too_long) {
+        return buf_fail(op->message, ERR_INVAL, "%s", x->too_long);
+    }
     enum err err = await_head(op, x);
     if (err) {
         return err;
@@ -369,6 +399,11 @@ static enum err request_poll(struct op *op, void *exchange, unsigned wanted, uns
                              uint64_t *ret_bytes) {
     struct request_exchange *x = exchange;
     *ret_bytes = 0;
+    if (x->too_long) { /* both are answered at once */
+        *ret_ready =
+            (wanted & POLL_WRITABLE) ? (unsigned)POLL_WRITABLE : POLL_READABLE | POLL_HANGUP;
+        return ERR_OK;
+    }
     if (wanted & POLL_WRITABLE) {
         enum err err = advance(op, x);
         *ret_ready = POLL_WRITABLE;

@@ -165,6 +165,7 @@ static enum err decide_body(struct reading *reading) {
         return fail(reading->message, "a HEAD request has no body");
     }
     request->left = reading->length;
+    request->has_length = reading->has_length;
     request->phase = has_body ? NET_REQUEST_BODY : NET_REQUEST_END;
     return ERR_OK;
 }

@@ -33,6 +33,7 @@ struct net_request {
     struct net_url url;
     struct buf fields;   /* as struct net_http_request has it */
     uint64_t body_bytes; /* or NET_BODY_NONE, NET_BODY_CHUNKED */
+    bool has_length;     /* there is a Content-Length */
 
     uint64_t left; /* of the body, or of the chunk */
     enum { CHUNK_SIZE, CHUNK_DATA, CHUNK_DATA_END, CHUNK_TRAILER } chunk;
