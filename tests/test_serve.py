@@ -202,7 +202,10 @@ def test_local_redirect(app):
     b"HTTP/1.1 200 OK\r\nX: \0\r\n\r\n",
     b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 65 + b"\r\n",
     b"HTTP/1.1 200 OK\r\nX: " + b"y" * 20000 + b"\r\n\r\n",
-    b"HTTP/1.1 200 OK\r\nStatus: 404\r\n\r\n"])
+    b"HTTP/1.1 200 OK\r\nStatus: 404\r\n\r\n",
+    b"HTTP/1.1 101 Switching Protocols\r\n\r\n<p>", b"HTTP/1.1 20\r\n\r\n<p>", b"HTTP/2 200",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxy",
+    b"Content-Type: a/b\nContent-Length: 1\nContent-Length: 2\n\nxy"])
 def test_broken_answers(app, answer):
     """A 502, and the next request is answered as if nothing had been."""
     assert raw(app, answer).status == 502

@@ -338,6 +338,7 @@ def test_length_of_the_program(app):
     assert raw(app, answer % 10).body == b"0123456789"
     assert raw(app, answer % 4).body == b"0123"
     assert raw(app, answer % 11).status == 502
+    assert raw(app, answer.replace(b"%d", b"4\nContent-Length: 4")).body == b"0123"
     assert raw(app, answer.replace(b"%d", b"x1") % ()).body == b"0123456789"
     long = b"x" * 200000
     assert raw(app, b"Content-Type: a/b\nContent-Length: 200000\n\n" + long).body == long
@@ -389,6 +390,7 @@ def test_head(app):
     b"Content-Type: a/b\nX: a\rb\n\n", b"Content-Type: a/b\nX: \x00\n\n",
     b"Content-Type: a/b\n folded\n\n", b"Content-Type: a/b\nX Y: z\n\n",
     b"Content-Type: a/b\nContent-Type: c/d\n\n", b"Content-Type: a/b\n: x\n\n",
+    b"Content-Type: a/b\nContent-Length: 1\nContent-Length: 2\n\nxy",
     b"Content-Type: a/b\n" + b"X: y\n" * 64 + b"\n",
     b"Content-Type: a/b\nX: " + b"y" * 20000 + b"\n\n"])
 def test_broken_heads(app, text):

@@ -24,9 +24,29 @@ static void set_broken(struct cgi_response *response, const char *why) {
     response->broken = why;
 }
 
+/* "HTTP/1.1 2": a status line is meant, which may be malformed further on. */
+static bool is_meant_as_status_line(const struct cgi_response *response) {
+    struct str line = buf_str(&response->gathered);
+    if (response->place != CGI_IN_STATUS_LINE) {
+        return false;
+    }
+    struct str version = str_cut(&line, ' ');
+    for (size_t i = strlen("HTTP/"); i < version.length; i++) {
+        bool is_digit = version.data[i] >= '0' && version.data[i] <= '9';
+        if (!is_digit && version.data[i] != '.') {
+            return false;
+        }
+    }
+    while (line.length > 0 && line.data[0] == ' ') {
+        line.data++;
+        line.length--;
+    }
+    return line.length > 0 && line.data[0] >= '0' && line.data[0] <= '9';
+}
+
 /* It is not of a head's form: broken if it has begun as one. */
 static void set_no_head(struct cgi_response *response, const char *why) {
-    if (response->has_cgi_field) {
+    if (response->has_cgi_field || is_meant_as_status_line(response)) {
         set_broken(response, why);
     } else if (response->is_http) {
         set_broken(response, "it is no HTTP/1.1");
@@ -59,8 +79,12 @@ static bool parse_status(struct str value, int *ret_status) {
 
 static void take_length(struct cgi_response *response, struct str value) {
     uint64_t length = 0;
-    if (str_to_u64(value, &length) || length > INT64_MAX ||
-        (response->has_length && length != response->length)) {
+    bool is_first = !response->has_length && !response->length_is_bad;
+    bool is_bad = str_to_u64(value, &length) || length > INT64_MAX;
+    if (!is_first && (is_bad || response->length_is_bad || length != response->length)) {
+        response->lengths_differ = true;
+    }
+    if (is_bad || response->lengths_differ) {
         response->length_is_bad = true;
     } else {
         response->has_length = true;
@@ -244,6 +268,10 @@ static void end_head(struct cgi_response *response, size_t body_at) {
         set_no_head(response, NULL);
         return;
     }
+    if (response->lengths_differ) { /* only now: what has no head is text, whatever it says */
+        set_broken(response, "its Content-Length is given twice, and differs");
+        return;
+    }
     if (response->is_interim) {
         pass_over(response, body_at);
         return;
@@ -264,7 +292,7 @@ static void end_head(struct cgi_response *response, size_t body_at) {
     conclude(response);
 }
 
-/* "HTTP/1.1 404 Not Found", of which `end` is the end: what is not of this form is text. */
+/* "HTTP/1.1 404 Not Found", of which `end` is the end. */
 static void take_status_line(struct cgi_response *response, size_t end) {
     struct str line = {(const char *)response->gathered.data, end};
     if (line.length > 0 && line.data[line.length - 1] == '\r') {
@@ -279,7 +307,8 @@ static void take_status_line(struct cgi_response *response, size_t end) {
     response->is_interim = response->is_http && is_valid && str_starts(line, STR("1")) &&
                            !str_starts(line, STR("101"));
     if (!is_valid || (!response->is_interim && !parse_status(line, &response->status))) {
-        set_no_head(response, NULL);
+        set_no_head(response,
+                    "its status line is malformed: HTTP/1.1 and a status from 200 to 599");
         return;
     }
     response->closes = is_1_0;

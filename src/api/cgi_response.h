@@ -7,6 +7,7 @@
  * A head that has one of the three and is then malformed is broken: nothing of it is believed.
  * Where that is allowed, a head may begin with a status line of HTTP/1.0 or 1.1 in place of Status;
  * then it needs none of the three, and a Transfer-Encoding is refused: the body is what is written.
+ * What has a version and a digit there is meant as a status line, and broken if it is malformed.
  *
  * The same fields are understood of a server's response (RFC 9112), where everything but such a
  * head is broken, and those of the connection say how the body is sent.
@@ -64,8 +65,8 @@ struct cgi_response {
         uint16_t name, name_length, value, value_length;
         bool is_passed; /* to the client, by cgi_response_field */
     } * fields;
-    bool has_cgi_field, has_status, has_status_line, has_location, has_type, length_is_bad;
-    bool is_interim;
+    bool has_cgi_field, has_status, has_status_line, has_location, has_type;
+    bool length_is_bad, lengths_differ, is_interim;
 };
 
 /* `response` is zero at first, but for what the caller sets. Takes all of `data`; whatever comes
