@@ -58,6 +58,7 @@ def test_it_is_kept(app):
 def test_what_it_reads(app, server):
     text = web(app, "/head?x=100%&y", b"12345", headers={
         "X-One": "1", "X-Empty": "", "Proxy": "evil", "Connection": "close, x-hop", "TE": "x",
+        "X-Hop": "1",
         "X-Forwarded-For": "192.0.2.1", "Expect": None}).text
     assert text == (f"POST /head?x=100%&y HTTP/1.1\r\nHost: {server.host}:{server.port}\r\n"
                     "X-One: 1\r\nX-Empty: \r\nX-Forwarded-For: 127.0.0.1\r\n"

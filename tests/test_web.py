@@ -115,6 +115,18 @@ def test_headers_that_are_kept_back(app, name):
     assert "evil" not in seen.values()
 
 
+def test_headers_of_the_connection(app, server):
+    """Those that it names are between the client and the server."""
+    with app.connect() as connection:
+        connection.sendall(f"GET /web/site/env HTTP/1.1\r\nHost: {server.host}:{server.port}\r\n"
+                           "X-Hop: 1\r\nX-Two: 2\r\nX-End: 3\r\nConnection:\r\n"
+                           "Connection: keep-alive , x-hop\r\n"
+                           "Connection: close,,X-TWO,host\r\n\r\n".encode())
+        seen = environment(read_response(connection.makefile("rb")))
+    assert "HTTP_X_HOP" not in seen and "HTTP_X_TWO" not in seen and seen["HTTP_X_END"] == "3"
+    assert seen["HTTP_HOST"] == f"{server.host}:{server.port}"
+
+
 def test_headers_of_one_name(app, server):
     with app.connect() as connection:
         connection.sendall(f"GET /web/site/env HTTP/1.1\r\nHost: {server.host}:{server.port}\r\n"

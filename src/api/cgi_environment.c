@@ -84,6 +84,9 @@ static bool is_kept_back(const struct build *build, struct str name, struct str 
             return true;
         }
     }
+    if (web_is_of_connection(build->web, name)) {
+        return true;
+    }
     return is_name(name, "Authorization") &&
            access_is_own_token(&build->web->request->api->access, value);
 }

@@ -7,6 +7,35 @@ static bool is_named(struct str name, const char *other) {
     return name.length == strlen(other) && strncasecmp(name.data, other, name.length) == 0;
 }
 
+/* --- what is between the client and us ---------------------------------------------------- */
+
+struct options {
+    struct str name;
+    bool is_found;
+};
+
+static bool is_same(struct str name, struct str other) {
+    return name.length == other.length && strncasecmp(name.data, other.data, name.length) == 0;
+}
+
+static void look_in_connection(void *argument, struct str name, struct str value) {
+    struct options *options = argument;
+    while (is_named(name, "Connection") && value.length > 0 && !options->is_found) {
+        options->is_found = is_same(str_trim(str_cut(&value, ',')), options->name);
+    }
+}
+
+bool web_is_of_connection(const struct web *web, struct str name) {
+    const struct http_exchange *exchange = web->request->exchange;
+    struct options options = {.name = name};
+    if (http_header(exchange, "Connection").data && !is_named(name, "Host")) {
+        http_headers_each(exchange, look_in_connection, &options);
+    }
+    return options.is_found;
+}
+
+/* --- the target and the fields ------------------------------------------------------------ */
+
 enum err web_forward_target(const struct web *web, struct buf *target) {
     size_t before = target->length;
     enum err err = query_encode(web->path_info, true, target);
@@ -49,7 +78,8 @@ static bool is_kept_back(const struct forward *forward, struct str name, struct 
         }
     }
     bool is_forwarded = name.length > 12 && strncasecmp(name.data, "X-Forwarded-", 12) == 0;
-    return cgi_is_kept_back(name) || (is_forwarded && !forward->from_proxy) ||
+    return cgi_is_kept_back(name) || web_is_of_connection(forward->web, name) ||
+           (is_forwarded && !forward->from_proxy) ||
            (is_named(name, "Authorization") &&
             access_is_own_token(&forward->web->request->api->access, value));
 }

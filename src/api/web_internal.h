@@ -169,6 +169,10 @@ void web_serve_done(struct web *web);
 
 /* --- web_forward.c --- */
 
+/* Whether the client's Connection names this field, which is between it and us then (RFC 9110
+ * section 7.6.1). Not Host, which every request has. */
+bool web_is_of_connection(const struct web *web, struct str name);
+
 /* Appends path and query as the program sees them. */
 MUST_USE enum err web_forward_target(const struct web *web, struct buf *target);
 /* Appends the fields, "NAME: VALUE" CR LF each, but Content-Length. */
