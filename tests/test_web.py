@@ -788,6 +788,39 @@ def test_ranges(app):
     assert head.status == 200 and head.headers["content-length"] == "7"
 
 
+def count_fields(client, method, path, **headers):
+    """How often each field is in a head, and what they say."""
+    connection, stream = client.open(method, path, headers=headers)
+    fields = {}
+    with connection, stream:
+        status = int(stream.readline().split()[1])
+        while line := stream.readline().decode().strip():
+            name, value = line.split(":", 1)
+            fields.setdefault(name.lower(), []).append(value.strip())
+    return status, fields
+
+
+def test_fields_are_given_once(app, server):
+    for path, headers in (("/web/site/page.html", {}), ("/apps/site/files/www/page.html", {}),
+                          ("/page.html", {"Host": f"site.localhost:{server.port}"})):
+        status, fields = count_fields(app, "GET", path, Range="bytes=100-", **headers)
+        assert status == 416 and all(len(values) == 1 for values in fields.values()), fields
+        assert fields["content-range"] == ["bytes */7"]
+        assert "content-security-policy" in fields
+
+
+def test_names_with_a_dot_are_no_pages(client, module):
+    hidden = [".env", ".git/config", "a/.htpasswd", ".well-known/.x", "a/.well-known/y", "..x"]
+    shown = [".well-known/security.txt", "a.b/c.", "a/b..c"]
+    client.create("dots", tar_of({"app.wasm": module, **{
+        f"www/{name}": "the file" for name in hidden + shown}}), web="public")
+    for name in hidden:
+        for path in (name, name.replace(".", "%2e"), f"/{name}", f"a/../{name}"):
+            assert web(client, f"/{path}", name="dots").text.startswith("program: /"), path
+    for name in shown:
+        assert web(client, f"/{name}", name="dots").text == "the file", name
+
+
 def test_index(app):
     assert web(app, "/docs/").text == "<p>index"
     response = web(app, "/docs?x=y")

@@ -19,6 +19,21 @@ static enum err as_missing(enum err err) {
     }
 }
 
+/* A name that begins with a dot is no page: it is what tools keep beside the pages (.git, .env).
+ * But
+ * /.well-known/ is meant to be seen (RFC 8615). */
+static bool is_hidden(struct str path) {
+    for (bool is_first = true; path.length > 0;) {
+        struct str name = str_cut(&path, '/');
+        bool is_well_known = is_first && str_equal_text(name, ".well-known");
+        if (name.length > 0 && name.data[0] == '.' && !is_well_known) {
+            return true;
+        }
+        is_first &= name.length == 0;
+    }
+    return false;
+}
+
 /* Looks for /www where it usually is, or is not: most apps that answer themselves have none, and
  * shall pay little for the question. AGAIN: it can't be told so simply. */
 static enum err look_for_directory(struct web *web, struct file **ret_directory) {
@@ -140,6 +155,9 @@ static enum err step_once(struct web *web) {
     enum err err = ERR_OK;
     switch (pages->stage) {
     case STATIC_DIRECTORY:
+        if (is_hidden(web->path_info)) {
+            return ERR_NOENT;
+        }
         err = find_directory(web);
         pages->stage = err ? pages->stage : STATIC_PATH;
         return err;
