@@ -183,6 +183,9 @@ def test_core(client):
     assert sum(1 for byte in memory if byte) == 16 + 5000 + 4
     part = client.get(f"/proc/{run}/core", headers={"Range": "bytes=1-3"})
     assert part.status == 206 and part.body == b"asm"
+    head = client.request("HEAD", f"/proc/{run}/core")
+    for answer in (head, response):
+        assert answer.status == 200 and "etag" not in answer.headers
     assert "trap 134\n" == client.get(f"/proc/{run}/wait").text
 
 

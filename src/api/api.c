@@ -115,10 +115,13 @@ static void list_methods(const struct request *request, struct buf *list) {
 /* --- answers ------------------------------------------------------------------------------ */
 
 /* What guests or users wrote may be looked at in a browser, but never acts there as a page of ours.
- */
+ * A failure that is found late has the field already. */
 static void add_common_headers(struct request *request) {
-    enum err ignored = http_add_header(request->exchange, "Content-Security-Policy", "sandbox");
-    (void)ignored;
+    static const char name[] = "Content-Security-Policy";
+    if (!http_has_added(request->exchange, name)) {
+        enum err ignored = http_add_header(request->exchange, name, "sandbox");
+        (void)ignored;
+    }
 }
 
 void request_respond_text(struct request *request, int status, struct str text) {

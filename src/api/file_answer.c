@@ -185,7 +185,7 @@ static bool wants_range(const struct http_exchange *exchange, const struct valid
 
 static enum err add_headers(struct http_exchange *exchange, const struct file_stat *stat,
                             const char *etag, bool has_times) {
-    enum err err = http_add_header(exchange, "ETag", etag);
+    enum err err = etag[0] ? http_add_header(exchange, "ETag", etag) : ERR_OK;
     if (!err && has_times) {
         char date[DATE_SIZE];
         format_date(stat->modified_ns, date);

@@ -114,6 +114,8 @@ void http_expect_body(struct http_exchange *exchange);
  * and Date, which are not the application's; 2BIG where there is no room. */
 MUST_USE enum err http_add_header(struct http_exchange *exchange, const char *name,
                                   const char *value);
+/* Whether one of this name was added. */
+bool http_has_added(const struct http_exchange *exchange, const char *name);
 /* The body is copied. Status: 200 to 599. Where memory fails, the connection is cut. */
 void http_respond(struct http_exchange *exchange, int status, const char *content_type,
                   const void *body, size_t length);

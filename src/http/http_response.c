@@ -290,6 +290,19 @@ enum err http_add_header(struct http_exchange *exchange, const char *name, const
     return append_field(&exchange->room->fields, HTTP_HEAD_ROOM, name, value);
 }
 
+bool http_has_added(const struct http_exchange *exchange, const char *name) {
+    struct str rest = buf_str(&exchange->room->fields);
+    size_t length = strlen(name);
+    while (rest.length > 0) {
+        struct str line = str_cut(&rest, '\n');
+        struct str added = str_cut(&line, ':');
+        if (added.length == length && strncasecmp(added.data, name, length) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 enum err http_add_trailer(struct http_exchange *exchange, const char *name, const char *value) {
     if (!exchange->is_pulling || exchange->pull_remaining != HTTP_LENGTH_UNKNOWN) {
         return ERR_INVAL;
