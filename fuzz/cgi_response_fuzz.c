@@ -2,6 +2,7 @@
  * on is what a header field may be. The first byte is the size of the pieces,
  * its highest two bits whether it may begin with a status line, and whether it is a server's. */
 #include "api/cgi_response.h"
+#include "api/web_fields.h"
 
 #include "base/log.h"
 #include "http/http_gate.h"
@@ -18,6 +19,19 @@ static void parse(struct cgi_response *response, const uint8_t *data, size_t siz
     cgi_response_end(response);
     INVARIANT(response->state != CGI_HEAD);
     INVARIANT(buf_append(&response->gathered, data + at, size - at) == ERR_OK);
+}
+
+/* Any value as a cookie: it stays a field, and reaches no further when it is confined again. */
+static void check_cookie(const char *value, struct str prefix) {
+    struct buf once = {0};
+    struct buf twice = {0};
+    if (web_cookie_confine(str_of(value), prefix, &once) == ERR_OK) {
+        INVARIANT(http_is_field("Set-Cookie", buf_text(&once)));
+        INVARIANT(web_cookie_confine(buf_str(&once), prefix, &twice) == ERR_OK);
+        INVARIANT(str_equal(buf_str(&once), buf_str(&twice)));
+    }
+    buf_done(&once);
+    buf_done(&twice);
 }
 
 static void check(const struct cgi_response *response, const uint8_t *data, size_t size) {
@@ -42,6 +56,8 @@ static void check(const struct cgi_response *response, const uint8_t *data, size
     const char *name, *value;
     for (size_t i = 0; cgi_response_field(response, &i, &name, &value);) {
         INVARIANT(http_is_field(name, value) && value[0]);
+        check_cookie(value, STR(""));
+        check_cookie(value, STR("/web/a"));
     }
 }
 

@@ -316,7 +316,7 @@ def test_head_of_an_answer(app):
     response = raw(app, b"Status: 404 Nope\nContent-Type: text/x\nX-One: 1\nSet-Cookie: a=b\n\nno")
     assert response.status == 404 and response.body == b"no"
     assert response.headers["content-type"] == "text/x" and response.headers["x-one"] == "1"
-    assert response.headers["set-cookie"] == "a=b"
+    assert response.headers["set-cookie"] == "a=b; Path=/web/site"
     assert response.headers["x-content-type-options"] == "nosniff"
 
 
@@ -328,6 +328,36 @@ def test_headers_that_are_not_the_programs(app):
     assert response.headers.get("transfer-encoding", "chunked") == "chunked"
     assert response.headers["date"] != "never" and "upgrade" not in response.headers
     assert response.headers["x-content-type-options"] == "nosniff"
+
+
+def far_fields(client, path, **headers):
+    """The fields of an answer that would reach further than its app; cookies by themselves."""
+    text = (b"Content-Type: text/plain\nSet-Cookie: a=1; Path=/; Domain=localhost\n"
+            b"Set-Cookie: b=2; Path=/web/other\nSet-Cookie: __Host-c=3; Path=/; Secure\n"
+            b"Run-Id: 1\nClear-Site-Data: \"*\"\nStrict-Transport-Security: max-age=9\n\nbody")
+    connection, stream = client.open("POST", path, text, headers=headers)
+    fields = []
+    with connection, stream:
+        assert stream.readline().split()[1] == b"200"
+        while line := stream.readline().decode().strip():
+            fields.append(line.split(": ", 1))
+    return ([value for name, value in fields if name.lower() == "set-cookie"],
+            {name.lower() for name, value in fields})
+
+
+def check_reach(client, server, app):
+    """Below /web/ apps share an origin with each other and the control door."""
+    whole = {"clear-site-data", "strict-transport-security"}
+    cookies, names = far_fields(client, f"/web/{app}/raw")
+    assert cookies == [f"a=1; Path=/web/{app}", f"b=2; Path=/web/{app}"]
+    assert "content-type" in names and not names & (whole | {"run-id"})
+    cookies, names = far_fields(client, "/raw", Host=f"{app}.localhost:{server.port}")
+    assert cookies == ["a=1; Path=/", "b=2; Path=/web/other", "__Host-c=3; Path=/; Secure"]
+    assert names >= whole and "run-id" not in names
+
+
+def test_how_far_an_answer_reaches(app, server):
+    check_reach(app, server, "site")
 
 
 @pytest.mark.parametrize("text", [b"plain words\n", b"", b"Result: 42\n", b"<p>html", b"\n\nx",

@@ -1,6 +1,7 @@
 /* What a program answers, whether it was started for the request (web_cgi.c) or is kept
  * (web_serve.c). The head is gathered first. From then on the answer
  * streams, or, if the program has ended it by then and it is short, goes out in one piece. */
+#include "api/web_fields.h"
 #include "api/web_internal.h"
 
 /* The body of an answer is gathered up to this size, as long as the program does not wait. */
@@ -14,6 +15,26 @@ void web_document_fail(struct web *web, const char *why) {
     web_fail(web, 502, "the program of this page gave no valid answer");
 }
 
+/* A field of the program's head, as far as it may reach. */
+static enum err add_field(struct web *web, const char *name, const char *value) {
+    struct http_exchange *exchange = web->request->exchange;
+    cleanup_buf struct buf cookie = {0};
+    enum err err = ERR_OK;
+    switch (web_field_judge(str_of(name), web->script_name)) {
+    case WEB_FIELD_PASSES:
+        return http_add_header(exchange, name, value);
+    case WEB_FIELD_COOKIE:
+        err = web_cookie_confine(str_of(value), web->script_name, &cookie);
+        if (err == ERR_INVAL) {
+            return ERR_OK;
+        }
+        return err ? err : http_add_header(exchange, name, buf_text(&cookie));
+    case WEB_FIELD_DROPPED:
+        break;
+    }
+    return ERR_OK;
+}
+
 /* The head as the program gave it. What cgi_response allows has room in a response. */
 static enum err add_head(struct web *web, const char **ret_type) {
     const struct cgi_response *response = &web->document.response;
@@ -25,7 +46,7 @@ static enum err add_head(struct web *web, const char **ret_type) {
     }
     const char *name, *value;
     for (size_t i = 0; !err && cgi_response_field(response, &i, &name, &value);) {
-        err = http_add_header(exchange, name, value);
+        err = add_field(web, name, value);
     }
     const char *location = cgi_response_location(response);
     if (!err && location) {

@@ -9,6 +9,7 @@
  *   web_document.c     what a program answers
  *   cgi_environment.c  what it is told of the request
  *   cgi_response.c     what it answers
+ *   web_fields.c       which fields of that reach the visitor
  *
  * Thread: the loop of the exchange. */
 #pragma once
