@@ -120,10 +120,12 @@ void serve_ripen(struct serve_request *request, bool has_length, uint64_t length
     }
     struct listener *listener = listener_of(request->listener);
     pthread_mutex_lock(&listener->lock);
-    bool is_new = !request->is_ripe && serve_request_state(request) == SERVE_WAITING;
+    enum serve_state state = serve_request_state(request);
+    bool is_first = !request->is_ripe && state != SERVE_TAKEN; /* it may be between two listeners */
+    bool is_new = is_first && state == SERVE_WAITING;
     request->is_ripe = true;
     listener->ripe_count += is_new;
-    if (is_new && has_length) {
+    if (is_first && has_length) {
         request->has_length = true;
         request->length = length;
     }

@@ -307,6 +307,9 @@ static void test_given_back(void **state) {
     assert_int_equal(serve_listener_waiting(listeners[0]).all, 1);
     serve_listener_close(listeners[0]);
     assert_int_equal(serve_request_state(requests[2]), SERVE_REFUSED);
+    requests[2]->is_ripe = false; /* it becomes so when it waits nowhere */
+    serve_ripen(requests[2], true, 5);
+    assert_true(requests[2]->has_length && requests[2]->length == 5);
     assert_int_equal(serve_listener_put(listeners[1], requests[2], 1), ERR_OK);
     assert_int_equal(serve_listener_put(listeners[1], requests[0], 1), ERR_OK);
     assert_int_equal(serve_listener_waiting(listeners[1]).ripe, 3);
