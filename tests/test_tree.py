@@ -222,6 +222,7 @@ LINKER = r"""
 #include <unistd.h>
 int main(int argc, char **argv) {
     if (argc < 3 || symlink(argv[1], argv[2]) != 0) { perror("symlink"); return 1; }
+    if (argc > 3) { getchar(); } /* stays for a while */
     return 0;
 }
 """
@@ -291,22 +292,36 @@ def test_links_that_lead_out_or_nowhere(linker, target):
     assert linker.get("/apps/app/files/secret").body == b"of another app"
 
 
-def test_links_in_the_layer_of_a_run(linker):
-    """Nor can the links that a run left in a layer of its own."""
+def test_links_in_the_layer_of_a_run(linker, eventually):
+    """Nor can the links that a run has in a layer of its own, while it runs and afterwards."""
     linker.put("/apps/app/files/secret", b"of another app")
-    response = linker.run("linker", "../../../apps/app/files", "/out", root="fresh")
-    root = f"/proc/{response.headers['run-id']}/root"
-    assert "out" in linker.get(f"{root}/").text.split()
+    run = linker.post("/run?name=linker&root=fresh&detach&stdin=open"
+                      "&arg=../../../apps/app/files&arg=/out&arg=stay").text.strip()
+    root = f"/proc/{run}/root"
+    eventually(lambda: "out" in linker.get(f"{root}/").text.split())
     path = f"{root}/out/secret"
-    assert 400 <= linker.get(f"{root}/out/").status < 500
-    assert 400 <= linker.get(path).status < 500
-    assert 400 <= linker.put(path, b"mine").status < 500
-    assert 400 <= linker.delete(path).status < 500
-    linker.request("MOVE", path, headers={"Destination": f"{root}/stolen"})
-    assert linker.get("/apps/app/files/secret").body == b"of another app"
-    assert linker.delete(f"{root}/out").status == 204
+
+    def check():
+        assert "out" in linker.get(f"{root}/").text.split()
+        assert 400 <= linker.get(f"{root}/out/").status < 500
+        assert 400 <= linker.get(path).status < 500
+        assert 400 <= linker.put(path, b"mine").status < 500
+        assert 400 <= linker.delete(path).status < 500
+        linker.request("MOVE", path, headers={"Destination": f"{root}/stolen"})
+        assert linker.get("/apps/app/files/secret").body == b"of another app"
+
+    check()
     assert linker.put(f"{root}/own", b"x").status == 201
     assert linker.get(f"{root}/own").body == b"x"
+    assert linker.delete(f"{root}/own").status == 204
+    linker.put(f"/proc/{run}/stdin", b"x")
+    eventually(lambda: "state: ended" in linker.get(f"/proc/{run}/status").text)
+    check()
+    assert linker.delete(f"{root}/out").status == 403
+    assert linker.put(f"{root}/own", b"x").status == 403
+    moved = linker.request("MOVE", f"{root}/out", headers={"Destination": f"{root}/moved"})
+    assert moved.status == 405  # nothing can be moved there
+    assert linker.get(f"{root}/").text.split() == ["out"]
 
 
 def test_deleting_a_link_keeps_its_target(linker):
