@@ -321,7 +321,8 @@ def test_links_in_the_layer_of_a_run(linker, eventually):
     assert linker.put(f"{root}/own", b"x").status == 403
     moved = linker.request("MOVE", f"{root}/out", headers={"Destination": f"{root}/moved"})
     assert moved.status == 405  # nothing can be moved there
-    assert linker.get(f"{root}/").text.split() == ["out"]
+    names = linker.get(f"{root}/").text.split()
+    assert "out" in names and "own" not in names and "moved" not in names
 
 
 def test_deleting_a_link_keeps_its_target(linker):
