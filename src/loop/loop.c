@@ -154,6 +154,7 @@ enum err loop_new(unsigned index, struct loop **ret_loop) {
     uv_check_start(&loop->check, on_check);
     loop->index = index;
     loop->now_is_stale = true;
+    loop_timers_init(loop);
     list_init(&loop->ready);
     list_init(&loop->last);
     list_init(&loop->processes);
@@ -167,7 +168,7 @@ void loop_free(struct loop *loop) {
         return;
     }
     INVARIANT(!loop->has_thread);
-    INVARIANT(loop->heap_count == 0 && list_is_empty(&loop->processes));
+    INVARIANT(loop->timers.count == 0 && list_is_empty(&loop->processes));
     /* Without these no task runs any more. */
     uv_close((uv_handle_t *)&loop->check, NULL);
     uv_close((uv_handle_t *)&loop->prepare, NULL);
@@ -192,7 +193,7 @@ void loop_free(struct loop *loop) {
     if (current == loop) {
         current = NULL;
     }
-    free(loop->heap);
+    heap_done(&loop->timers);
     free(loop);
 }
 
@@ -217,8 +218,7 @@ bool loop_turn(struct loop *loop) {
     loop->has_thread = false;
     loop->now_is_stale = true;
     return !list_is_empty(&loop->ready) || !list_is_empty(&loop->last) ||
-           atomic_load(&loop->posts) != NULL ||
-           (loop->heap_count > 0 && loop->heap[1]->deadline_ns <= loop_now_ns(loop));
+           atomic_load(&loop->posts) != NULL || loop_timers_are_due(loop);
 }
 
 void loop_stop(struct loop *loop) {

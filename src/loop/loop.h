@@ -9,6 +9,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "base/heap.h"
 #include "base/list.h"
 
 #include <stdbool.h>
@@ -73,8 +74,8 @@ void loop_post(struct loop *loop, struct loop_post *post);
 
 /* Timers: intrusive, started and stopped in O(log n) without allocation. Thread: the loop's. */
 struct loop_timer {
-    uint64_t deadline_ns; /* on the monotonic clock */
-    size_t position;      /* in the loop's heap, from 1; 0 = not started */
+    uint64_t deadline_ns;  /* on the monotonic clock */
+    struct heap_node node; /* in the loop's heap while it is started */
     void (*expired)(struct loop_timer *timer);
     struct loop *loop;
 };
@@ -85,7 +86,7 @@ void loop_timer_start(struct loop *loop, struct loop_timer *timer, uint64_t dead
 /* Harmless if it is not started. */
 void loop_timer_stop(struct loop_timer *timer);
 static inline bool loop_timer_is_started(const struct loop_timer *timer) {
-    return timer->position != 0;
+    return timer->node.position != 0;
 }
 
 /* Watches a descriptor of the host for readability, writability, or the peer's end (RDHUP).

@@ -35,8 +35,7 @@ struct loop {
     _Atomic(struct loop_post *) posts;
     atomic_bool is_stopping;
 
-    struct loop_timer **heap; /* heap[1] is the earliest; heap[0] is not used */
-    size_t heap_count, heap_capacity;
+    struct heap timers; /* of struct loop_timer; the earliest first */
 
     size_t work_count;     /* with the pool of workers */
     struct list processes; /* struct loop_process.link */
@@ -51,6 +50,9 @@ static inline enum err err_from_uv(int result) {
 }
 
 /* timer.c */
+void loop_timers_init(struct loop *loop);
+/* Whether there is one to expire now. */
+bool loop_timers_are_due(struct loop *loop);
 /* Calls what has expired, as many as there are timers now. */
 void loop_timers_expire(struct loop *loop);
 /* Arms libuv's timer for the first one. True: one has expired already. */

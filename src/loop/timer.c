@@ -1,94 +1,66 @@
-/* The timers of a loop: a binary heap of pointers. Each timer knows its place in it. */
+/* The timers of a loop: a heap of them, the earliest first. */
 #include "base/clock.h"
 #include "loop/loop_internal.h"
-
-enum { HEAP_CAPACITY_MIN = 256 };
 
 void loop_timer_init(struct loop_timer *timer, void (*expired)(struct loop_timer *timer)) {
     *timer = (struct loop_timer){.expired = expired};
 }
 
-static void put(struct loop *loop, size_t position, struct loop_timer *timer) {
-    loop->heap[position] = timer;
-    timer->position = position;
+static struct loop_timer *timer_of(const struct heap_node *node) {
+    return CONTAINER_OF(node, struct loop_timer, node);
 }
 
-/* Moves a timer that has a free place at `position` to where it belongs. */
-static void settle(struct loop *loop, size_t position, struct loop_timer *timer) {
-    while (position > 1 && timer->deadline_ns < loop->heap[position / 2]->deadline_ns) {
-        put(loop, position, loop->heap[position / 2]);
-        position /= 2;
-    }
-    for (;;) {
-        size_t child = position * 2;
-        if (child > loop->heap_count) {
-            break;
-        }
-        if (child < loop->heap_count &&
-            loop->heap[child + 1]->deadline_ns < loop->heap[child]->deadline_ns) {
-            child++;
-        }
-        if (timer->deadline_ns <= loop->heap[child]->deadline_ns) {
-            break;
-        }
-        put(loop, position, loop->heap[child]);
-        position = child;
-    }
-    put(loop, position, timer);
+static bool is_before(const struct heap_node *a, const struct heap_node *b) {
+    return timer_of(a)->deadline_ns < timer_of(b)->deadline_ns;
+}
+
+void loop_timers_init(struct loop *loop) {
+    heap_init(&loop->timers, is_before);
 }
 
 /* Callers of loop_timer_start can't do anything about a lack of memory, and a timer that is lost
  * would be a run without its limits. Eight bytes a timer: the process would not live long anyway.
  */
 static void make_room(struct loop *loop) {
-    if (loop->heap_count + 1 < loop->heap_capacity) {
-        return;
+    if (heap_reserve(&loop->timers, loop->timers.count + 1) != ERR_OK) {
+        log_fatal("no memory for %zu timers", loop->timers.count + 1);
     }
-    size_t capacity = MAX(loop->heap_capacity * 2, (size_t)HEAP_CAPACITY_MIN);
-    struct loop_timer **heap = reallocarray(loop->heap, capacity, sizeof *heap);
-    if (!heap) {
-        log_fatal("no memory for %zu timers", capacity);
-    }
-    loop->heap = heap;
-    loop->heap_capacity = capacity;
 }
 
 void loop_timer_start(struct loop *loop, struct loop_timer *timer, uint64_t deadline_ns) {
     loop_check_thread(loop);
     timer->deadline_ns = deadline_ns;
-    if (timer->position) {
+    if (loop_timer_is_started(timer)) {
         INVARIANT(timer->loop == loop);
-        settle(loop, timer->position, timer);
+        heap_update(&loop->timers, &timer->node);
         return;
     }
     make_room(loop);
     timer->loop = loop;
-    loop->heap_count++;
-    settle(loop, loop->heap_count, timer);
+    heap_insert(&loop->timers, &timer->node);
 }
 
 void loop_timer_stop(struct loop_timer *timer) {
-    if (!timer->position) {
+    if (!loop_timer_is_started(timer)) {
         return;
     }
-    struct loop *loop = timer->loop;
-    loop_check_thread(loop);
-    size_t position = timer->position;
-    struct loop_timer *last = loop->heap[loop->heap_count--];
-    if (last != timer) {
-        settle(loop, position, last);
-    }
-    timer->position = 0;
+    loop_check_thread(timer->loop);
+    heap_remove(&timer->loop->timers, &timer->node);
+}
+
+bool loop_timers_are_due(struct loop *loop) {
+    const struct heap_node *first = heap_first(&loop->timers);
+    return first && timer_of(first)->deadline_ns <= loop_now_ns(loop);
 }
 
 void loop_timers_expire(struct loop *loop) {
-    if (loop->heap_count == 0) {
+    if (loop->timers.count == 0) {
         return;
     }
     uint64_t now_ns = loop_now_ns(loop);
     /* A timer that starts itself anew for a time that has passed must not hold the loop. */
-    for (size_t limit = loop->heap_count; limit > 0 && loop->heap_count > 0; limit--) {
-        struct loop_timer *timer = loop->heap[1];
+    for (size_t limit = loop->timers.count; limit > 0 && loop->timers.count > 0; limit--) {
+        struct loop_timer *timer = timer_of(heap_first(&loop->timers));
         if (timer->deadline_ns > now_ns) {
             return;
         }
@@ -102,12 +74,12 @@ static void on_uv_timer(uv_timer_t *timer) {
 }
 
 bool loop_timers_arm(struct loop *loop) {
-    if (loop->heap_count == 0) {
+    if (loop->timers.count == 0) {
         uv_timer_stop(&loop->timer);
         return false;
     }
     uint64_t now_ns = clock_monotonic_ns();
-    uint64_t deadline_ns = loop->heap[1]->deadline_ns;
+    uint64_t deadline_ns = timer_of(heap_first(&loop->timers))->deadline_ns;
     if (deadline_ns <= now_ns) {
         return true;
     }
