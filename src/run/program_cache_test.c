@@ -1,31 +1,5 @@
 /* Programs by hash: compiled once however many ask, taken over, refused, repaired, evicted. */
-#include "run/run_testing.h"
-
-static struct fixture fixture;
-
-static int set_up(void **state) {
-    (void)state;
-    fixture_init(&fixture);
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    fixture_done(&fixture);
-    return 0;
-}
-
-static int begin(void **state) {
-    (void)state;
-    fixture_make_runs(&fixture);
-    return 0;
-}
-
-static int finish(void **state) {
-    (void)state;
-    fixture_free_runs(&fixture);
-    return 0;
-}
+#include "run/run_suite_testing.h"
 
 /* An app of a module that no other test has; its hash. */
 static void make_module(const char *name, const char *body, uint8_t ret_sha256[SHA256_SIZE]) {

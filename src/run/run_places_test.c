@@ -1,33 +1,5 @@
 /* Who gets an app's places: clients and programs, chains of programs, and those that wait. */
-#include "run/run_testing.h"
-
-static struct fixture fixture;
-
-static int set_up(void **state) {
-    (void)state;
-    fixture_init(&fixture);
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    fixture_done(&fixture);
-    return 0;
-}
-
-static int begin(void **state) {
-    (void)state;
-    fixture.options = fixture_options;
-    fixture.hooks = fixture_hooks;
-    fixture_make_runs(&fixture);
-    return 0;
-}
-
-static int finish(void **state) {
-    (void)state;
-    fixture_free_runs(&fixture);
-    return 0;
-}
+#include "run/run_suite_testing.h"
 
 static struct app *waiting_app(const char *name, const char *config) {
     return fixture_app(&fixture, name, guest_cat, config);
@@ -36,7 +8,7 @@ static struct app *waiting_app(const char *name, const char *config) {
 enum { CLIENT = 0, A = 1000001, B, C, D, E };
 
 /* One that waits for the end of its input, started below the run `top`. */
-static struct run *start(struct app *app, uint64_t top) {
+static struct run *start_below(struct app *app, uint64_t top) {
     struct run_request request = {.app = app, .stdin_open = true, .parent_id = top};
     return fixture_start(&fixture, &request);
 }
@@ -78,27 +50,27 @@ static void test_programs_have_half(void **state) {
     size_t count = 0;
     /* A chain has half of what the others leave of four places, and of four in the queue. */
     for (int i = 0; i < 4; i++) {
-        runs[count++] = start(app, A);
+        runs[count++] = start_below(app, A);
     }
     assert_counts(2, 2);
     assert_refused(app, A, "programs have started 2 runs of 'half' that are under way and 2 that");
-    runs[count++] = start(app, B);
-    runs[count++] = start(app, B);
+    runs[count++] = start_below(app, B);
+    runs[count++] = start_below(app, B);
     assert_counts(3, 3);
     assert_refused(app, B, "3 that wait");
-    runs[count++] = start(app, C); /* each that is new has one */
+    runs[count++] = start_below(app, C); /* each that is new has one */
     assert_counts(4, 3);
-    runs[count++] = start(app, D);
+    runs[count++] = start_below(app, D);
     assert_counts(4, 4);
     assert_refused(app, D, "4 that wait");
     assert_refused(app, E, "4 that wait");
     /* The rest is for clients. */
     for (int i = 0; i < 4; i++) {
-        runs[count++] = start(app, CLIENT);
+        runs[count++] = start_below(app, CLIENT);
     }
     assert_counts(8, 4);
     for (int i = 0; i < 4; i++) {
-        runs[count++] = start(app, CLIENT);
+        runs[count++] = start_below(app, CLIENT);
     }
     assert_counts(8, 8);
     assert_refused(app, CLIENT, "8 runs of 'half' are under way and 8 wait");
@@ -116,8 +88,8 @@ static void test_programs_have_half(void **state) {
 static void test_clients_may_have_all(void **state) {
     (void)state;
     struct app *app = waiting_app("all", "{\"max_runs\": 2, \"queue\": 2}");
-    struct run *runs[] = {start(app, CLIENT), start(app, CLIENT), start(app, A),
-                          start(app, CLIENT)};
+    struct run *runs[] = {start_below(app, CLIENT), start_below(app, CLIENT), start_below(app, A),
+                          start_below(app, CLIENT)};
     assert_counts(2, 2);
     assert_refused(app, CLIENT, "2 wait");
     assert_refused(app, B, "2 wait");
@@ -135,10 +107,10 @@ static void test_clients_may_have_all(void **state) {
 static void test_turns(void **state) {
     (void)state;
     struct app *app = waiting_app("turns", "{\"max_runs\": 4}");
-    struct run *a[] = {start(app, A), start(app, A), start(app, A)};
-    struct run *b = start(app, B), *c = start(app, C);
-    struct run *clients[] = {start(app, CLIENT), start(app, CLIENT), start(app, CLIENT),
-                             start(app, CLIENT)};
+    struct run *a[] = {start_below(app, A), start_below(app, A), start_below(app, A)};
+    struct run *b = start_below(app, B), *c = start_below(app, C);
+    struct run *clients[] = {start_below(app, CLIENT), start_below(app, CLIENT),
+                             start_below(app, CLIENT), start_below(app, CLIENT)};
     assert_counts(4, 5); /* of each chain one, as there are two for them */
     end(a[0]);
     await_place(a[1]);
@@ -168,9 +140,9 @@ static void test_turns_of_a_full_server(void **state) {
     fixture.options.max_runs = 1;
     fixture_make_runs(&fixture);
     struct app *app = waiting_app("full", NULL);
-    struct run *a[] = {start(app, A), start(app, A), start(app, A)};
-    struct run *b = start(app, B);
-    struct run *clients[] = {start(app, CLIENT), start(app, CLIENT)};
+    struct run *a[] = {start_below(app, A), start_below(app, A), start_below(app, A)};
+    struct run *b = start_below(app, B);
+    struct run *clients[] = {start_below(app, CLIENT), start_below(app, CLIENT)};
     struct run *order[] = {a[0], clients[0], a[1], clients[1], b, a[2]};
     for (size_t i = 0; i < ARRAY_LENGTH(order); i++) {
         await_place(order[i]);
@@ -188,7 +160,7 @@ static void test_turns_of_a_full_server(void **state) {
 static void test_calls_of_oneself(void **state) {
     (void)state;
     struct app *app = waiting_app("itself", "{\"max_runs\": 4}");
-    struct run *top = start(app, CLIENT);
+    struct run *top = start_below(app, CLIENT);
     await_place(top);
     struct run_request request = {.app = app, .stdin_open = true, .parent = top};
     struct run *first = fixture_start(&fixture, &request);
@@ -222,15 +194,15 @@ static void test_max_runs_is_raised(void **state) {
     struct app *other = waiting_app("other", NULL);
     struct run *runs[5];
     for (int i = 0; i < 3; i++) {
-        runs[i] = start(app, CLIENT);
+        runs[i] = start_below(app, CLIENT);
     }
     assert_counts(1, 2);
     app_unref(app);
     app = waiting_app("raised", "{\"max_runs\": 3}");
-    runs[3] = start(app, CLIENT);
+    runs[3] = start_below(app, CLIENT);
     assert_counts(3, 1);
     await_place(runs[2]);
-    runs[4] = start(other, CLIENT);
+    runs[4] = start_below(other, CLIENT);
     assert_counts(4, 1);
     unref_all(runs, ARRAY_LENGTH(runs));
     app_unref(app);
