@@ -17,16 +17,13 @@ struct write_work {
     struct op_work base;
     int descriptor; /* a duplicate: the upload may be given up meanwhile */
     struct buf data;
-    atomic_uint_fast64_t *together; /* api->gathered_bytes, in which `data` is counted */
+    atomic_uint_fast64_t
+        *together; /* api->gathered_bytes, in which the room of `data` is counted */
     enum err result;
 };
 
-static void count_more(const struct upload *upload, size_t length) {
-    atomic_fetch_add_explicit(&upload->request->api->gathered_bytes, length, memory_order_relaxed);
-}
-
-static void count_less(atomic_uint_fast64_t *together, size_t length) {
-    atomic_fetch_sub_explicit(together, length, memory_order_relaxed);
+static void count_less(atomic_uint_fast64_t *together, size_t bytes) {
+    atomic_fetch_sub_explicit(together, bytes, memory_order_relaxed);
 }
 
 static size_t piece_bytes(const struct upload *upload) {
@@ -43,7 +40,7 @@ static void write_run(struct op_work *base) {
 static void write_release(struct op_work *base) {
     struct write_work *work = CONTAINER_OF(base, struct write_work, base);
     close(work->descriptor);
-    count_less(work->together, work->data.length);
+    count_less(work->together, work->data.capacity);
     buf_done(&work->data);
     free(work);
 }
@@ -126,6 +123,20 @@ enum err upload_init(struct upload *upload, struct request *request, uint64_t le
     return ERR_OK;
 }
 
+/* The room of a piece is taken at once, of which the kernel gives what is used: blocks that grow
+ * would leave the smaller ones of a whole crowd unused. */
+static enum err gather(struct upload *upload, const uint8_t *data, size_t length) {
+    struct buf *filling = &upload->filling;
+    size_t room = filling->capacity;
+    enum err err = buf_reserve(filling, room > 0 ? length : MAX(length, piece_bytes(upload)));
+    if (!err) {
+        err = buf_append(filling, data, length);
+    }
+    atomic_fetch_add_explicit(&upload->request->api->gathered_bytes, filling->capacity - room,
+                              memory_order_relaxed);
+    return err;
+}
+
 size_t upload_body(struct upload *upload, const uint8_t *data, size_t length) {
     if (upload->failed) {
         return length;
@@ -141,8 +152,7 @@ size_t upload_body(struct upload *upload, const uint8_t *data, size_t length) {
         upload->body_paused = true;
         return 0;
     }
-    upload->failed = buf_append(&upload->filling, data, length);
-    count_more(upload, upload->failed ? 0 : length);
+    upload->failed = gather(upload, data, length);
     upload->length += length;
     progress(upload);
     return length;
@@ -165,7 +175,7 @@ void upload_done(struct upload *upload) {
         unlink(buf_text(&upload->path));
     }
     buf_done(&upload->path);
-    count_less(&upload->request->api->gathered_bytes, upload->filling.length);
+    count_less(&upload->request->api->gathered_bytes, upload->filling.capacity);
     buf_done(&upload->filling);
     *upload = (struct upload){.descriptor = -1};
 }
