@@ -123,6 +123,7 @@ static void call_thread(void) {
 
 static void *work(void *argument) {
     (void)argument;
+    loop_set_priority(LOOP_WORKING);
     pthread_mutex_lock(&pool.mutex);
     for (;;) {
         struct volume *volume = take();
