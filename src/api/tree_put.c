@@ -21,7 +21,7 @@
 /* Smaller pieces are gathered up to what a volume stores as one (store/volume.h), or less while
  * many do that. A larger one is written as it is if nothing was gathered before it, so that fast
  * clients copy nothing. */
-#define PIECE_BYTES (4 * KIB)
+#define PIECE_BYTES (2 * HTTP_GATHER_BYTES)
 #define GATHERED_MAX (16 * KIB)
 #define GATHERED_LITTLE (4 * KIB)
 #define GATHERED_TOGETHER_MAX (64 * MIB)
@@ -516,6 +516,9 @@ static enum err step_once(struct tree_put *put) {
             return err;
         }
         put->stage = STAGE_BODY;
+        if (put->beside) { /* else somebody may read what there is of it */
+            http_gather_body(put->request->exchange);
+        }
         if (put->body_waits) {
             put->body_waits = false;
             http_body_resume(put->request->exchange);

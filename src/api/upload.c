@@ -120,6 +120,7 @@ enum err upload_init(struct upload *upload, struct request *request, uint64_t le
         return err;
     }
     op_init(&upload->op, request->loop, &request->who, woken);
+    http_gather_body(request->exchange);
     return ERR_OK;
 }
 

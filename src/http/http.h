@@ -102,6 +102,11 @@ bool http_client_is_loopback(const struct http_exchange *exchange);
 bool http_is_1_0(const struct http_exchange *exchange);
 /* `body` is called again when there is more to take. */
 void http_body_resume(struct http_exchange *exchange);
+/* Of a body whose length is known, and from which nobody has anything before it is whole: pieces of
+ * less than HTTP_GATHER_BYTES may wait in the kernel until there is more, or the rest. Else each
+ * packet of each slow client wakes the loop. At any time before the end of the body. */
+#define HTTP_GATHER_BYTES (4 * KIB)
+void http_gather_body(struct http_exchange *exchange);
 /* Before the response: `body` and `body_end` go on to be called while it is under way, for those
  * who talk and listen at once. While the stream waits for the application, the client may be silent
  * for as long as it likes. Where the response ends first, what still comes is dropped as ever. */

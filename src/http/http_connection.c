@@ -182,9 +182,21 @@ static size_t take_piece(struct http_exchange *exchange, const uint8_t *data, si
     return taken;
 }
 
+/* How much there must be for the socket to be readable. The kernel looks at what it has, so nothing
+ * that has come before is overlooked; and it is readable, too, when no more has room. */
+static void set_receive_bytes(struct http_exchange *exchange, uint32_t bytes) {
+    if (bytes != exchange->receive_bytes) {
+        int low = (int)bytes; /* 0 means 1 to the kernel */
+        if (setsockopt(exchange->descriptor, SOL_SOCKET, SO_RCVLOWAT, &low, sizeof low) == 0) {
+            exchange->receive_bytes = bytes;
+        }
+    }
+}
+
 static void end_body(struct http_exchange *exchange) {
     const struct http_application *application = &exchange->server->application;
     exchange->has_body_ended = true;
+    set_receive_bytes(exchange, 0);
     if (gives_body(exchange)) {
         application->body_end(application->context, exchange);
     }
@@ -251,6 +263,11 @@ static void read_body(struct http_exchange *exchange) {
         keep_input(exchange, server->input + taken, (size_t)length - taken);
     } else if ((size_t)length == size && exchange->read_bytes < HTTP_PIECE_MAX) {
         exchange->read_bytes *= 2;
+    }
+    bool is_all_for_now = (size_t)length < size && exchange->gathers_body;
+    if (!exchange->body.is_chunked && (is_all_for_now || exchange->receive_bytes > 0)) {
+        uint64_t to_come = exchange->body.remaining - waiting_bytes(exchange);
+        set_receive_bytes(exchange, (uint32_t)MIN(to_come, HTTP_GATHER_BYTES));
     }
 }
 

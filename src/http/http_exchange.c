@@ -96,6 +96,10 @@ void http_body_resume(struct http_exchange *exchange) {
     http_due(exchange);
 }
 
+void http_gather_body(struct http_exchange *exchange) {
+    exchange->gathers_body = true;
+}
+
 void http_keep_body(struct http_exchange *exchange) {
     exchange->keeps_body = true;
 }

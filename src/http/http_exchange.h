@@ -125,7 +125,8 @@ struct http_exchange {
     struct buf output; /* what the kernel has not taken; empty most of the time */
     size_t output_at;
     int descriptor;
-    unsigned events; /* that are watched */
+    unsigned events;        /* that are watched */
+    uint32_t receive_bytes; /* from so many on it is readable (SO_RCVLOWAT); 0: any */
     enum http_phase phase;
     uint64_t since_ns;          /* that it is in the phase */
     uint64_t moved_ns;          /* the last progress that a sweep has seen, in HTTP_MOVING */
@@ -161,6 +162,7 @@ struct http_exchange {
     bool is_reading_over; /* no more of the body is wanted */
     bool is_body_paused;  /* the application has not taken all */
     bool is_body_resumed; /* http_body_resume came before the pause */
+    bool gathers_body;    /* see http_gather_body */
     bool keeps_body;      /* it is the application's also after the response was given */
     bool is_body_due;     /* the client has to send it even while the stream waits */
     bool is_pulling;      /* within `pull` */

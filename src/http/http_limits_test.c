@@ -1,7 +1,6 @@
 /* What the HTTP server refuses, cuts off and survives; and its start and its end. */
 #include "http/http_server_testing.h"
 
-#include <netinet/tcp.h>
 #include <sys/resource.h>
 
 static void test_gate(void **state) {
@@ -246,6 +245,36 @@ static void test_drip(void **state) {
     }
 }
 
+/* What waits in the kernel until it is worth reading has come all the same. */
+static void test_drip_that_is_gathered(void **state) {
+    (void)state;
+    struct http_options options = usual;
+    options.body_rate_timeout_ns = 40 * NS_PER_MS;
+    start(&options);
+    int client = client_new_without_delay();
+    SEND(client, "PUT /gather HTTP/1.1\r\nHost: a\r\nContent-Length: 4000\r\n\r\n");
+    wait_for_begun(1);
+    be_patient();
+    unsigned sent = 0;
+    uint64_t next_ns = 0;
+    for (; sent < 300; step()) { /* a byte between any two looks at it */
+        uint64_t now_ns = clock_monotonic_ns();
+        if (now_ns >= next_ns) {
+            next_ns = now_ns + NS_PER_MS;
+            client_send(client, "x", 1);
+            sent++;
+        }
+    }
+    assert_int_equal(test.ended, 0);
+    assert_int_equal(test.pieces, 1);
+    while (http_server_connections(test.server) != 0) { /* and then nothing comes */
+        step();
+    }
+    close(client);
+    assert_int_equal(test.completed, 0);
+    stop();
+}
+
 /* Who talks with the application may be silent, but not when that has nothing more to say. */
 static void test_silence_in_a_dialogue(void **state) {
     (void)state;
@@ -480,6 +509,7 @@ int main(void) {
         TEST(test_body_cut_off_anywhere),
         TEST(test_deadlines),
         TEST(test_drip),
+        TEST(test_drip_that_is_gathered),
         TEST(test_silence_in_a_dialogue),
         TEST(test_connection_limits),
         TEST(test_all_connections),

@@ -7,6 +7,7 @@
 #include <linux/tcp.h>
 #include <netdb.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -73,7 +74,11 @@ void http_enter(struct http_exchange *exchange, enum http_phase phase) {
 /* What has come of the body, and what the client's host has acknowledged of the response. */
 static uint64_t moved_bytes(const struct http_exchange *exchange) {
     if (!exchange->has_responded) {
-        return exchange->body_bytes;
+        int waiting = 0; /* in the kernel, for more */
+        if (exchange->receive_bytes > 0) {
+            (void)ioctl(exchange->descriptor, FIONREAD, &waiting);
+        }
+        return exchange->body_bytes + MIN((uint64_t)waiting, exchange->body.remaining);
     }
     struct tcp_info info = {0};
     socklen_t size = sizeof info;

@@ -222,6 +222,68 @@ static void test_body_backpressure(void **state) {
     stop();
 }
 
+static void send_in_drops(int client, unsigned count) {
+    static const char drop[100] = "a drop";
+    for (unsigned i = 0; i < count; i++) {
+        client_send(client, drop, sizeof drop);
+        loop_turn(test.loop);
+        loop_turn(test.loop);
+    }
+}
+
+/* Drops wait in the kernel until they are worth it. */
+static void test_gathered_body(void **state) {
+    (void)state;
+    start(&usual);
+    int client = client_new_without_delay();
+    SEND(client, "PUT /gather HTTP/1.1\r\nHost: a\r\nContent-Length: 6000\r\n\r\n");
+    wait_for_begun(1);
+    send_in_drops(client, 40);
+    assert_int_equal(test.pieces, 1); /* before the first one nobody knows that it is slow */
+    send_in_drops(client, 20);
+    cleanup_buf struct buf text = {0};
+    assert_true(client_read_once(client, &text, "]"));
+    assert_in_range(test.pieces, 2, 3); /* and the rest */
+    close(client);
+    settle();
+    stop();
+}
+
+/* Whatever its length is and the pieces are, all of it arrives, and then the next request. */
+static void test_gathered_bodies(void **state) {
+    (void)state;
+    start(&usual);
+    static const size_t lengths[] = {1, 4095, 4096, 4097, 8191, 16384, 16385, 20480, 70001};
+    static const size_t pieces[] = {1000, 4096, 5000, 16384, 70001};
+    static char data[70001];
+    memset(data, 'x', sizeof data);
+    for (size_t i = 0; i < ARRAY_LENGTH(lengths) * ARRAY_LENGTH(pieces) * 2; i++) {
+        size_t length = lengths[i / 2 % ARRAY_LENGTH(lengths)];
+        size_t piece = pieces[i / 2 / ARRAY_LENGTH(lengths)];
+        int client = client_new();
+        cleanup_buf struct buf text = {0};
+        assert_int_equal(buf_printf(&text,
+                                    "PUT /gather%s HTTP/1.1\r\nHost: a\r\n"
+                                    "Content-Length: %zu\r\n\r\n",
+                                    i % 2 ? "-pauses" : "", length),
+                         ERR_OK);
+        client_send(client, text.data, text.length);
+        wait_for_begun(test.begun + 1);
+        for (size_t at = 0; at < length; at += piece) {
+            client_send(client, data, MIN(piece, length - at));
+            loop_turn(test.loop);
+        }
+        SEND(client, "GET /behind HTTP/1.1\r\nHost: a\r\n\r\n");
+        text.length = 0;
+        assert_true(client_read_once(client, &text, "[GET /behind ]"));
+        assert_true(text.length > length);
+        close(client);
+    }
+    settle();
+    assert_int_equal(test.completed, test.begun);
+    stop();
+}
+
 /* Wherever it is split, the body is the same, and the next request is seen. */
 static void test_chunked_body(void **state) {
     (void)state;
@@ -525,6 +587,8 @@ int main(void) {
         TEST(test_http_1_0),
         TEST(test_aborts),
         TEST(test_body_backpressure),
+        TEST(test_gathered_body),
+        TEST(test_gathered_bodies),
         TEST(test_chunked_body),
         TEST(test_drop_by_drop),
         TEST(test_long_pipeline),

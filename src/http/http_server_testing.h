@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -39,6 +40,7 @@ static struct {
     struct http_server *server;
     unsigned begun, ended, completed;
     size_t taken_max;        /* of the body, in one call */
+    unsigned pieces;         /* of bodies that were taken */
     struct request *waiting; /* the last one at /never or /stuck */
     struct buf seen;         /* what was asked of the exchange */
 } test;
@@ -49,6 +51,10 @@ static inline bool path_is(struct http_exchange *exchange, const char *path) {
 
 static inline bool is_dialogue(struct http_exchange *exchange) {
     return path_is(exchange, "/dialogue") || path_is(exchange, "/dialogue-over");
+}
+
+static inline bool pauses(struct http_exchange *exchange) {
+    return path_is(exchange, "/pauses") || path_is(exchange, "/gather-pauses");
 }
 
 static inline void answer(struct request *request) {
@@ -65,7 +71,7 @@ static inline void on_task(struct loop_task *task) {
     struct request *request = CONTAINER_OF(task, struct request, task);
     if (http_has_responded(request->exchange)) {
         http_pull_resume(request->exchange);
-    } else if (path_is(request->exchange, "/slow-body") || path_is(request->exchange, "/pauses")) {
+    } else if (path_is(request->exchange, "/slow-body") || pauses(request->exchange)) {
         http_body_resume(request->exchange);
     } else {
         answer(request);
@@ -174,6 +180,8 @@ static inline void begin(void *context, struct http_exchange *exchange) {
                             request);
     } else if (path_is(exchange, "/abort-begin")) {
         http_abort(exchange);
+    } else if (path_is(exchange, "/gather") || path_is(exchange, "/gather-pauses")) {
+        http_gather_body(exchange);
     }
 }
 
@@ -191,7 +199,7 @@ static inline size_t body(void *context, struct http_exchange *exchange, const u
     if (path_is(exchange, "/slow-body")) {
         taken = MIN(length, 1000);
         loop_ready(test.loop, &request->task);
-    } else if (path_is(exchange, "/pauses") && !request->has_paused) { /* once each piece */
+    } else if (pauses(exchange) && !request->has_paused) { /* once each piece */
         request->has_paused = true;
         loop_ready(test.loop, &request->task);
         return 0;
@@ -200,6 +208,7 @@ static inline size_t body(void *context, struct http_exchange *exchange, const u
         return 0;
     }
     request->has_paused = false;
+    test.pieces++;
     test.taken_max = MAX(test.taken_max, taken);
     assert_int_equal(buf_append(&request->body, data, taken), ERR_OK);
     if (path_is(exchange, "/middle")) {
@@ -319,6 +328,13 @@ static inline int client_new(void) {
                                   .sin_port = htons(http_port(test.server)),
                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     assert_int_equal(connect(client, (struct sockaddr *)&address, sizeof address), 0);
+    return client;
+}
+
+/* Each piece at once, whatever was not acknowledged yet. */
+static inline int client_new_without_delay(void) {
+    int client = client_new(), yes = 1;
+    assert_int_equal(setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes), 0);
     return client;
 }
 
