@@ -7,8 +7,9 @@
  * reader and upload until its standard input ends, then says "closed N" (that the server has closed
  * or refused meanwhile) and "moved READ SENT" (bytes), and goes.
  *
- * They are strangers to each other: at each moment a few of them move, and each upload begins at
- * another place, so that they don't come to the end of a block all at the same time. */
+ * They are strangers to each other: at each moment a few of them move, and each begins at another
+ * place, so that they don't come to the end of a block, or of what the kernel holds for them, all
+ * at the same time. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -80,14 +81,13 @@ static void send_head(const struct client *client, uint16_t port, const char *pa
 /* A little of a response or of a body; notices a connection that has ended. */
 static void move(struct client *client) {
     static char piece[FIRST_BYTES_MAX];
-    const size_t length = BYTES_A_SECOND / TURNS_A_SECOND;
+    const size_t length =
+        client->bytes ? BYTES_A_SECOND / TURNS_A_SECOND : (size_t)rand() % FIRST_BYTES_MAX + 1;
     ssize_t moved;
     if (client->kind == READER) {
         moved = recv(client->descriptor, piece, length, MSG_DONTWAIT);
     } else if (client->kind == UPLOAD) {
-        size_t first = (size_t)rand() % FIRST_BYTES_MAX + 1;
-        moved = send(client->descriptor, piece, client->bytes ? length : first,
-                     MSG_DONTWAIT | MSG_NOSIGNAL);
+        moved = send(client->descriptor, piece, length, MSG_DONTWAIT | MSG_NOSIGNAL);
     } else {
         moved = recv(client->descriptor, piece, 1, MSG_DONTWAIT | MSG_PEEK);
     }
