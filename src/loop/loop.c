@@ -5,6 +5,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+enum { IN_TURN_MAX = 16 };
+
 static _Thread_local struct loop *current;
 
 void loop_task_init(struct loop_task *task, void (*run)(struct loop_task *task)) {
@@ -13,20 +15,29 @@ void loop_task_init(struct loop_task *task, void (*run)(struct loop_task *task))
     task->queued = false;
 }
 
-void loop_ready(struct loop *loop, struct loop_task *task) {
+static void queue_task(struct loop *loop, struct list *queue, struct loop_task *task) {
     loop_check_thread(loop);
     if (!task->queued) {
         task->queued = true;
-        list_append(&loop->ready, &task->link);
+        list_append(queue, &task->link);
     }
 }
 
+void loop_ready(struct loop *loop, struct loop_task *task) {
+    queue_task(loop, &loop->ready, task);
+}
+
+void loop_ready_in_turn(struct loop *loop, struct loop_task *task) {
+    queue_task(loop, &loop->in_turn, task);
+}
+
 void loop_ready_last(struct loop *loop, struct loop_task *task) {
-    loop_check_thread(loop);
-    if (!task->queued) {
-        task->queued = true;
-        list_append(&loop->last, &task->link);
-    }
+    queue_task(loop, &loop->last, task);
+}
+
+static bool has_tasks(const struct loop *loop) {
+    return !list_is_empty(&loop->ready) || !list_is_empty(&loop->in_turn) ||
+           !list_is_empty(&loop->last);
 }
 
 void loop_task_cancel(struct loop_task *task) {
@@ -34,6 +45,13 @@ void loop_task_cancel(struct loop_task *task) {
         task->queued = false;
         list_remove(&task->link);
     }
+}
+
+static void run_first(struct list *queue) {
+    struct loop_task *task = CONTAINER_OF(queue->next, struct loop_task, link);
+    list_remove(&task->link);
+    task->queued = false;
+    task->run(task); /* may free it, or cancel others of the queue */
 }
 
 /* Runs the tasks that are in the queue now; those that come meanwhile stay for the next turn. */
@@ -46,10 +64,13 @@ static void run_tasks(struct list *queue) {
     /* `batch` is now the last node of the ring; without its old head the ring is the batch's. */
     list_remove(queue);
     while (!list_is_empty(&batch)) {
-        struct loop_task *task = CONTAINER_OF(batch.next, struct loop_task, link);
-        list_remove(&task->link);
-        task->queued = false;
-        task->run(task); /* may free it, or cancel others of the batch */
+        run_first(&batch);
+    }
+}
+
+static void run_some_in_turn(struct loop *loop) {
+    for (unsigned count = 0; count < IN_TURN_MAX && !list_is_empty(&loop->in_turn); count++) {
+        run_first(&loop->in_turn);
     }
 }
 
@@ -105,7 +126,7 @@ static void on_prepare(uv_prepare_t *prepare) {
     struct loop *loop = CONTAINER_OF(prepare, struct loop, prepare);
     run_tasks(&loop->last);
     bool has_expired = loop_timers_arm(loop);
-    if (has_expired || !list_is_empty(&loop->ready) || !list_is_empty(&loop->last)) {
+    if (has_expired || has_tasks(loop)) {
         uv_idle_start(&loop->idle, on_idle);
     } else {
         uv_idle_stop(&loop->idle);
@@ -117,6 +138,7 @@ static void on_check(uv_check_t *check) {
     struct loop *loop = CONTAINER_OF(check, struct loop, check);
     loop_timers_expire(loop);
     run_tasks(&loop->ready);
+    run_some_in_turn(loop);
     if (atomic_load(&loop->is_stopping)) {
         uv_stop(&loop->uv);
     }
@@ -156,6 +178,7 @@ enum err loop_new(unsigned index, struct loop **ret_loop) {
     loop->now_is_stale = true;
     loop_timers_init(loop);
     list_init(&loop->ready);
+    list_init(&loop->in_turn);
     list_init(&loop->last);
     list_init(&loop->processes);
     list_init(&loop->signals);
@@ -217,8 +240,7 @@ bool loop_turn(struct loop *loop) {
     uv_run(&loop->uv, UV_RUN_NOWAIT);
     loop->has_thread = false;
     loop->now_is_stale = true;
-    return !list_is_empty(&loop->ready) || !list_is_empty(&loop->last) ||
-           atomic_load(&loop->posts) != NULL || loop_timers_are_due(loop);
+    return has_tasks(loop) || atomic_load(&loop->posts) != NULL || loop_timers_are_due(loop);
 }
 
 void loop_stop(struct loop *loop) {

@@ -28,8 +28,9 @@ struct loop {
     uint64_t now_ns;
     bool now_is_stale; /* time may have passed since now_ns was read */
 
-    struct list ready; /* struct loop_task.link */
-    struct list last;  /* likewise, for the end of the turn */
+    struct list ready;   /* struct loop_task.link */
+    struct list in_turn; /* likewise, some in each turn */
+    struct list last;    /* likewise, for the end of the turn */
 
     /* Guarded by being atomic: a stack that the loop takes as a whole and turns round. */
     _Atomic(struct loop_post *) posts;

@@ -374,6 +374,45 @@ static void test_ready_last(void **state) {
     assert_int_equal(last.runs, 3);
 }
 
+struct numbered {
+    struct loop_task task;
+    unsigned number;
+};
+static unsigned numbers_run; /* so many, in the order of their numbers */
+static void on_number(struct loop_task *task) {
+    assert_int_equal(CONTAINER_OF(task, struct numbered, task)->number, numbers_run);
+    numbers_run++;
+}
+static unsigned numbers_before_other;
+static void on_other(struct loop_task *task) {
+    (void)task;
+    numbers_before_other = numbers_run;
+}
+static void test_ready_in_turn(void **state) {
+    (void)state;
+    static struct numbered crowd[40];
+    numbers_run = 0;
+    for (unsigned i = 0; i < ARRAY_LENGTH(crowd); i++) {
+        loop_task_init(&crowd[i].task, on_number);
+        crowd[i].number = i;
+        loop_ready_in_turn(loop, &crowd[i].task);
+        loop_ready_in_turn(loop, &crowd[i].task);
+    }
+    assert_true(loop_turn(loop));
+    assert_int_equal(numbers_run, 16);
+    struct loop_task other; /* comes later, and does not wait for them */
+    loop_task_init(&other, on_other);
+    loop_ready(loop, &other);
+    loop_task_cancel(&crowd[39].task);
+    assert_true(loop_turn(loop));
+    assert_int_equal(numbers_before_other, 16);
+    assert_int_equal(numbers_run, 32);
+    while (loop_turn(loop)) {
+    }
+    assert_int_equal(numbers_run, 39);
+    assert_false(crowd[39].task.queued);
+}
+
 static void test_now(void **state) {
     (void)state;
     uint64_t first_ns = loop_now_ns(loop);
@@ -479,6 +518,7 @@ int main(void) {
         TEST(test_watch_tells_errors_once),
         TEST(test_watch_refuses_files),
         TEST(test_ready_last),
+        TEST(test_ready_in_turn),
         TEST(test_now),
         TEST(test_work),
         TEST(test_free_waits_for_work),

@@ -54,6 +54,19 @@ static void waiter_free(struct op_waiter *waiter) {
     block_free(waiter, sizeof *waiter);
 }
 
+static struct op *topmost(struct op *op) {
+    while (op->parent) {
+        op = op->parent;
+    }
+    return op;
+}
+
+/* One of perhaps many that have waited in a queue. */
+static void wake_in_turn(struct op *op) {
+    op = topmost(op);
+    loop_ready_in_turn(op->loop, &op->wake_task);
+}
+
 static void on_waiter_post(struct loop_post *post) {
     struct op_waiter *waiter = CONTAINER_OF(post, struct op_waiter, post);
     /* From here on a wake needs a post of its own. Reading what the waker has written orders what
@@ -62,7 +75,7 @@ static void on_waiter_post(struct loop_post *post) {
     if (!waiter->op) {
         waiter_free(waiter);
     } else if (waiter->waits) {
-        op_wake(waiter->op);
+        wake_in_turn(waiter->op);
     }
 }
 
@@ -129,9 +142,7 @@ enum err op_finish(struct op *op, enum err result) {
 }
 
 void op_wake(struct op *op) {
-    while (op->parent) {
-        op = op->parent;
-    }
+    op = topmost(op);
     loop_ready(op->loop, &op->wake_task);
 }
 
@@ -201,7 +212,7 @@ void op_queue_wake_all(struct op_queue *queue) {
         struct op_waiter *waiter = CONTAINER_OF(queue->waiters.next, struct op_waiter, link);
         list_remove(&waiter->link);
         if (waiter->loop == current) {
-            op_wake(waiter->op);
+            wake_in_turn(waiter->op);
         } else if (!atomic_exchange_explicit(&waiter->is_posted, true, memory_order_acq_rel)) {
             loop_post(waiter->loop, &waiter->post); /* the waiter may be gone after this */
         }
