@@ -504,19 +504,23 @@ size_t volume_dirty_limit(void) {
     return memory_is_short() ? DIRTY_BYTES_LITTLE : DIRTY_BYTES_MAX;
 }
 
-void volume_cache_trim(struct volume *volume) {
+void volume_cache_trim_content(struct volume *volume) {
     size_t limit = memory_is_short() ? CHUNK_BYTES_LITTLE : CHUNK_BYTES_MAX;
     while (volume->chunk_bytes > limit && !list_is_empty(&volume->idle_chunks)) {
         volume_chunk_free(volume,
                           CONTAINER_OF(volume->idle_chunks.next, struct volume_chunk, link));
     }
-    while (volume->idle_inode_count > IDLE_INODES_MAX) {
-        volume_inode_free(volume,
-                          CONTAINER_OF(volume->idle_inodes.next, struct volume_inode, link));
-    }
     while (volume->idle_entry_count > IDLE_ENTRIES_MAX) {
         volume_entry_free(volume,
                           CONTAINER_OF(volume->idle_entries.next, struct volume_entry, link));
+    }
+}
+
+void volume_cache_trim(struct volume *volume) {
+    volume_cache_trim_content(volume);
+    while (volume->idle_inode_count > IDLE_INODES_MAX) {
+        volume_inode_free(volume,
+                          CONTAINER_OF(volume->idle_inodes.next, struct volume_inode, link));
     }
 }
 

@@ -113,8 +113,9 @@ static enum err write_all(struct volume *volume) {
     return err == ERR_OK ? volume_run(volume, volume_statement(volume, STATEMENT_COMMIT)) : err;
 }
 
-/* All is written: what was dirty is a mere cache now. With the mutex held. */
-static void settle(struct volume *volume, bool durable) {
+/* All is written: what was dirty is a mere cache now. First what takes long, of which no more than
+ * fits is kept: whoever comes meanwhile wants the mutex only to see that the volume is busy. */
+static void settle_content(struct volume *volume) {
     while (!list_is_empty(&volume->garbage)) {
         struct list *link = volume->garbage.next;
         list_remove(link);
@@ -138,6 +139,11 @@ static void settle(struct volume *volume, bool durable) {
         volume->idle_entry_count++;
         entry->dirty = false;
     }
+    volume_cache_trim_content(volume);
+}
+
+/* Then the rest, with the mutex held. */
+static void settle(struct volume *volume, bool durable) {
     volume->dirty_bytes = 0;
     while (!list_is_empty(&volume->dirty_inodes)) {
         struct list *link = volume->dirty_inodes.next;
@@ -180,6 +186,7 @@ enum err volume_commit(struct volume *volume, bool durable) {
         volume->commit_error = err;
         return err;
     }
+    settle_content(volume);
     pthread_mutex_lock(&volume->mutex);
     settle(volume, durable);
     volume->commit_error = ERR_OK;

@@ -217,6 +217,8 @@ void volume_chunk_used(struct volume *volume, struct volume_chunk *chunk);
 void volume_chunk_free(struct volume *volume, struct volume_chunk *chunk);
 /* Frees what is clean and over the limits, least recently used first. */
 void volume_cache_trim(struct volume *volume);
+/* The same of content and names: also for the worker that has set `busy`, without the mutex. */
+void volume_cache_trim_content(struct volume *volume);
 void volume_cache_done(struct volume *volume);
 /* How much may be dirty before a commit must come first. */
 size_t volume_dirty_limit(void);
