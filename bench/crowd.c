@@ -27,7 +27,7 @@
 /* A little above what the server wants of a body, 1 KiB a second. */
 #define BYTES_A_SECOND 2048
 #define TURNS_A_SECOND 4
-#define SLICES 250 /* of a turn: a millisecond each */
+#define SLICES 1000 /* of a turn: a quarter of a millisecond each */
 #define FIRST_BYTES_MAX 16384
 #define RECEIVE_BUFFER 4096
 #define UPLOAD_BYTES (1 << 20)
