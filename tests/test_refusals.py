@@ -32,6 +32,11 @@ def apps(server, guests):
     ("DELETE", "/proc?tag=x", 400, "a tag is KEY:VALUE"),
     ("DELETE", "/proc?tag=", 400, "KEY:VALUE"),
     ("DELETE", "/proc?tag=a:b&tag=:x", 400, "a tag is KEY:VALUE"),
+    ("GET", "/proc?tag=x", 400, "a tag is KEY:VALUE"),
+    ("GET", "/proc/?tag=", 400, "a tag is KEY:VALUE"),
+    ("GET", "/proc?tag=a:b&tag=:x", 400, "a tag is KEY:VALUE"),
+    ("GET", "/proc?tag=a:b%0A", 400, "a tag is KEY:VALUE"),
+    ("HEAD", "/proc?tag=x", 400, ""),
     # What is not there, or can't be done there.
     ("GET", "/apps/files/rollback", 405, "GET can't be done here; this path has: POST"),
     ("PUT", "/apps/files/rollback", 405, "PUT can't be done here; this path has: POST"),

@@ -26,10 +26,31 @@ bool proc_is_selected(const struct request *request, const struct run *run) {
     return true;
 }
 
-void proc_select(const struct request *request, struct dir_list *list) {
+static bool is_selection(const struct request *request) {
     struct str path = buf_str(&request->path);
-    bool is_proc = str_equal_text(path, "/proc") || str_equal_text(path, "/proc/");
-    if (!is_proc || !request_has_parameter(request, "tag")) {
+    return request_has_parameter(request, "tag") &&
+           (str_equal_text(path, "/proc") || str_equal_text(path, "/proc/"));
+}
+
+bool proc_check_selection(struct request *request) {
+    if (!is_selection(request)) {
+        return true;
+    }
+    const struct query *query = &request->query;
+    enum err err = ERR_OK;
+    for (size_t i = 0; !err && i < query->count; i++) {
+        if (str_equal_text(query->pairs[i].name, "tag")) {
+            err = run_tag_check(query->pairs[i].value, &request->message);
+        }
+    }
+    if (err) {
+        request_fail(request, err, &request->message);
+    }
+    return !err;
+}
+
+void proc_select(const struct request *request, struct dir_list *list) {
+    if (!is_selection(request)) {
         return;
     }
     size_t left = 0;
@@ -57,17 +78,12 @@ static void end_start(struct request *request) {
                             "tag, DELETE /proc/ID one");
         return;
     }
-    enum err err = ERR_OK;
-    for (size_t i = 0; !err && i < request->query.count; i++) { /* all are `tag` */
-        err = run_tag_check(request->query.pairs[i].value, &request->message);
-    }
-    if (err) {
-        request_fail(request, err, &request->message);
+    if (!proc_check_selection(request)) {
         return;
     }
     struct run **list = NULL;
     size_t count = 0;
-    err = runs_list(request->api->runs, &list, &count);
+    enum err err = runs_list(request->api->runs, &list, &count);
     if (err) {
         request_fail(request, err, NULL);
         return;

@@ -244,6 +244,9 @@ static void step(struct request *request) {
 }
 
 static void start(struct request *request) {
+    if (!proc_check_selection(request)) {
+        return;
+    }
     struct tree_get *get = calloc(1, sizeof *get);
     if (!get) {
         request_fail(request, ERR_NOMEM, NULL);
