@@ -157,18 +157,31 @@ void map_remove(struct map *map, struct map_node *node) {
     map->count--;
 }
 
-struct map_node *map_next(const struct map *map, const struct map_node *node) {
-    size_t bucket = 0;
-    if (node) {
-        if (node->next) {
-            return node->next;
-        }
-        bucket = (node->hash & (map->bucket_count - 1)) + 1;
-    }
+static struct map_node *first_from(const struct map *map, size_t bucket) {
     for (; bucket < map->bucket_count; bucket++) {
         if (map->buckets[bucket]) {
             return map->buckets[bucket];
         }
     }
     return NULL;
+}
+
+static size_t bucket_number(const struct map *map, const struct map_node *node) {
+    return node->hash & (map->bucket_count - 1);
+}
+
+struct map_node *map_next(const struct map *map, const struct map_node *node) {
+    if (node && node->next) {
+        return node->next;
+    }
+    return first_from(map, node ? bucket_number(map, node) + 1 : 0);
+}
+
+/* It has grown meanwhile: nothing is where it was. That it doubles bounds how often that is. */
+struct map_node *map_resume(const struct map *map, const struct map_place *place) {
+    return first_from(map, place->bucket_count == map->bucket_count ? place->bucket : 0);
+}
+
+void map_pause(const struct map *map, const struct map_node *node, struct map_place *ret_place) {
+    *ret_place = (struct map_place){bucket_number(map, node), map->bucket_count};
 }

@@ -37,6 +37,17 @@ void map_remove(struct map *map, struct map_node *node);
  * `node` removed; to remove while walking, get the next one first. */
 struct map_node *map_next(const struct map *map, const struct map_node *node);
 
+/* For walking all objects in pieces, with whatever is inserted and removed between them: `place` is
+ * zero at first, and each piece begins with the node that map_resume gives, NULL at the end, and
+ * stops before one that is given to map_pause. What is in the map all the time is come across, some
+ * of it perhaps more than once; all in all in the time of a few walks, if each piece removes what
+ * it stops behind. */
+struct map_place {
+    size_t bucket, bucket_count;
+};
+struct map_node *map_resume(const struct map *map, const struct map_place *place);
+void map_pause(const struct map *map, const struct map_node *node, struct map_place *ret_place);
+
 /* The hash itself, the same for equal bytes as long as the process lives. */
 uint64_t map_hash(const void *data, size_t length);
 

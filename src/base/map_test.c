@@ -77,6 +77,60 @@ static void test_walk_meets_each_once(void **state) {
     map_done(&map);
 }
 
+/* In pieces of a few, which are removed, while others come and go: all are met, and nearly all
+ * once.
+ */
+static void walk_in_pieces(struct map map, bool grows) {
+    enum { PIECE = 7 };
+    static struct thing things[2 * COUNT], more[4 * COUNT];
+    for (uint64_t i = 0; i < ARRAY_LENGTH(things); i++) {
+        things[i] = (struct thing){.number = i};
+        assert_int_equal(map_insert(&map, &things[i].node, MAP_KEY(things[i].number)), ERR_OK);
+    }
+    struct map_place place = {0};
+    struct map_node *node;
+    size_t met = 0, added = 0, gone = 0;
+    do {
+        node = map_resume(&map, &place);
+        for (size_t count = 0; node && count < PIECE; met++) {
+            struct thing *thing = CONTAINER_OF(node, struct thing, node);
+            node = map_next(&map, node);
+            bool stays = thing->number >= ARRAY_LENGTH(things) || thing->number % 2;
+            thing->seen = true;
+            if (!stays) {
+                map_remove(&map, &thing->node);
+                gone++;
+                count++;
+            }
+        }
+        if (node) {
+            map_pause(&map, node, &place);
+        }
+        for (size_t i = 0; grows && i < 20 && added < ARRAY_LENGTH(more); i++) {
+            more[added].number = ARRAY_LENGTH(things) + added;
+            assert_int_equal(map_insert(&map, &more[added].node, MAP_KEY(more[added].number)),
+                             ERR_OK);
+            added++;
+        }
+    } while (node);
+    for (size_t i = 0; i < ARRAY_LENGTH(things); i++) {
+        assert_true(things[i].seen);
+    }
+    assert_int_equal(gone, COUNT);
+    /* Few are met again when nothing grows, and each doubling costs a walk at most. */
+    assert_true(met <= (grows ? 3 * (ARRAY_LENGTH(things) + added) : 2 * ARRAY_LENGTH(things)));
+    map_done(&map);
+}
+
+static void test_walk_in_pieces(void **state) {
+    (void)state;
+    struct map map = {0};
+    assert_null(map_resume(&map, &(struct map_place){0}));
+    for (unsigned way = 0; way < 4; way++) {
+        walk_in_pieces((struct map){.is_sequence = way % 2}, way / 2);
+    }
+}
+
 static void test_text_keys(void **state) {
     (void)state;
     struct map map = {0};
@@ -110,9 +164,13 @@ static void test_hash_depends_on_every_byte(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_empty),     cmocka_unit_test(test_insert_find_remove),
-        cmocka_unit_test(test_sequence),  cmocka_unit_test(test_walk_meets_each_once),
-        cmocka_unit_test(test_text_keys), cmocka_unit_test(test_hash_depends_on_every_byte),
+        cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_insert_find_remove),
+        cmocka_unit_test(test_sequence),
+        cmocka_unit_test(test_walk_meets_each_once),
+        cmocka_unit_test(test_walk_in_pieces),
+        cmocka_unit_test(test_text_keys),
+        cmocka_unit_test(test_hash_depends_on_every_byte),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -152,6 +152,26 @@ static void test_kept_times(void **state) {
     }
 }
 
+/* However many there are, among those of others. */
+static void test_kept_of_an_app_with_many(void **state) {
+    (void)state;
+    again_with(&fixture_options);
+    struct app *apps[] = {fixture_app(&fixture, "stays", guest_hello, NULL),
+                          fixture_app(&fixture, "goes", guest_hello, NULL)};
+    struct run *runs[64];
+    for (size_t i = 0; i < ARRAY_LENGTH(runs); i++) {
+        runs[i] = fixture_start(&fixture, &(struct run_request){.app = apps[i % 3 > 0]});
+        fixture_wait(&fixture, runs[i]);
+    }
+    runs_forget_app(fixture.runs, apps[1]->id);
+    for (size_t i = 0; i < ARRAY_LENGTH(runs); i++) {
+        assert_int_equal(is_kept(runs[i]), i % 3 == 0);
+        run_unref(runs[i]);
+    }
+    app_unref(apps[0]);
+    app_unref(apps[1]);
+}
+
 /* A run that is under way when its app is removed is not kept, however long it was to be. */
 static void test_kept_of_a_removed_app(void **state) {
     (void)state;
@@ -216,6 +236,7 @@ int main(int argc, char **argv) {
         TEST(test_kept_order),
         TEST(test_kept_halves),
         TEST(test_kept_times),
+        TEST(test_kept_of_an_app_with_many),
         TEST(test_kept_of_a_removed_app),
         TEST(test_kept_by_app),
     };

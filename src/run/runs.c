@@ -48,29 +48,37 @@ const struct runs_options *runs_get_options(const struct runs *runs) {
 
 /* ---- forgetting ---- */
 
-void runs_forget_app(struct runs *runs, int64_t app_id) {
+/* Goes on at `place` and forgets a few. False: that was the last piece. */
+static bool forget_some(struct runs *runs, int64_t app_id, struct map_place *place) {
     struct run *evicted[KEPT_EVICT_AT_ONCE];
-    size_t count;
-    do {
-        count = 0;
-        pthread_mutex_lock(&runs->lock);
-        struct map_node *node = map_next(&runs->table, NULL);
-        while (node && count < KEPT_EVICT_AT_ONCE) {
-            struct run *run = CONTAINER_OF(node, struct run, node);
-            node = map_next(&runs->table, node);
-            if (run->app->id != app_id) {
-                continue;
-            }
-            if (run->forget_ns) {
-                kept_forget(runs, run);
-                evicted[count++] = run;
-            } else {
-                run->keep_ns = 0;
-            }
+    size_t count = 0;
+    pthread_mutex_lock(&runs->lock);
+    struct map_node *node = map_resume(&runs->table, place);
+    while (node && count < KEPT_EVICT_AT_ONCE) {
+        struct run *run = CONTAINER_OF(node, struct run, node);
+        node = map_next(&runs->table, node);
+        if (run->app->id != app_id) {
+            continue;
         }
-        pthread_mutex_unlock(&runs->lock);
-        kept_drop(evicted, count);
-    } while (count > 0);
+        if (run->forget_ns) {
+            kept_forget(runs, run);
+            evicted[count++] = run;
+        } else {
+            run->keep_ns = 0;
+        }
+    }
+    if (node) {
+        map_pause(&runs->table, node, place);
+    }
+    pthread_mutex_unlock(&runs->lock);
+    kept_drop(evicted, count);
+    return node != NULL;
+}
+
+void runs_forget_app(struct runs *runs, int64_t app_id) {
+    struct map_place place = {0};
+    while (forget_some(runs, app_id, &place)) {
+    }
     if (runs->hooks.forget_app) {
         runs->hooks.forget_app(runs->hooks.context, app_id);
     }
