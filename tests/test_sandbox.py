@@ -249,6 +249,27 @@ def test_a_run_that_does_not_begin_makes_no_volume(files, make_server, guests):
     assert sorted(server.client.get("/vol").text.split()) == ["there/"]
 
 
+def test_a_run_that_does_not_begin_leaves_a_ttl(files):
+    """Whatever it is refused for, and however late; who only looks at an ended one, too."""
+    assert files.run("files", "put /x 1", root="lasting", ttl="1h").status == 200
+    for query, status in [("call=nothing", 404), ("memory=64KiB", 413), ("arg=%00", 400),
+                          ("version=9", 404)]:
+        response = files.post(f"/run?name=files&root=lasting&ttl=5h&{query}")
+        assert response.status == status, response
+        assert "ttl: 3600000ms\n" in files.get("/vol/lasting/status").text, query
+    # A file where the run's files want a directory: found when they are placed.
+    form, headers = form_of(("name", "files"), ("root", "lasting"), ("ttl", "5h"), ("/x/y", b"1"))
+    assert files.post("/run", form, headers=headers).status >= 400
+    assert "ttl: 3600000ms\n" in files.get("/vol/lasting/status").text
+    # One that begins gives its own, from then on.
+    first = files.run("files", "get /x", root="lasting", ttl="2h")
+    assert first.text == "1"
+    assert "ttl: 7200000ms\n" in files.get("/vol/lasting/status").text
+    assert files.run("files", "get /x", root="lasting", ttl="3h").text == "1"
+    assert files.get(f"/proc/{first.headers['run-id']}/root/x").text == "1"
+    assert "ttl: 10800000ms\n" in files.get("/vol/lasting/status").text
+
+
 def test_what_is_written_to_a_removed_volume_fails(files, eventually):
     """And is not lost without a word. What was in it can be read as long as a run has it."""
     query = [("name", "files"), ("root", "leaving"), ("detach", ""), ("stdin", "open")]

@@ -266,6 +266,10 @@ static enum err commit_tree(void *context, struct op *op, void *of_run) {
     return err == ERR_PENDING ? err : op_finish(op, err);
 }
 
+static void begin_tree(void *context, const struct run *run, void *of_run) {
+    tree_plan_begin(context, run, ((struct run_tree *)of_run)->plan);
+}
+
 static enum err undo_tree(void *context, struct op *op, void *of_run) {
     return tree_plan_undo(context, op, ((struct run_tree *)of_run)->plan);
 }
@@ -332,6 +336,7 @@ struct run_hooks tree_hooks(struct tree *tree) {
     return (struct run_hooks){.context = tree,
                               .make_tree = make_tree,
                               .place_files = place_files,
+                              .begin_tree = begin_tree,
                               .commit_tree = commit_tree,
                               .undo_tree = undo_tree,
                               .tree_is_kept = tree_is_kept,

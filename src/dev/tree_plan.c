@@ -207,12 +207,16 @@ static void note_shared(struct build *build, struct str name, struct volume *vol
     plan->shared[plan->shared_count++] = volume_ref(volume);
 }
 
+static uint64_t wanted_ttl_ns(const struct run *run) {
+    uint64_t asked_ns = run_ttl_ns(run);
+    return asked_ns ? asked_ns : run_app(run)->limits.ttl_ns;
+}
+
 static enum err open_by_name(struct build *build, struct run *run, struct volume **ret_volume,
                              struct buf *message) {
     struct catalog *catalog = build->tree->catalog;
     struct str name = str_of(build->plan->key.mode);
-    uint64_t asked_ns = run_ttl_ns(run);
-    uint64_t ttl_ns = asked_ns ? asked_ns : run_app(run)->limits.ttl_ns;
+    uint64_t asked_ns = run_ttl_ns(run), ttl_ns = wanted_ttl_ns(run);
     /* What the app's configuration says is for volumes that are made by it. */
     return ttl_ns ? catalog_session_volume(&build->child, catalog, name, ttl_ns, asked_ns == 0,
                                            ret_volume, message)
@@ -387,6 +391,13 @@ void tree_plan_drop(struct tree *tree, struct plan *plan) {
 /* The volume by name that is a plan's root, NULL if that is another one. */
 static struct volume *root_by_name(const struct plan *plan) {
     return tree_is_mode(str_of(plan->key.mode)) || plan->shared_count == 0 ? NULL : plan->shared[0];
+}
+
+void tree_plan_begin(struct tree *tree, const struct run *run, const struct plan *plan) {
+    const struct volume *volume = plan->is_passing ? root_by_name(plan) : NULL;
+    if (volume) {
+        catalog_set_session_ttl(tree->catalog, str_of(plan->key.mode), volume, wanted_ttl_ns(run));
+    }
 }
 
 enum err tree_plan_undo(struct tree *tree, struct op *op, struct plan *plan) {

@@ -168,12 +168,16 @@ MUST_USE enum err catalog_named_volume(struct op *op, struct catalog *catalog, s
                                        bool create, struct volume **ret_volume,
                                        struct buf *message);
 /* A session: a shared volume that goes, with its files, `ttl_ns` after it was last used (while
- * somebody has it, it is in use), also across restarts. Made when first used; a further use may
- * give another `ttl_ns`. One that was made without ttl is kept: EXIST, or with `or_kept` it is
- * given as it is. Polled. */
+ * somebody has it, it is in use), also across restarts. Made when first used; one that is there is
+ * given with the ttl that it has. One that was made without ttl is kept: EXIST, or with `or_kept`
+ * it is given as it is. Polled. */
 MUST_USE enum err catalog_session_volume(struct op *op, struct catalog *catalog, struct str name,
                                          uint64_t ttl_ns, bool or_kept, struct volume **ret_volume,
                                          struct buf *message);
+/* A session that is there has another ttl from now on; nothing if it is kept, or `volume` (which
+ * the caller has) is not the one of that name any more. */
+void catalog_set_session_ttl(struct catalog *catalog, struct str name, const struct volume *volume,
+                             uint64_t ttl_ns);
 /* What is known of a shared volume; NOENT. */
 struct volume_session {
     uint64_t ttl_ns;  /* 0: it is kept */

@@ -182,9 +182,6 @@ static enum err look_up(struct catalog *catalog, const char *key, const struct w
     catalog_lock(&catalog->volumes_mutex);
     struct volume_name *name = find(catalog, key);
     bool is_kept = name && wish->ttl_ns && !name->ttl_ns;
-    if (name && wish->ttl_ns && name->ttl_ns) {
-        name->ttl_ns = wish->ttl_ns;
-    }
     if (name && name->wishes < WISHES_MAX) {
         name->wishes++;
     }
@@ -255,6 +252,21 @@ enum err catalog_session_volume(struct op *op, struct catalog *catalog, struct s
                                 struct buf *message) {
     const struct wish wish = {.name = name, .create = true, .or_kept = or_kept, .ttl_ns = ttl_ns};
     return get_shared(op, catalog, &wish, ret_volume, message);
+}
+
+void catalog_set_session_ttl(struct catalog *catalog, struct str name, const struct volume *volume,
+                             uint64_t ttl_ns) {
+    char key[APP_NAME_MAX + 1];
+    if (catalog_key(name, key)) {
+        return;
+    }
+    catalog_lock(&catalog->volumes_mutex);
+    struct volume_name *found = find(catalog, key);
+    if (found && found->ttl_ns && !volume_is_removed(volume)) {
+        found->ttl_ns = ttl_ns;
+        use(found, clock_monotonic_ns());
+    }
+    catalog_unlock(&catalog->volumes_mutex);
 }
 
 void catalog_each_volume_name(struct catalog *catalog,

@@ -20,6 +20,12 @@ static bool has(struct catalog *catalog, const char *name) {
     return catalog_volume_session(catalog, str_of(name), &known) == ERR_OK;
 }
 
+static uint64_t ttl_of(struct catalog *catalog, const char *name) {
+    struct volume_session known = {0};
+    assert_int_equal(catalog_volume_session(catalog, str_of(name), &known), ERR_OK);
+    return known.ttl_ns;
+}
+
 static size_t databases(struct catalog *catalog) {
     size_t count = 0;
     for (int id = 1; id < 20; id++) {
@@ -109,18 +115,39 @@ static void test_kept_volumes_stay(void **state) {
     assert_non_null(strstr(buf_text(&message), "'kept' was made without ttl="));
     assert_ok(catalog_session_volume(&op, catalog, STR("kept"), NS_PER_MS, true, &same, &message));
     assert_ptr_equal(kept, same);
-    volume_unref(kept);
     volume_unref(same);
     catalog_sweep(catalog);
     assert_true(has(catalog, "kept"));
-    /* A session stays one, whoever uses it, with the ttl that was given last. */
-    volume_unref(session(catalog, "passing", NS_PER_S));
-    volume_unref(session(catalog, "passing", 3600 * NS_PER_S));
-    assert_ok(catalog_named_volume(&op, catalog, STR("passing"), true, &same, &message));
+    catalog_set_session_ttl(catalog, STR("kept"), kept, NS_PER_MS);
+    assert_int_equal(ttl_of(catalog, "kept"), 0);
+    volume_unref(kept);
+    catalog_free(catalog);
+}
+
+/* A session stays one, whoever asks for it, and its ttl is the one that was set last. */
+static void test_ttl_of_a_session(void **state) {
+    (void)state;
+    struct catalog *catalog = open_catalog();
+    cleanup_buf struct buf message = {0};
+    struct volume *first = session(catalog, "passing-1", 60 * NS_PER_S), *same = NULL;
+    volume_unref(session(catalog, "passing-1", 3600 * NS_PER_S));
+    assert_ok(catalog_named_volume(&op, catalog, STR("passing-1"), true, &same, &message));
+    assert_ptr_equal(same, first);
     volume_unref(same);
+    assert_int_equal(ttl_of(catalog, "passing_1"), 60 * NS_PER_S);
+    catalog_set_session_ttl(catalog, STR("passing_1"), first, 3600 * NS_PER_S);
+    assert_int_equal(ttl_of(catalog, "passing_1"), 3600 * NS_PER_S);
     struct volume_session known;
-    assert_int_equal(catalog_volume_session(catalog, STR("passing"), &known), ERR_OK);
-    assert_int_equal(known.ttl_ns, 3600 * NS_PER_S);
+    assert_int_equal(catalog_volume_session(catalog, STR("passing_1"), &known), ERR_OK);
+    assert_true(known.left_ns > 3500 * NS_PER_S);
+
+    /* Who has a removed one does not change the next one of that name. */
+    assert_ok(catalog_delete_volume(&op, catalog, STR("passing_1")));
+    catalog_set_session_ttl(catalog, STR("passing_1"), first, NS_PER_S);
+    volume_unref(session(catalog, "passing_1", 60 * NS_PER_S));
+    catalog_set_session_ttl(catalog, STR("passing_1"), first, NS_PER_S);
+    assert_int_equal(ttl_of(catalog, "passing_1"), 60 * NS_PER_S);
+    volume_unref(first);
     catalog_free(catalog);
 }
 
@@ -202,6 +229,7 @@ int main(void) {
         TEST(test_session_ends),
         TEST(test_sessions_survive_restarts),
         TEST(test_kept_volumes_stay),
+        TEST(test_ttl_of_a_session),
         TEST(test_delete),
         TEST(test_unmake),
     };
