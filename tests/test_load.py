@@ -257,6 +257,15 @@ def test_a_quota_is_met_in_pieces(files, sizes):
     assert files.get("/apps/pieces/files/").text == "kept\nx\n"
 
 
+def test_what_is_gone_has_no_room(files):
+    """As soon as the answer says so, not when the server is done with the request."""
+    data = bytes((1 << 20) + 1)
+    for _ in range(50):
+        assert put_in_chunks(files, "/apps/pieces/files/x", data, [1 << 16]).status in (413, 507)
+        assert put_in_chunks(files, "/apps/pieces/files/x", data[:900_000], [1 << 16]).status == 201
+        assert files.delete("/apps/pieces/files/x").status == 204
+
+
 @pytest.mark.parametrize("sizes", [[100], [4000, 5000], [1 << 16]], ids=str)
 def test_a_body_too_large_is_refused_in_pieces(make_server, sizes):
     client = make_server("--upload=30000").client

@@ -181,6 +181,7 @@ static enum err delete_once(struct tree_delete *delete) {
     case DELETE_ENTER:
         return enter(delete);
     case DELETE_SYNC:
+        ns_place_done(&delete->target); /* it has its room while it is held */
         err = file_sync(op, delete->found.place.file);
         if (!err) {
             delete->stage = DELETE_ANSWERED;

@@ -386,9 +386,19 @@ static void body_end(struct request *request) {
 
 /* --- the end ---------------------------------------------------------------------------------- */
 
+/* What nobody has open has no room when it is removed: so before the answer, not at the end. */
+static void let_go_of_file(struct tree_put *put) {
+    if (put->opened) {
+        file_closed(put->opened, OPEN_WRITE);
+        file_unref(STEAL(put->opened));
+    }
+    ns_place_done(&put->child);
+}
+
 static void answer(struct tree_put *put) {
     struct request *request = put->request;
     put->stage = STAGE_ANSWERED;
+    let_go_of_file(put);
     if (put->unpacked.files > 0 || put->upload.request) {
         cleanup_buf struct buf text = {0};
         enum err err = buf_printf(&text, "%" PRIu64 " files, %" PRIu64 " bytes\n",
@@ -558,6 +568,7 @@ static enum err step_once(struct tree_put *put) {
         }
         return err;
     case STAGE_CLEAN:
+        let_go_of_file(put);
         if (put->temporary_is_there) {
             err = file_remove(op, put->beside_in, str_of(put->temporary), false);
             if (err == ERR_PENDING) {
@@ -637,18 +648,14 @@ static void end(struct request *request, bool completed) {
     if (!put) {
         return;
     }
+    let_go_of_file(put);
     if (put->temporary_is_there) {
         ns_remove_later(&put->request->op, put->beside_in, str_of(put->temporary));
     }
     file_unref(put->beside_in);
     ns_walk_done(&put->walk);
     ns_sweep_free(put->sweep);
-    if (put->opened) {
-        file_closed(put->opened, OPEN_WRITE);
-        file_unref(put->opened);
-    }
     file_unref(put->made);
-    ns_place_done(&put->child);
     ns_place_done(&put->directory);
     unpack_free(put->unpack);
     upload_done(&put->upload);
