@@ -8,6 +8,7 @@
 #include "dev/root.h"
 #include "dev/service.h"
 #include "dev/tree.h"
+#include "ns/temporary.h"
 #include "serve_options.h"
 
 #include <arpa/inet.h>
@@ -512,11 +513,12 @@ static bool is_at_work(const struct server *server) {
             return true;
         }
     }
-    return server->api.engine && engine_is_compiling(server->api.engine);
+    return ns_has_removals() || (server->api.engine && engine_is_compiling(server->api.engine));
 }
 
 /* Compilers whose requests are gone have been killed, and their ends have to be noticed. Workers go
- * on with what nobody waits for any longer, and use the catalog and the engine. Posts between the
+ * on with what nobody waits for any longer, and use the catalog and the engine. What uploads that
+ * were cut off have left goes from its volumes, which some may have to wait for. Posts between the
  * loops, which may have come when theirs had stopped, are done with, too. */
 static void await_works(struct server *server) {
     for (bool is_first = true; is_first || is_at_work(server); is_first = false) {

@@ -157,6 +157,27 @@ def test_a_crowd_that_vanishes(crowded, guests, eventually):
     assert client.run("probe", "args").status == 200
 
 
+def test_a_crowd_that_vanishes_while_it_stops(crowded, guests, eventually):
+    """What has come of their files goes before the end, whatever the disk is busy with."""
+    crowded.client.create("probe", guests.c("probe"))
+    crowded.client.put("/apps/probe/files/large", bytes(LARGE_BYTES))
+    for _ in range(8):
+        client, descriptors = crowded.client, crowded.descriptors()
+        connections = [client.connect() for _ in range(UPLOADS)]
+        for i, connection in enumerate(connections):
+            connection.sendall(client.head("PUT", f"/apps/probe/files/up{i}", bytes(UPLOAD_BYTES))
+                               + bytes(UPLOAD_BYTES // 2))
+        eventually(lambda: crowded.descriptors() >= descriptors + UPLOADS - 20, 60)
+        with client.connect() as busy:  # with this, and with what has come of the others
+            busy.sendall(client.head("PUT", "/apps/probe/files/large", bytes(LARGE_BYTES))
+                         + bytes(LARGE_BYTES))
+            for connection in connections:
+                connection.close()
+        assert crowded.stop() == 0
+        crowded.start()
+        assert crowded.client.get("/apps/probe/files/").text == "large\n"
+
+
 def test_many_slow_programs(crowded, guests, eventually):
     """Uploads of programs that stop before their end: what has come of them is on disk, not in memory."""
     client = crowded.client

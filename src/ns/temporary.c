@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 #define PREFIX ".zasm-put-"
@@ -32,6 +33,8 @@ bool ns_is_leftover(struct str name) {
     return str_starts(name, STR(PREFIX)) && !str_starts(name, (struct str){own, (size_t)length});
 }
 
+static atomic_size_t removal_count;
+
 /* The op of who made it goes, so a small object of its own removes the file. */
 struct removal {
     struct op op;
@@ -49,6 +52,7 @@ static void removal_step(struct op *op) {
     op_done(op);
     file_unref(removal->directory);
     free(removal);
+    atomic_fetch_sub_explicit(&removal_count, 1, memory_order_release);
 }
 
 void ns_remove_later(const struct op *op, struct file *directory, struct str name) {
@@ -57,10 +61,17 @@ void ns_remove_later(const struct op *op, struct file *directory, struct str nam
         return; /* what has a temporary name is swept in the next life */
     }
     removal->who = *op->who;
+    removal->who.traceparent = NULL; /* they are borrowed of what ends now */
+    removal->who.tracestate = (struct str){0};
     removal->directory = file_ref(directory);
     memcpy(removal->name, name.data, name.length);
     op_init(&removal->op, op->loop, &removal->who, removal_step);
+    atomic_fetch_add_explicit(&removal_count, 1, memory_order_relaxed);
     removal_step(&removal->op);
+}
+
+bool ns_has_removals(void) {
+    return atomic_load_explicit(&removal_count, memory_order_acquire) > 0;
 }
 
 /* ---- what is left by a crash ---- */

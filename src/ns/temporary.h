@@ -17,3 +17,6 @@ MUST_USE enum err ns_sweep_step(struct op *op, struct file *directory, struct ns
 void ns_sweep_free(struct ns_sweep *sweep); /* accepts NULL */
 /* Removes a file though the op that made it ends now; on behalf of the same `who`. */
 void ns_remove_later(const struct op *op, struct file *directory, struct str name);
+/* Whether such removals are under way: their loops must go on until there are none, or the files
+ * stay, and so do the volumes that they are in. Thread: any. */
+bool ns_has_removals(void);
