@@ -2,14 +2,21 @@
  * application sees the same requests and the client gets the same answers; every request that began
  * ends, and nothing is left of the connection.
  *
- * The first byte is the size of the pieces, the second how many turns the loop makes between two.
- * What the application does is in the path's second byte. */
+ * The first byte is the size of the pieces, the second how many turns the loop makes between two,
+ * and whether they come over TCP, where little of a body may wait in the kernel. What the
+ * application does is in the path's second byte. */
 #include "base/log.h"
 #include "http/http_exchange.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#define IS_TCP 0x40u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -23,6 +30,8 @@ struct request {
 static struct {
     struct loop *loop;
     struct http_server *server;
+    int listener; /* of TCP */
+    struct sockaddr_in address;
     struct buf seen; /* by the application */
     unsigned begun, ended;
 } fuzz;
@@ -101,6 +110,8 @@ static void begin(void *context, struct http_exchange *exchange) {
         http_respond(exchange, 413, NULL, "early", 5);
     } else if (kind_of(exchange) == 'c') {
         http_abort(exchange);
+    } else if (kind_of(exchange) == 'g') {
+        http_gather_body(exchange);
     }
 }
 
@@ -161,6 +172,32 @@ static void start(void) {
         .begin = begin, .body = body, .body_end = body_end, .end = end};
     INVARIANT(loop_new(0, &fuzz.loop) == ERR_OK);
     INVARIANT(http_server_new(fuzz.loop, &options, &application, &fuzz.server, NULL) == ERR_OK);
+    fuzz.address =
+        (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof fuzz.address;
+    fuzz.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    INVARIANT(fuzz.listener >= 0);
+    INVARIANT(bind(fuzz.listener, (struct sockaddr *)&fuzz.address, size) == 0);
+    INVARIANT(getsockname(fuzz.listener, (struct sockaddr *)&fuzz.address, &size) == 0);
+    INVARIANT(listen(fuzz.listener, 8) == 0);
+}
+
+/* The server's end and the client's. */
+static void connect_ends(bool is_tcp, int ends[2]) {
+    if (!is_tcp) {
+        int type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+        INVARIANT(socketpair(AF_UNIX, type, 0, ends) == 0);
+        return;
+    }
+    int yes = 1;
+    struct linger reset = {.l_onoff = 1}; /* so that no port stays taken */
+    ends[1] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    INVARIANT(ends[1] >= 0);
+    INVARIANT(setsockopt(ends[1], IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes) == 0);
+    INVARIANT(setsockopt(ends[1], SOL_SOCKET, SO_LINGER, &reset, sizeof reset) == 0);
+    INVARIANT(connect(ends[1], (struct sockaddr *)&fuzz.address, sizeof fuzz.address) == 0);
+    ends[0] = accept4(fuzz.listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    INVARIANT(ends[0] >= 0);
 }
 
 /* Reads what there is; false at the end. */
@@ -174,10 +211,18 @@ static bool take_answers(int client, struct buf *answers, bool *ret_is_new) {
     return length > 0 || (length < 0 && errno == EAGAIN);
 }
 
+/* Whether an answer over TCP comes in the next milliseconds, or what was sent is not there yet. */
+static bool is_under_way(int client) {
+    int unacknowledged = 0;
+    struct pollfd poll_client = {.fd = client, .events = POLLIN};
+    return poll(&poll_client, 1, 2) != 0 ||
+           (ioctl(client, SIOCOUTQ, &unacknowledged) == 0 && unacknowledged > 0);
+}
+
 /* Turns until nothing happens any more; false when the server has closed. */
-static bool settle(int client, struct buf *answers) {
+static bool settle(int client, bool is_tcp, struct buf *answers) {
     for (int quiet = 0; quiet < 4; quiet++) {
-        bool is_new = loop_turn(fuzz.loop);
+        bool is_new = loop_turn(fuzz.loop) || (is_tcp && quiet == 3 && is_under_way(client));
         if (!take_answers(client, answers, &is_new)) {
             return false;
         }
@@ -188,10 +233,10 @@ static bool settle(int client, struct buf *answers) {
     return true;
 }
 
-static void talk(const uint8_t *data, size_t size, size_t piece, unsigned turns,
+static void talk(const uint8_t *data, size_t size, size_t piece, unsigned turns, bool is_tcp,
                  struct buf *answers) {
     int ends[2];
-    INVARIANT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0);
+    connect_ends(is_tcp, ends);
     static const struct sockaddr_in address = {.sin_family = AF_INET};
     http_connection_new(fuzz.server, ends[0], (const struct sockaddr *)&address);
     bool is_open = true;
@@ -208,7 +253,7 @@ static void talk(const uint8_t *data, size_t size, size_t piece, unsigned turns,
         }
     }
     if (is_open) {
-        settle(ends[1], answers);
+        settle(ends[1], is_tcp, answers);
     }
     close(ends[1]);
     while (http_server_connections(fuzz.server) > 0) {
@@ -243,7 +288,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct buf answers[2] = {0};
     struct buf seen[2] = {0};
     for (int i = 0; i < 2; i++) {
-        talk(data + 2, size - 2, i ? data[0] % 64u + 1 : size, i ? data[1] % 4u : 0, &answers[i]);
+        talk(data + 2, size - 2, i ? data[0] % 64u + 1 : size, i ? data[1] % 4u : 0,
+             i && (data[1] & IS_TCP), &answers[i]);
         seen[i] = fuzz.seen;
         fuzz.seen = (struct buf){0};
         take_out(&answers[i], "Date: ", strlen("Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n"));
