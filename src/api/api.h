@@ -49,7 +49,8 @@ struct api {
     /* Of these, not let in (401, 403, 421), or what nothing is there for: refused by no handler. */
     atomic_uint_fast64_t refused_access, refused_requests;
     atomic_uint_fast64_t forms_bytes; /* in memory, of forms that are on their way (run_form.h) */
-    atomic_uint_fast64_t gathered_bytes; /* in memory, of uploads that come slowly (tree_put.c) */
+    atomic_uint_fast64_t
+        gathered_bytes; /* in memory, of uploads that come slowly (tree_put_body.c) */
     struct loop *const *loops;
     size_t loop_count;
     struct http_server *const *servers; /* one a loop and door; read by /metrics */

@@ -5,82 +5,17 @@
  * Directories that are missing on the way are made only then, and the file waits in the last one
  * that is there: so nothing has to be taken back that others may be using by now.
  * Other files (a run's standard input or ctl, an app's settings) are written as the body comes.
- * Of a file that nobody sees yet, what comes in small pieces is gathered: a crowd of slow clients
- * would else keep its volume busy with writes of some hundred bytes each, whose chunks every commit
- * writes anew.
  * With ?unpack the body is a tar whose entries are written below a directory. */
-#include "api/archive.h"
 #include "api/handlers.h"
-#include "api/tree.h"
-#include "api/upload.h"
-#include "ns/temporary.h"
+#include "api/tree_put_internal.h"
 
 #include <inttypes.h>
 
 #define UNPACK_ENTRIES_MAX 100000
-/* Smaller pieces are gathered up to what a volume stores as one (store/volume.h), or less while
- * many do that. A larger one is written as it is if nothing was gathered before it, so that fast
- * clients copy nothing. */
-#define PIECE_BYTES (2 * HTTP_GATHER_BYTES)
-#define GATHERED_MAX (16 * KIB)
-#define GATHERED_LITTLE (4 * KIB)
-#define GATHERED_TOGETHER_MAX (64 * MIB)
 /* How often a directory on the way may be missing when it is looked for and there when it is made.
  */
 #define COLLISIONS_MAX 16
 #define NAME_BYTES_MAX 255
-
-enum stage {
-    STAGE_PARENTS, /* walks to the directory, making what is missing */
-    STAGE_TARGET,  /* what is there now? */
-    STAGE_STAT,
-    STAGE_SWEEP,  /* what a crash left in the directory goes */
-    STAGE_CREATE, /* the file that is written: beside the target, or the target itself */
-    STAGE_OPEN,
-    STAGE_BODY,
-    STAGE_SYNC,
-    STAGE_RENAME,
-    STAGE_COMMIT,
-    STAGE_UPLOAD, /* ?unpack: the archive comes in */
-    STAGE_UNPACK,
-    STAGE_CLEAN, /* failed: removes the temporary file, then answers */
-    STAGE_ANSWERED,
-};
-
-struct tree_put {
-    struct request *request;
-    enum stage stage;
-    struct str rest;           /* of the path: what was not walked yet */
-    struct ns_place directory; /* so far */
-    struct ns_walk walk;
-    struct ns_place child;
-    unsigned collisions;
-    bool creating; /* the next component is not there and is being made */
-    bool is_short; /* the way ended before the last directory: what is missing is made at the end */
-    bool has_come; /* the body, as a whole */
-    struct file *beside_in; /* where the temporary file is; a reference */
-    struct file *made;
-    struct str name; /* the last component */
-    bool exists;
-    struct file_stat stat;   /* of the target, if it exists */
-    struct file_stat missed; /* what was looked for and not found when it was renamed; all zero */
-    bool as_link;            /* the name is a link, which is replaced whatever it leads to */
-    bool beside;             /* written beside the target, then renamed */
-    char temporary[NS_TEMPORARY_SIZE];
-    bool temporary_is_there; /* or may be: it was asked for */
-    struct ns_sweep *sweep;
-    struct file *opened;
-    uint64_t length;     /* of the body; UINT64_MAX: not said */
-    uint64_t offset;     /* so much is written */
-    struct buf gathered; /* what comes behind that, from `gathered_at` on; empty as a rule */
-    size_t gathered_at;
-    size_t gathered_room; /* of the whole; counted in api->gathered_bytes; 0: nothing is gathered */
-    bool body_waits, body_ended;
-    enum err failure; /* while STAGE_CLEAN is under way */
-    struct upload upload;
-    struct unpack *unpack;
-    struct unpack_result unpacked;
-};
 
 static void step(struct request *request);
 
@@ -266,73 +201,6 @@ static enum err create_file(struct tree_put *put) {
 
 /* --- the body --------------------------------------------------------------------------------- */
 
-/* The end of what was taken of the body. */
-static uint64_t taken_end(const struct tree_put *put) {
-    return put->offset + put->gathered.length - put->gathered_at;
-}
-
-/* All of it at once, of which the kernel gives what is used: blocks that grow would leave the
- * smaller ones of a whole crowd unused. */
-static enum err begin_gathering(struct tree_put *put) {
-    atomic_uint_fast64_t *together = &put->request->api->gathered_bytes;
-    size_t most = atomic_load_explicit(together, memory_order_relaxed) < GATHERED_TOGETHER_MAX
-                      ? GATHERED_MAX
-                      : GATHERED_LITTLE;
-    size_t room = (size_t)MIN(most - put->offset % most, put->length - put->offset);
-    enum err err = buf_reserve(&put->gathered, room);
-    if (!err) {
-        put->gathered_room = room;
-        atomic_fetch_add_explicit(together, room, memory_order_relaxed);
-    }
-    return err;
-}
-
-static void end_gathering(struct tree_put *put) {
-    atomic_fetch_sub_explicit(&put->request->api->gathered_bytes, put->gathered_room,
-                              memory_order_relaxed);
-    buf_done(&put->gathered);
-    put->gathered_at = put->gathered_room = 0;
-}
-
-static enum err write_gathered(struct tree_put *put) {
-    while (put->gathered_at < put->gathered.length) {
-        size_t written = 0;
-        enum err err =
-            file_write(&put->request->op, put->opened, put->gathered.data + put->gathered_at,
-                       put->gathered.length - put->gathered_at, put->offset, &written);
-        if (err) {
-            return err;
-        }
-        put->gathered_at += written;
-        put->offset += written;
-    }
-    end_gathering(put);
-    return ERR_OK;
-}
-
-/* Gathers or writes some of a piece. */
-static enum err take_piece(struct tree_put *put, const uint8_t *data, size_t length,
-                           size_t *ret_taken) {
-    bool is_rest = length >= put->length - taken_end(put);
-    enum err err = ERR_OK;
-    *ret_taken = 0;
-    if (put->gathered_room == 0 && put->beside && length < PIECE_BYTES && !is_rest) {
-        err = begin_gathering(put);
-    }
-    if (err || put->gathered_room == 0) {
-        err =
-            err ? err
-                : file_write(&put->request->op, put->opened, data, length, put->offset, ret_taken);
-        put->offset += *ret_taken;
-        return err;
-    }
-    if (put->gathered.length == put->gathered_room) {
-        return write_gathered(put);
-    }
-    *ret_taken = MIN(length, put->gathered_room - put->gathered.length);
-    return buf_append(&put->gathered, data, *ret_taken);
-}
-
 static size_t body(struct request *request, const uint8_t *data, size_t length) {
     struct tree_put *put = request->state;
     if (put->stage == STAGE_UPLOAD) {
@@ -345,7 +213,7 @@ static size_t body(struct request *request, const uint8_t *data, size_t length) 
         put->body_waits = true;
         return 0;
     }
-    if (length > request->api->limits.upload_bytes_max - taken_end(put)) {
+    if (length > request->api->limits.upload_bytes_max - tree_put_taken_end(put)) {
         op_abandon(&request->op); /* a write may be pending */
         put->failure = ERR_FBIG;
         put->stage = STAGE_CLEAN;
@@ -355,7 +223,7 @@ static size_t body(struct request *request, const uint8_t *data, size_t length) 
     size_t taken = 0;
     while (taken < length) {
         size_t piece = 0;
-        enum err err = take_piece(put, data + taken, length - taken, &piece);
+        enum err err = tree_put_take(put, data + taken, length - taken, &piece);
         if (err == ERR_PENDING) {
             put->body_waits = true;
             return taken;
@@ -536,7 +404,7 @@ static enum err step_once(struct tree_put *put) {
         return ERR_OK;
     case STAGE_BODY:
         if (put->body_ended) {
-            err = write_gathered(put);
+            err = tree_put_write_gathered(put);
             if (err) {
                 return err;
             }
@@ -659,7 +527,7 @@ static void end(struct request *request, bool completed) {
     ns_place_done(&put->directory);
     unpack_free(put->unpack);
     upload_done(&put->upload);
-    end_gathering(put);
+    tree_put_end_gathering(put);
     free(put);
 }
 
