@@ -587,6 +587,36 @@ def test_archives_say_what_no_program_sees(app, guests):
         assert answer.status == 200 and answer.text.count("\n") == 1, answer
 
 
+def test_a_file_that_no_program_would_see_is_refused(app, guests):
+    """One file is not stored where it would be of no use; what lies there already can go."""
+    app.create("veiled3", guests.c("files"))
+    files = "/apps/veiled3/files"
+    why = ("no program would see it, because the server has its own files there "
+           "(/cloud /dev /env /net /proc /tmp); take another place")
+    app.put(f"{files}/seen", b"1")
+    app.put(f"{files}/?unpack", make_tar({"tmp/old": b"1", "dev/old": b"2"}))
+    for path in ("cloud", "dev/x", "env/A", "net/a/b", "proc/x", "tmp/", "tmp/old", "./tmp/x",
+                 "%74mp/x", "/tmp/x", "a/../tmp/x"):
+        answer = app.put(f"{files}/{path}", b"" if path.endswith("/") else b"x")
+        assert answer.status == 409 and why in answer.text, (path, answer)
+        if not path.endswith("/"):
+            answer = app.request("MOVE", f"{files}/seen",
+                                 headers={"Destination": f"{files}/{path}"})
+            assert answer.status == 409 and why in answer.text, (path, answer)
+    answer = app.put("/apps/veiled3/files/proc/x", b"x", headers={"Accept": "application/json"})
+    assert answer.status == 409 and answer.json()["detail"] == f"{files}/proc/x: {why}"
+    assert app.get(f"{files}/").text == "dev/\nseen\ntmp/\n"
+    assert app.get(f"{files}/tmp/old").body == b"1"
+    assert app.request("MOVE", f"{files}/tmp/old",
+                       headers={"Destination": f"{files}/new"}).status == 201
+    assert app.delete(f"{files}/dev").status == 204
+    assert app.run("veiled3", "get /new").text == "1"
+    # Names that are the server's own at the root alone, and in no volume, which is mounted anywhere.
+    for path in (f"{files}/a/tmp/x", f"{files}/tmpx", f"{files}/.tmp", "/vol/unveiled3/files/tmp/x"):
+        assert app.put(path, b"x").status == 201
+    assert app.put("/apps/nope/files/tmp/x", b"x").status == 404
+
+
 def test_an_upload_says_what_no_program_sees(app, guests):
     tar = make_tar({"app.wasm": guests.c("files"), "data": b"1", "dev/x": b"22", "tmp/y": b""})
     answer = app.post("/create?name=veiled2", tar)

@@ -446,7 +446,7 @@ enum err unpack_tell_hidden(const struct unpack_result *result, const char *inde
                ? ERR_OK
                : buf_printf(text,
                             "%s%" PRIu64 " where no program sees them, because the server has its "
-                            "own files there (/cloud /dev /env /net /proc /tmp): %s%s\n",
+                            "own files there (" APP_SYSTEM_NAMES "): %s%s\n",
                             indent, result->hidden, result->first_hidden,
                             result->hidden > 1 ? ", ..." : "");
 }

@@ -128,6 +128,25 @@ bool (*tree_hidden_in(struct str path))(struct str first_name) {
     return first.length == 0 ? app_is_system_name : app_is_system_name(first) ? is_any_name : NULL;
 }
 
+bool tree_is_unseen(struct request *request, const struct buf *path) {
+    struct str rest = buf_str(path);
+    str_cut(&rest, '/');
+    struct str top = str_cut(&rest, '/');
+    struct str name = str_cut(&rest, '/');
+    struct app *app = NULL;
+    if (!str_equal_text(top, "apps") || !str_equal_text(str_cut(&rest, '/'), "files") ||
+        !app_is_system_name(str_cut(&rest, '/')) ||
+        catalog_find(request->api->catalog, name, &app) != ERR_OK) {
+        return false;
+    }
+    app_unref(app);
+    request_fail_status(request, 409,
+                        "%s: no program would see it, because the server has its own files there "
+                        "(" APP_SYSTEM_NAMES "); take another place",
+                        buf_text(path));
+    return true;
+}
+
 void tree_etag(const struct file_stat *stat, char etag[TREE_ETAG_SIZE]) {
     etag[0] = 0;
     if (stat->version != 0) {

@@ -57,6 +57,11 @@ const char *tree_content_type(struct str name);
  * that is answered. */
 bool tree_is_past(struct request *request);
 
+/* Whether no run of an app would see what is put at the path, in "/apps/NAME/files" at a place of
+ * the server's own: then that is answered (409). What lies there already can be read and removed.
+ */
+bool tree_is_unseen(struct request *request, const struct buf *path);
+
 /* Answers a failure with the path in its text: "no such file or directory: /apps/x". */
 void tree_fail(struct request *request, enum err err);
 /* The same for another path that the request names. */

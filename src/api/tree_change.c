@@ -390,6 +390,10 @@ static void move_start(struct request *request) {
         request_fail(request, err, &request->message);
         return;
     }
+    if (tree_is_unseen(request, &move->destination)) {
+        move->stage = MOVE_ANSWERED;
+        return;
+    }
     move_step(request);
 }
 

@@ -477,7 +477,8 @@ static void start(struct request *request) {
         request_fail_status(request, 503, "the server is stopping");
         return;
     }
-    if (tree_is_past(request)) {
+    bool unpacks = request_has_parameter(request, "unpack"); /* which tells it at the end */
+    if (tree_is_past(request) || (!unpacks && tree_is_unseen(request, &request->path))) {
         return;
     }
     uint64_t length = 0;
@@ -488,8 +489,7 @@ static void start(struct request *request) {
         return;
     }
     bool ends_in_slash = request->path.data[request->path.length - 1] == '/';
-    if (ends_in_slash && http_has_body(request->exchange) &&
-        !request_has_parameter(request, "unpack")) {
+    if (ends_in_slash && http_has_body(request->exchange) && !unpacks) {
         request_fail_status(request, 400,
                             "%s is a directory, which has no content; leave the body out to make "
                             "it, or the last slash to write a file",

@@ -134,6 +134,8 @@ MUST_USE enum err app_volume_name_check(struct str name, struct buf *message);
 /* Whether a name at the root of a guest's tree is the server's own: what is below it is no file of
  * the app. */
 bool app_is_system_name(struct str name);
+/* These names, for messages. */
+#define APP_SYSTEM_NAMES "/cloud /dev /env /net /proc /tmp"
 
 /* The word of `words` (a list that ends with NULL) that is nearest to `text`, for "did you mean";
  * NULL if none is near. */
