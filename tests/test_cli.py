@@ -339,6 +339,13 @@ def test_create_at_a_terminal(cli, tmp_path):
     status, output, shown = in_terminal(cli, "create", "shown", cli.module)
     assert status == 0 and b"version 1 is online" in output and b"0asm run shown" in output
     assert b"(100%)" in shown or b"uploaded" in shown
+    # What there is to warn of is told here, too.
+    (tmp_path / "files" / "tmp").mkdir(parents=True)
+    (tmp_path / "files" / "tmp" / "x").write_bytes(b"1")
+    status, output, _ = in_terminal(cli, "create", "shown2", tmp_path / "files", "--from", "shown",
+                                    "--arg", "/no.py")
+    assert status == 0 and b"server has its own files:\n    tmp/x\n" in output
+    assert b"  its first argument is no file that its runs see:\n    /no.py\n" in output
     status, output, shown = in_terminal(cli, "create", "shown", bad)
     assert status == 1 and output == b"" and b"error: " in shown
 

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import subprocess
 import tarfile
 
@@ -107,6 +108,71 @@ def test_settings(client, base):
     # A program that needs more memory than the app may have is refused as ever.
     answer = create(client, name="small", **{"from": "base"}, memory="64KiB")
     assert answer.status == 413 and client.get("/apps/small").status == 404
+
+
+def missing(path):
+    return (f"\n  missing  {path}, its first argument, is no file that its runs see: upload it there, "
+            "or give another arg=\n")
+
+
+def test_a_first_argument_that_is_no_file(client, base):
+    """What an interpreter is to run and is not there is told when the app is made."""
+    options = {"name": "mine", "from": "base"}
+    answer = client.post("/create", b"1", query={**options, "file": "/main.py", "arg": "/mian.py"})
+    assert answer.status == 201 and missing("/mian.py") in answer.text
+    assert "mine: version 1 is online\n" in answer.text
+    # The argument stays as it was said once, whatever the next version has.
+    for accept, read in (("application/json", lambda answer: answer.json()),
+                         ("application/x-ndjson", lambda answer: json.loads(
+                             answer.text.splitlines()[-1]))):
+        answer = client.post("/create", b"1", query={**options, "file": "/other.py"},
+                             headers={"Accept": accept})
+        assert answer.status == 200 and read(answer)["missing"] == "/mian.py"
+        answer = client.post("/create", b"1", query={**options, "file": "/mian.py"},
+                             headers={"Accept": accept})
+        assert answer.status == 200 and "missing" not in read(answer)
+    # Below a file, and in a directory that is there, or is not, there is none either.
+    for path in ("/lib/a/b", "/lib/none.py", "/none/main.py"):
+        assert missing(path) in create(client, **options, arg=path).text
+    assert client.delete("/apps/mine").status == 204
+    # With files of the version, of the one below, and in the app's volume it is there.
+    for path in ("/main.py", "/lib/a", "/lib"):
+        assert "missing" not in create(client, b"1", **options, file="/main.py", arg=path).text
+    assert client.put("/apps/mine/files/later/main.py", b"1").status == 201
+    for root in ("", "keep", "fresh", "ro"):
+        assert "missing" not in create(client, **options, arg="/later/main.py", root=root).text
+        assert missing("/no.py") in create(client, **options, arg="/no.py", root=root).text
+
+
+def test_a_first_argument_that_may_be_something_else(client, base, guests):
+    """Where it is not certain that a file of the app is meant, nothing is said."""
+    for arg in ("list", "-c", "main.py", "./main.py", "/", "/proc/self/status", "/tmp/x",
+                "/dev/stdin", "/../main.py", "//tmp/x", "/no\n.py", "/mnt", "/mnt/deep",
+                "/mnt/deep/main.py", "/" + "x" * 300, ""):
+        answer = create(client, name="mine", **{"from": "base"}, arg=arg,
+                        mount="shared:/mnt/deep")
+        assert answer.status in (200, 201) and "missing" not in answer.text, (arg, answer)
+    answer = create(client, name="mine", **{"from": "base"}, args="", mounts="")
+    assert "missing" not in answer.text
+    # Of a volume by name nothing is known, and a program of one's own may write that file.
+    assert "missing" not in create(client, name="mine", **{"from": "base"}, arg="/no.py",
+                                   root="some-volume").text
+    assert "missing" not in client.create("yours", guests.c("files"), arg="/no.py").text
+
+
+def test_a_rollback_to_where_the_first_argument_is_no_file(client, base):
+    for path in ("/one.py", "/two.py"):
+        answer = create(client, b"1", name="mine", **{"from": "base"}, file=path, arg=path)
+        assert "missing" not in answer.text
+    answer = client.post("/apps/mine/rollback")
+    assert answer.status == 200 and answer.text == (
+        "mine: version 3 is online, with the program and files of version 1" + missing("/two.py"))
+    answer = client.post("/apps/mine/rollback?version=1", headers={"Accept": "application/json"})
+    assert answer.status == 200 and answer.json()["missing"] == "/two.py"
+    answer = client.post("/apps/mine/rollback?version=2", headers={"Accept": "application/json"})
+    assert answer.status == 200 and "missing" not in answer.json()
+    answer = client.post("/apps/mine/rollback?version=2")
+    assert answer.text.count("\n") == 1
 
 
 def test_versions_of_the_other_app(client, base, guests):
@@ -380,6 +446,8 @@ def test_commands(server, client, build, base, tmp_path):
     cli("versions", "mine", "--remove", "2")
     assert len(cli("versions", "mine").splitlines()) == 7
     assert "no version 2" in cli("rollback", "mine", "2", status=1)
+    assert missing("/no.py") in cli("create", "mine", "main.py", "--from", "base", "--arg", "/no.py")
+    assert missing("/no.py") in cli("rollback", "mine")
     assert "FILE is missing" in cli("create", "mine", status=2)
     assert "--file needs --from" in cli("create", "mine", "main.py", "--file", "/x", status=2)
     assert "no app named 'nobody'" in cli("create", "mine", "--from", "nobody", status=1)

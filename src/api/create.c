@@ -61,6 +61,10 @@ static void create_step(struct request *request) {
                 err = ERR_OK;
             }
             break;
+        case STAGE_ARGUMENT:
+            err = first_argument_look(request, create->app, &create->first_argument);
+            create->stage = err ? create->stage : STAGE_WARM;
+            break;
         case STAGE_WARM:
             err = runs_program(&request->op, request->api->runs, create->module_sha256,
                                &create->program, NULL);
@@ -248,6 +252,7 @@ static void end(struct request *request, bool completed) {
     module_report_done(&create->report);
     json_decref(create->changes);
     json_decref(create->config);
+    first_argument_done(&create->first_argument);
     app_unref(create->app);
     app_unref(create->source);
     app_versions_free(create->source_version, 1);

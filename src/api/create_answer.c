@@ -104,6 +104,7 @@ static json_t *answer_json(const struct create *create) {
         json_object_set_new(json, "from",
                             json_sprintf("%s@%" PRIu32, version->from_name, version->from_number));
     }
+    first_argument_tell_json(&create->first_argument, create->app, json);
     if (json && create->report.exports.length > 0) {
         json_object_set_new(json, "exports", json_string(buf_text(&create->report.exports)));
     }
@@ -143,6 +144,7 @@ static enum err answer_text(const struct create *create, struct buf *text) {
                          version->layer_bytes);
     }
     err = err ? err : unpack_tell_hidden(&create->unpacked, "  hidden   ", text);
+    err = err ? err : first_argument_tell(&create->first_argument, app, "  missing  ", text);
     if (!err && create->was_compiled) {
         err = buf_printf(text, "  compiled before\n");
     } else if (!err) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "api/archive.h"
+#include "api/first_argument.h"
 #include "api/upload.h"
 
 /* In this order, those that an upload does not need left out. */
@@ -16,7 +17,8 @@ enum stage {
     STAGE_COMPILE,
     STAGE_RECORD, /* worker: the hash of the compiled code into the catalog */
     STAGE_APPLY,
-    STAGE_WARM, /* loads the program, so that the first run does not have to */
+    STAGE_ARGUMENT, /* from=: is the file there that it is to run? */
+    STAGE_WARM,     /* loads the program, so that the first run does not have to */
     STAGE_DONE,
 };
 
@@ -54,6 +56,7 @@ struct create {
     uint64_t if_generation;
     struct app *app;
     bool created;
+    struct first_argument first_argument;
     struct program *program;
 
     /* NDJSON: progress as events */

@@ -239,6 +239,6 @@ enum err create_apply(struct create *create) {
     if (err) {
         return err;
     }
-    create->stage = STAGE_WARM;
+    create->stage = STAGE_ARGUMENT;
     return ERR_OK;
 }

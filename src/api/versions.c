@@ -1,18 +1,23 @@
 /* GET /apps/NAME/versions: what each version is. POST /apps/NAME/rollback: an older one again. */
+#include "api/first_argument.h"
 #include "api/handlers.h"
 #include "base/clock.h"
 
 #include <inttypes.h>
 
 struct versions {
-    struct app *app; /* a reference */
-    uint32_t number; /* rollback; 0 = the one before */
+    struct app *app;     /* a reference */
+    uint32_t number;     /* rollback; 0 = the one before */
+    struct app *current; /* after it, a reference */
+    struct first_argument first_argument;
 };
 
 static void end(struct request *request, bool completed) {
     (void)completed;
     struct versions *versions = request->state;
     if (versions) {
+        first_argument_done(&versions->first_argument);
+        app_unref(versions->current);
         app_unref(versions->app);
         free(versions);
     }
@@ -126,37 +131,52 @@ const struct request_handler versions_handler = {
 
 /* --- rollback --------------------------------------------------------------------------------- */
 
-static void rollback_step(struct request *request) {
+static void answer_rollback(struct request *request) {
     const struct versions *versions = request->state;
-    struct app *app = NULL;
-    enum err err =
-        catalog_rollback(&request->op, request->api->catalog, str_of(versions->app->name),
-                         versions->number, &app, &request->message);
-    if (err == ERR_PENDING) {
-        return;
-    }
-    if (err) {
-        request_fail(request, err, &request->message);
-        return;
-    }
+    const struct first_argument *first_argument = &versions->first_argument;
+    const struct app *app = versions->current;
     const struct app_version *version = &app->version;
-    cleanup_buf struct buf text = {0};
     if (request->accept == ACCEPT_JSON) {
         json_t *json = version_json(version, true);
         if (json) {
             json_object_set_new(json, "name", json_string(app->name));
             json_object_del(json, "type");
         }
+        first_argument_tell_json(first_argument, app, json);
         request_respond_json(request, 200, json);
-    } else if (buf_printf(&text,
-                          "%s: version %" PRIu32 " is online, with the program and files of "
-                          "version %" PRIu32 "\n",
-                          app->name, version->number, version->rollback_number)) {
-        request_fail(request, ERR_NOMEM, NULL);
+        return;
+    }
+    cleanup_buf struct buf text = {0};
+    enum err err = buf_printf(&text,
+                              "%s: version %" PRIu32 " is online, with the program and files of "
+                              "version %" PRIu32 "\n",
+                              app->name, version->number, version->rollback_number);
+    err = err ? err : first_argument_tell(first_argument, app, "  missing  ", &text);
+    if (err) {
+        request_fail(request, err, NULL);
     } else {
         request_respond_text(request, 200, buf_str(&text));
     }
-    app_unref(app);
+}
+
+static void rollback_step(struct request *request) {
+    struct versions *versions = request->state;
+    enum err err =
+        versions->current
+            ? ERR_OK
+            : catalog_rollback(&request->op, request->api->catalog, str_of(versions->app->name),
+                               versions->number, &versions->current, &request->message);
+    if (!err) {
+        err = first_argument_look(request, versions->current, &versions->first_argument);
+    }
+    if (err == ERR_PENDING) {
+        return;
+    }
+    if (err) {
+        request_fail(request, err, &request->message);
+    } else {
+        answer_rollback(request);
+    }
 }
 
 static void rollback_start(struct request *request) {

@@ -117,6 +117,10 @@ static void print_done(const char *name, json_t *done) {
            json_integer_value(json_object_get(done, "compile_ms")));
     print_lines("calling these imported functions ends a run, they are not known here:",
                 json_object_get(done, "unknown_imports"));
+    print_lines("no program sees this and what else is where the server has its own files:",
+                json_object_get(done, "first_hidden"));
+    print_lines("its first argument is no file that its runs see:",
+                json_object_get(done, "missing"));
     if (is_library) {
         print_lines("it has no _start; its functions:", json_object_get(done, "exports"));
         printf("\nrun it:   0asm run %s --call FUNCTION -- ARGUMENTS\n", name);
