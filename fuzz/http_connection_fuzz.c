@@ -198,6 +198,8 @@ static void connect_ends(bool is_tcp, int ends[2]) {
     INVARIANT(connect(ends[1], (struct sockaddr *)&fuzz.address, sizeof fuzz.address) == 0);
     ends[0] = accept4(fuzz.listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     INVARIANT(ends[0] >= 0);
+    /* As http_server.c has it; and what was sent before an abort arrives. */
+    INVARIANT(setsockopt(ends[0], IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes) == 0);
 }
 
 /* Reads what there is; false at the end. */
@@ -211,18 +213,26 @@ static bool take_answers(int client, struct buf *answers, bool *ret_is_new) {
     return length > 0 || (length < 0 && errno == EAGAIN);
 }
 
-/* Whether an answer over TCP comes in the next milliseconds, or what was sent is not there yet. */
-static bool is_under_way(int client) {
-    int unacknowledged = 0;
+static bool has_answers(int client, int milliseconds) {
     struct pollfd poll_client = {.fd = client, .events = POLLIN};
-    return poll(&poll_client, 1, 2) != 0 ||
-           (ioctl(client, SIOCOUTQ, &unacknowledged) == 0 && unacknowledged > 0);
+    return poll(&poll_client, 1, milliseconds) != 0;
+}
+
+/* Until the server's kernel has all that was sent: while nobody reads it, it says so rarely, and
+ * the client's sends no more meanwhile. */
+static void await_arrival(int client) {
+    int under_way = 0;
+    while (ioctl(client, SIOCOUTQ, &under_way) == 0 && under_way > 0 && !has_answers(client, 1)) {
+    }
 }
 
 /* Turns until nothing happens any more; false when the server has closed. */
 static bool settle(int client, bool is_tcp, struct buf *answers) {
     for (int quiet = 0; quiet < 4; quiet++) {
-        bool is_new = loop_turn(fuzz.loop) || (is_tcp && quiet == 3 && is_under_way(client));
+        if (is_tcp && quiet == 0) {
+            await_arrival(client);
+        }
+        bool is_new = loop_turn(fuzz.loop) || (is_tcp && quiet == 3 && has_answers(client, 2));
         if (!take_answers(client, answers, &is_new)) {
             return false;
         }
