@@ -263,9 +263,11 @@ static void find_stack(struct sandbox *sandbox) {
     }
 }
 
-/* Not the address sanitizer's business: our own functions on the fiber have marked parts of it. */
-__attribute__((no_sanitize_address)) static bool has_mark(const uint64_t *page, size_t bytes,
-                                                          uint64_t mark) {
+/* Not the sanitizers' business: our own functions on the fiber have marked parts of it, and the
+ * engine's pool, which hands a stack from one thread to the next, has locks that they don't see. */
+#define NOT_SANITIZED __attribute__((no_sanitize("address", "thread")))
+
+NOT_SANITIZED static bool has_mark(const uint64_t *page, size_t bytes, uint64_t mark) {
     typedef uint64_t words __attribute__((vector_size(16)));
     const words *all = (const words *)(const void *)page;
     const words wanted = {mark, mark};
@@ -280,8 +282,7 @@ __attribute__((no_sanitize_address)) static bool has_mark(const uint64_t *page, 
     return (a[0] | a[1]) == 0;
 }
 
-__attribute__((no_sanitize_address)) static void set_mark(uint64_t *page, size_t bytes,
-                                                          uint64_t mark) {
+NOT_SANITIZED static void set_mark(uint64_t *page, size_t bytes, uint64_t mark) {
     for (size_t i = 0; i < bytes / sizeof(*page); i++) {
         page[i] = mark;
     }
