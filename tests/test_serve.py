@@ -610,6 +610,16 @@ def test_a_new_version_takes_what_waits_at_the_old_one(make_server, module, even
     expect_answers(busy)
 
 
+def test_more_instances_before_a_small_queue_is_full(make_server, module, eventually):
+    client = make_server("--threads", "1").client
+    client.create("c", module, serve="listen", instances="1..4", queue="5")
+    # Each is busy with one at most; the others find a place, as there are four queues.
+    waiting = waiters(client, "/wait", 18)
+    eventually(lambda: len(instances(client)[0]) == 4)
+    client.put("/apps/c/files/go", b"")
+    expect_answers(waiting)
+
+
 def test_too_many_wait(make_server, module, eventually):
     server = make_server()
     client = server.client

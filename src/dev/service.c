@@ -8,7 +8,8 @@
 #include <pthread.h>
 
 enum {
-    WAITING_FOR_MORE = 8,   /* requests that wait for the least busy one: then one more starts */
+    WAITING_FOR_MORE = 8,   /* requests that wait for the least busy one, or half of what may wait,
+                               if that is less: then one more starts */
     WAITING_DEFAULT = 1000, /* requests that wait at most, where the app says nothing */
     FAILURES_MAX = 9,       /* that make the delay longer */
 };
@@ -336,6 +337,17 @@ static struct instance *choose(struct service *service, const struct app *app) {
     return best;
 }
 
+static size_t waiting_max_of(const struct instance *instance) {
+    uint64_t queue = instance->app->limits.queue;
+    return queue ? (size_t)queue : WAITING_DEFAULT;
+}
+
+/* Whether one more is to help it, before it has to refuse what comes. */
+static bool is_busy(const struct instance *instance) {
+    size_t enough = MIN((waiting_max_of(instance) + 1) / 2, (size_t)WAITING_FOR_MORE);
+    return serve_listener_waiting(instance->listener).ripe >= enough;
+}
+
 /* With the lock: starts what the app should have. Without one that runs, a failure is the result.
  */
 static enum err start_more(struct services *services, struct service *service, struct loop *loop,
@@ -343,9 +355,8 @@ static enum err start_more(struct services *services, struct service *service, s
                            struct buf *message) {
     uint64_t now_ns = clock_monotonic_ns();
     size_t living = count_living(service);
-    bool is_busy = *best && serve_listener_waiting((*best)->listener).ripe >= WAITING_FOR_MORE;
     uint64_t wanted = MAX(least_of(app), (uint64_t)1);
-    if (is_busy && living >= wanted) {
+    if (*best && living >= wanted && is_busy(*best)) {
         wanted = MIN(living + 1, most_of(app));
     }
     enum err err = ERR_OK;
@@ -383,11 +394,6 @@ enum err service_hold(struct services *services, struct loop *loop, struct app *
     }
     pthread_mutex_unlock(&services->lock);
     return err;
-}
-
-static size_t waiting_max_of(const struct instance *instance) {
-    uint64_t queue = instance->app->limits.queue;
-    return queue ? (size_t)queue : WAITING_DEFAULT;
 }
 
 enum err service_put(struct instance *instance, struct serve_request *request,
