@@ -620,6 +620,14 @@ def test_more_instances_before_a_small_queue_is_full(make_server, module, eventu
     expect_answers(waiting)
 
 
+def test_one_that_nobody_asked_for_yet(make_server, module):
+    client = make_server().client
+    client.create("c", module, serve="listen")
+    assert client.get("/apps/c/instances").text == "starts: 0\nfailures: 0\n"
+    client.create("d", module)
+    assert client.get("/apps/d/instances").text == ""
+
+
 def test_too_many_wait(make_server, module, eventually):
     server = make_server()
     client = server.client

@@ -422,6 +422,10 @@ void service_done(struct instance *instance) {
 
 /* ---- the whole ---- */
 
+static enum err show_counts(uint64_t starts, uint64_t failures, struct buf *text) {
+    return buf_printf(text, "starts: %" PRIu64 "\nfailures: %" PRIu64 "\n", starts, failures);
+}
+
 enum err services_show(struct services *services, const struct app *app, struct buf *ret_text) {
     enum err err = ERR_OK;
     pthread_mutex_lock(&services->lock);
@@ -441,12 +445,13 @@ enum err services_show(struct services *services, const struct app *app, struct 
                             instance->is_draining ? ", ends" : "");
         }
         if (!err) {
-            err = buf_printf(ret_text, "starts: %" PRIu64 "\nfailures: %" PRIu64 "\n",
-                             service->starts, service->ends);
+            err = show_counts(service->starts, service->ends, ret_text);
         }
         if (!err && service->last_end.length > 0) {
             err = buf_printf(ret_text, "last failure: %s\n", buf_text(&service->last_end));
         }
+    } else if (app->limits.serve == APP_SERVE_LISTEN) { /* nobody has asked for it yet */
+        err = show_counts(0, 0, ret_text);
     }
     pthread_mutex_unlock(&services->lock);
     return err;
