@@ -246,6 +246,17 @@ static void failures_have_reason_and_backtrace(void **state) {
     assert_int_equal(run_once(program, &run, &failure), SANDBOX_TRAPPED);
     assert_non_null(strstr(buf_text(&failure), "  at foo::bar(int) (+0x"));
     program_unref(program);
+
+    /* Not C++'s codes of types. */
+    program = load("(module (func $i unreachable) (func $d (call $i)) (func $f (call $d))"
+                   " (func (export \"_start\") (call $f)))");
+    failure.length = 0;
+    assert_int_equal(run_once(program, &run, &failure), SANDBOX_TRAPPED);
+    const char *frames = buf_text(&failure);
+    assert_non_null(frames = strstr(frames, "\n  at i (+0x"));
+    assert_non_null(frames = strstr(frames, "\n  at d (+0x"));
+    assert_non_null(strstr(frames, "\n  at f (+0x"));
+    program_unref(program);
 }
 
 static void unknown_imports_trap_when_called(void **state) {

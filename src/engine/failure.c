@@ -68,6 +68,13 @@ static struct str demangled_name(struct str whole, size_t index, size_t module_n
     return (struct str){name, (size_t)(end - name)};
 }
 
+/* Of C++ and Rust. What the engine has made of other names is not to be believed: to it a function
+ * `i` is C++'s code of the type `int`. */
+static bool is_mangled(const wasm_name_t *name) {
+    struct str text = {name->data, name->size};
+    return str_starts(text, STR("_Z")) || str_starts(text, STR("_R"));
+}
+
 static enum err append_frame(const struct sandbox *sandbox, const wasm_frame_t *frame,
                              struct str whole, size_t index, size_t *position, struct buf *text) {
     const wasm_name_t *module_name = wasmtime_frame_module_name(frame);
@@ -78,7 +85,7 @@ static enum err append_frame(const struct sandbox *sandbox, const wasm_frame_t *
     if (err) {
         return err;
     }
-    if (name.length > 0 && raw_name) {
+    if (name.length > 0 && raw_name && is_mangled(raw_name)) {
         err = append_name(text, name);
     } else if (raw_name) {
         err = append_name(text, (struct str){raw_name->data, raw_name->size});
