@@ -7,7 +7,7 @@ import pytest
 
 from conftest import Server
 from support.form import form_of
-from support.modules import wat_print
+from support.modules import wat_empty, wat_print
 
 # WASI's numbers, which wasi-libc has as errno.
 NFILE, NOSPC = 41, 51
@@ -102,6 +102,16 @@ def test_files_of_a_volume(client, guests):
     assert client.put("/apps/uses/files/one_more", b"").status == 507
     for number in range(count):
         client.delete(f"/apps/uses/files/f{number}")
+
+
+def test_the_root_is_no_file_of_the_volume(client):
+    client.create("one", wat_empty(), files="1")
+    assert client.put("/apps/one/files/f", b"x").status == 201
+    assert client.put("/apps/one/files/g", b"x").status == 507
+    client.post("/run?name=one&root=one-volume")
+    assert "files: 0\n" in client.get("/vol/one-volume/status").text
+    client.put("/vol/one-volume/files/f", b"x")
+    assert "files: 1\nlimit_bytes:" in client.get("/vol/one-volume/status").text
 
 
 @pytest.mark.parametrize("root", ["keep", "tight-volume"])

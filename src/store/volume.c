@@ -147,10 +147,15 @@ void volume_set_quota(struct volume *volume, uint64_t bytes_max, uint64_t inodes
     atomic_store(&volume->inodes_max, inodes_max);
 }
 
+/* On disk the root is counted, too; it is nobody's file. */
+static uint64_t without_root(uint64_t inodes) {
+    return inodes - MIN(inodes, (uint64_t)1);
+}
+
 struct volume_usage volume_usage(struct volume *volume) {
     return (struct volume_usage){
         .bytes = atomic_load(&volume->used_bytes),
-        .inodes = atomic_load(&volume->used_inodes),
+        .inodes = without_root(atomic_load(&volume->used_inodes)),
         .bytes_max = atomic_load(&volume->bytes_max),
         .inodes_max = atomic_load(&volume->inodes_max),
     };
@@ -164,11 +169,9 @@ bool volume_is_read_only(const struct volume *volume) {
     return volume->read_only;
 }
 
-static bool fits(atomic_uint_fast64_t *used, uint64_t more, atomic_uint_fast64_t *max,
-                 uint64_t now_max) {
+static bool fits(uint64_t used, uint64_t more, atomic_uint_fast64_t *max, uint64_t now_max) {
     uint64_t limit = atomic_load_explicit(max, memory_order_relaxed), sum;
-    return !__builtin_add_overflow(atomic_load_explicit(used, memory_order_relaxed), more, &sum) &&
-           sum <= INT64_MAX &&
+    return !__builtin_add_overflow(used, more, &sum) && sum <= INT64_MAX &&
            (more == 0 || ((limit == 0 || sum <= limit) && (now_max == 0 || sum <= now_max)));
 }
 
@@ -179,8 +182,10 @@ static void subtract(atomic_uint_fast64_t *used, uint64_t less) {
 }
 
 enum err volume_charge(struct volume *volume, uint64_t bytes, uint64_t inodes) {
-    if (!fits(&volume->used_bytes, bytes, &volume->bytes_max, volume->now_bytes_max) ||
-        !fits(&volume->used_inodes, inodes, &volume->inodes_max, volume->now_inodes_max)) {
+    uint64_t used_bytes = atomic_load_explicit(&volume->used_bytes, memory_order_relaxed);
+    uint64_t used_inodes = atomic_load_explicit(&volume->used_inodes, memory_order_relaxed);
+    if (!fits(used_bytes, bytes, &volume->bytes_max, volume->now_bytes_max) ||
+        !fits(without_root(used_inodes), inodes, &volume->inodes_max, volume->now_inodes_max)) {
         return ERR_NOSPC;
     }
     /* Only the owner changes them; others only read. */

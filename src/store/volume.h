@@ -31,7 +31,7 @@ struct volume_options {
     bool create;
     bool read_only;      /* a version's layer: never changed */
     uint64_t bytes_max;  /* quota; 0 = none */
-    uint64_t inodes_max; /* quota; 0 = none */
+    uint64_t inodes_max; /* quota, without the root; 0 = none */
 };
 struct volume_usage {
     uint64_t bytes, inodes, bytes_max, inodes_max;
