@@ -188,6 +188,26 @@ static enum err show_times(const struct alarm *alarm, struct buf *text) {
     return err;
 }
 
+/* They are kept in the order in which they came, when a run had ended; each begins with the time
+ * when it started, and by that they are shown, the latest first. */
+static enum err show_results(const struct alarm *alarm, struct buf *text) {
+    const char *sorted[ALARM_RESULTS_MAX];
+    size_t count = 0;
+    for (; count < ALARM_RESULTS_MAX && alarm->results[count][0]; count++) {
+        const char *line = alarm->results[count];
+        size_t at = count;
+        for (; at > 0 && strncmp(sorted[at - 1], line, CLOCK_TEXT_SIZE - 1) < 0; at--) {
+            sorted[at] = sorted[at - 1];
+        }
+        sorted[at] = line;
+    }
+    enum err err = ERR_OK;
+    for (size_t i = 0; !err && i < count; i++) {
+        err = buf_printf(text, "last: %s\n", sorted[i]);
+    }
+    return err;
+}
+
 enum err alarm_show(const struct alarm *alarm, uint64_t run_id, struct buf *text) {
     enum err err = buf_printf(text, "when: %s\n", alarm->line);
     if (!err && alarm->is_broken) {
@@ -205,9 +225,7 @@ enum err alarm_show(const struct alarm *alarm, uint64_t run_id, struct buf *text
         err = buf_printf(text, "state: %s\n", alarm->next_ns ? "waiting" : "over");
     }
     err = err || alarm->is_broken ? err : show_times(alarm, text);
-    for (size_t i = 0; !err && i < ALARM_RESULTS_MAX && alarm->results[i][0]; i++) {
-        err = buf_printf(text, "last: %s\n", alarm->results[i]);
-    }
+    err = err ? err : show_results(alarm, text);
     err = err ? err : buf_append_byte(text, '\n');
     return err || alarm->input.length == 0 ? err : buf_append_str(text, buf_str(&alarm->input));
 }

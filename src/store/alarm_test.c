@@ -267,6 +267,25 @@ static void test_results(void **state) {
     alarm_free(alarm);
 }
 
+/* They come when a run ends, and are shown by when it started. */
+static void test_results_are_in_the_order_of_time(void **state) {
+    (void)state;
+    struct alarm *alarm = make("every 1h", at("2026-01-01T00:00:00Z"));
+    alarm_add_result(alarm, STR("2026-01-01T01:00:00.000Z run 1"));
+    alarm_add_result(alarm, STR("2026-01-01T03:00:00.000Z skipped"));
+    alarm_add_result(alarm, STR("2026-01-01T04:00:00.000Z skipped"));
+    alarm_add_result(alarm, STR("2026-01-01T02:00:00.000Z run 2"));
+    alarm_add_result(alarm, STR("2026-01-01T04:00:00.000Z run 3"));
+    cleanup_buf struct buf text = {0};
+    assert_int_equal(alarm_show(alarm, 0, &text), ERR_OK);
+    assert_non_null(strstr(buf_text(&text), "last: 2026-01-01T04:00:00.000Z run 3\n"
+                                            "last: 2026-01-01T04:00:00.000Z skipped\n"
+                                            "last: 2026-01-01T03:00:00.000Z skipped\n"
+                                            "last: 2026-01-01T02:00:00.000Z run 2\n"
+                                            "last: 2026-01-01T01:00:00.000Z run 1\n"));
+    alarm_free(alarm);
+}
+
 static void test_load_of_anything(void **state) {
     (void)state;
     struct alarm *alarm;
@@ -306,6 +325,7 @@ int main(void) {
         cmocka_unit_test(test_clock_set_forward),
         cmocka_unit_test(test_a_year),
         cmocka_unit_test(test_results),
+        cmocka_unit_test(test_results_are_in_the_order_of_time),
         cmocka_unit_test(test_load_of_anything),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
