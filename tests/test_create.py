@@ -308,6 +308,17 @@ def test_bad_options(client, key, value):
     assert info(client, "kept") == before
 
 
+@pytest.mark.parametrize("root", ["keep", "fresh", "ro"])
+def test_a_time_to_live_is_for_a_volume_by_name(client, root):
+    response = create(client, f"short-{root}", root=root, ttl="1h")
+    assert response.status == 400 and f"root={root}" in response.text
+    assert client.get(f"/apps/short-{root}").status == 404
+    create(client, "short", root="sessions", ttl="1h")
+    body = f'{{"root": "{root}", "ttl": "1h"}}'.encode()
+    assert client.put("/apps/short/config", body).status == 400
+    assert config(client, "short")["root"] == "sessions"
+
+
 def test_unknown_options(client):
     response = create(client, "kept", memry="1MiB")
     assert response.status == 400 and "memry" in response.text and "memory" in response.text

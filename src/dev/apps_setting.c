@@ -134,6 +134,7 @@ static enum err change_config(const struct apps_file *file, const void *argument
                         error.line, error.text);
     }
     enum err err = app_config_check_volumes(parsed, message);
+    err = err ? err : app_config_check_session(parsed, message);
     err = err ? err : app_config_show(parsed, ret_config, message);
     json_decref(parsed);
     return err;

@@ -569,9 +569,10 @@ enum err app_config_merge(const json_t *old, const json_t *changes, json_t **ret
     json_t *merged = old ? json_copy((json_t *)(uintptr_t)old) : json_object();
     if (!merged || json_object_update(merged, (json_t *)(uintptr_t)changes)) {
         err = buf_fail(message, ERR_NOMEM, "out of memory");
-    } else {
-        err = app_config_show(merged, ret_config, message);
+    } else if (json_object_get(changes, "root") || json_object_get(changes, "ttl")) {
+        err = app_config_check_session(merged, message);
     }
+    err = err ? err : app_config_show(merged, ret_config, message);
     json_decref(merged);
     return err;
 }

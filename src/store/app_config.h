@@ -96,6 +96,10 @@ MUST_USE enum err app_config_show(const json_t *config, json_t **ret_shown, stru
  * kept may have such. The rest is not looked at. */
 MUST_USE enum err app_config_check_volumes(const json_t *config, struct buf *message);
 
+/* INVAL if a client asks for ttl= together with a root= that names no volume; what is kept may have
+ * both. The rest is not looked at. */
+MUST_USE enum err app_config_check_session(const json_t *config, struct buf *message);
+
 /* The configuration after an update: a key in `changes` replaces that key's whole value in `old`,
  * null removes it (back to the server's default), other keys stay. `old` (NULL = empty) is not
  * changed. The result is canonical and a new reference. */

@@ -41,18 +41,33 @@ enum err app_name_check(struct str name, struct buf *message) {
                     QUOTED(name), APP_NAME_MAX);
 }
 
+/* The words of root= that name no volume. */
+static bool is_root_mode(struct str root) {
+    return str_equal_text(root, "keep") || str_equal_text(root, "fresh") ||
+           str_equal_text(root, "ro");
+}
+
 enum err app_volume_name_check(struct str name, struct buf *message) {
-    static const char *const modes[] = {"keep", "fresh", "ro"};
     enum err err = app_name_check(name, message);
-    for (size_t i = 0; !err && i < ARRAY_LENGTH(modes); i++) {
-        if (str_equal_text(name, modes[i])) {
-            err = buf_fail(message, ERR_INVAL,
-                           "'%s' can't be the name of a volume: root= has keep, fresh and ro for "
-                           "something else; take another name",
-                           modes[i]);
-        }
+    if (!err && is_root_mode(name)) {
+        err = buf_fail(message, ERR_INVAL,
+                       "'" STR_FORMAT "' can't be the name of a volume: root= has keep, fresh and "
+                       "ro for something else; take another name",
+                       STR_ARGS(name));
     }
     return err;
+}
+
+enum err app_config_check_session(const json_t *config, struct buf *message) {
+    const json_t *root = json_object_get(config, "root"), *ttl = json_object_get(config, "ttl");
+    if (!ttl || json_is_null(ttl) || !json_is_string(root) ||
+        !is_root_mode(str_of(json_string_value(root)))) {
+        return ERR_OK;
+    }
+    return buf_fail(message, ERR_INVAL,
+                    "ttl= is for a volume by name: root=NAME; this app has root=%s; leave one of "
+                    "them out",
+                    json_string_value(root));
 }
 
 bool app_is_system_name(struct str name) {

@@ -182,6 +182,33 @@ static void test_merge(void **state) {
     json_decref(old);
 }
 
+static enum err merge_texts(const char *old_text, const char *changes_text) {
+    json_t *old = parse(old_text), *changes = parse(changes_text), *merged = NULL;
+    cleanup_buf struct buf message = {0};
+    enum err err = app_config_merge(old, changes, &merged, &message);
+    assert_true(!err || strstr(buf_text(&message), "ttl= is for a volume by name"));
+    json_decref(merged);
+    json_decref(changes);
+    json_decref(old);
+    return err;
+}
+
+static void test_ttl_is_for_a_volume_by_name(void **state) {
+    (void)state;
+    const char *const both = "{\"root\": \"fresh\", \"ttl\": \"1h\"}";
+    assert_int_equal(merge_texts("{}", both), ERR_INVAL);
+    assert_int_equal(merge_texts("{}", "{\"root\": \"keep\", \"ttl\": \"1h\"}"), ERR_INVAL);
+    assert_int_equal(merge_texts("{\"root\": \"ro\"}", "{\"ttl\": \"1h\"}"), ERR_INVAL);
+    assert_int_equal(merge_texts("{\"ttl\": \"1h\"}", "{\"root\": \"ro\"}"), ERR_INVAL);
+    assert_int_equal(merge_texts("{}", "{\"root\": \"s\", \"ttl\": \"1h\"}"), ERR_OK);
+    assert_int_equal(merge_texts("{}", "{\"ttl\": \"1h\"}"), ERR_OK); /* of root= of its runs */
+    assert_int_equal(merge_texts("{\"ttl\": \"1h\"}", "{\"root\": \"ro\", \"ttl\": null}"), ERR_OK);
+    assert_int_equal(merge_texts(both, "{\"cpu\": \"1s\"}"), ERR_OK); /* it was kept before */
+    json_t *config = parse(both);
+    assert_int_equal(app_config_check_session(config, NULL), ERR_INVAL);
+    json_decref(config);
+}
+
 static void add(json_t *changes, const char *option, const char *value, enum err expected) {
     cleanup_buf struct buf message = {0};
     assert_int_equal(app_config_add_option(changes, str_of(option), str_of(value), &message),
@@ -249,9 +276,13 @@ static void test_names(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_limits),   cmocka_unit_test(test_canonical_form),
-        cmocka_unit_test(test_refusals), cmocka_unit_test(test_nul_and_many),
-        cmocka_unit_test(test_merge),    cmocka_unit_test(test_options),
+        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_canonical_form),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_nul_and_many),
+        cmocka_unit_test(test_ttl_is_for_a_volume_by_name),
+        cmocka_unit_test(test_merge),
+        cmocka_unit_test(test_options),
         cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
