@@ -35,6 +35,25 @@ static enum err take_bits(struct str text, struct buf *rest, uint64_t *ret_bits)
     return err ? err : buf_append(rest, text.data + end, text.length - end);
 }
 
+/* A network whose address goes on behind its bits is a mistake: one host may have been meant. */
+static enum err check_network(struct str text, const struct rule *rule, struct buf *message) {
+    struct net_address first = rule->network;
+    unsigned bits = first.is_v6 ? 128 : 32;
+    for (unsigned bit = rule->bits; rule->is_network && bit < bits; bit++) {
+        first.bytes[bit / 8] &= (uint8_t) ~(0x80u >> bit % 8);
+    }
+    if (!rule->is_network || net_address_equal(&first, &rule->network)) {
+        return ERR_OK;
+    }
+    char network[NET_ADDRESS_TEXT_SIZE], address[NET_ADDRESS_TEXT_SIZE];
+    net_address_text(&first, network);
+    net_address_text(&rule->network, address);
+    return buf_fail(message, ERR_INVAL,
+                    "--allow-private '" STR_FORMAT "' names an address within a network: the "
+                    "network is %s/%u, the address alone %s",
+                    STR_ARGS(text), network, rule->bits, address);
+}
+
 static enum err parse_rule(struct str text, struct rule *ret_rule, struct buf *message) {
     struct rule rule = {0};
     cleanup_buf struct buf rest = {0};
@@ -61,8 +80,11 @@ static enum err parse_rule(struct str text, struct rule *ret_rule, struct buf *m
                               STR_ARGS(text));
     }
     rule.bits = has_bits ? (unsigned)bits : bits_max;
-    *ret_rule = rule;
-    return ERR_OK;
+    err = check_network(text, &rule, message);
+    if (!err) {
+        *ret_rule = rule;
+    }
+    return err;
 }
 
 enum err net_policy_new(const char *const *rules, size_t count, struct net_policy **ret_policy,

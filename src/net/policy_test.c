@@ -90,6 +90,28 @@ static void wrong_rules_are_refused(void **state) {
     }
 }
 
+static void networks_are_named_by_their_first_address(void **state) {
+    (void)state;
+    static const struct {
+        const char *rule, *network;
+    } wrong[] = {
+        {"10.0.0.1/8", "10.0.0.0/8"},        {"192.168.7.7/31:80", "192.168.7.6/31"},
+        {"10.0.0.1/0", "0.0.0.0/0"},         {"fd00:1::/16", "fd00::/16"},
+        {"[fd00::1]/127:443", "fd00::/127"},
+    };
+    for (size_t i = 0; i < ARRAY_LENGTH(wrong); i++) {
+        struct net_policy *policy;
+        cleanup_buf struct buf message = {0};
+        assert_int_equal(net_policy_new(&wrong[i].rule, 1, &policy, &message), ERR_INVAL);
+        if (!strstr(buf_text(&message), wrong[i].network)) {
+            fail_msg("%s: %s", wrong[i].rule, buf_text(&message));
+        }
+    }
+    static const char *const right[] = {"10.0.0.1/32", "0.0.0.0/0", "128.0.0.0/1", "::/0",
+                                        "fd00::1/128"};
+    net_policy_free(policy_of(right, ARRAY_LENGTH(right)));
+}
+
 static bool allows(const char *lines, const char *name, uint16_t port) {
     struct net_host host;
     assert_int_equal(net_host_parse(str_of(name), &host, NULL), ERR_OK);
@@ -124,6 +146,7 @@ int main(void) {
         cmocka_unit_test(rules_open_what_they_name),
         cmocka_unit_test(own_door_needs_its_port),
         cmocka_unit_test(wrong_rules_are_refused),
+        cmocka_unit_test(networks_are_named_by_their_first_address),
         cmocka_unit_test(net_narrows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
