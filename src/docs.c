@@ -84,7 +84,7 @@ static const struct effect {
     {"tmp", "writing fails: `nospc`"},
     {"core", "there is none, and the run's last words say so"},
     {"net-timeout", "the request fails: `io`, or 504 over `/net/request`"},
-    {"net-bytes", "the transfer fails: `io`"},
+    {"net-bytes", "the transfer fails: `io`; writing a body beyond it: `inval`"},
     {"disk", "writing fails: `nospc`; from outside 507"},
     {"files", "making one more fails: `nospc`; from outside 507"},
     {"max-runs", "one more waits in the queue"},

@@ -958,12 +958,21 @@ def test_silence_ends(make_server, guests, streams):
     assert response.text.startswith("HTTP/1.1 504 Gateway Timeout\r\n")
 
 
-def test_bodies_are_limited(make_server, guests, peer):
+def test_bodies_are_limited(make_server, guests, peer, streams):
     server = make_server("--allow-private=127.0.0.1", "--net-bytes=1MiB")
     server.client.create("net", guests.c("net"))
     path = f"/net/http/{peer.host}/bytes/"
     assert server.client.run("net", "download", f"{path}{1 << 20}").text == f"{1 << 20}\n"
     assert "--net-bytes" in server.client.run("net", "download", f"{path}{(1 << 20) + 1}").text
+
+    def sink(connection):
+        while connection.recv(1 << 20):
+            pass
+
+    # Also one whose length is said.
+    url = f"http://127.0.0.1:{streams(sink).port}/x"
+    answer = server.client.run("net", "upload", url, f"{(1 << 20) + 1}").text
+    assert "the request's body has more than 1048576 bytes" in answer
 
 
 GIB = 1 << 30

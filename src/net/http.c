@@ -264,9 +264,8 @@ enum err net_http_write(struct op *op, struct net_http *http, const void *data, 
         *ret_written = length;
         return ERR_OK;
     }
-    uint64_t most = http->body_bytes == NET_BODY_CHUNKED ? http->net->options.bytes_max
-                    : http->body_bytes == NET_BODY_NONE  ? 0
-                                                         : http->body_bytes;
+    uint64_t bytes_max = http->net->options.bytes_max;
+    uint64_t most = http->body_bytes == NET_BODY_NONE ? 0 : MIN(http->body_bytes, bytes_max);
     if (http->body_ended || length > most - http->body_written) {
         return buf_fail(op->message, ERR_INVAL, "the request's body has more than %llu bytes",
                         (unsigned long long)most);
