@@ -321,13 +321,21 @@ def test_head_of_an_answer(app):
 
 
 def test_headers_that_are_not_the_programs(app):
-    response = raw(app, b"Content-Type: text/plain\nConnection: close, x\nTransfer-Encoding: x\n"
+    response = raw(app, b"Content-Type: text/plain\nConnection: close, x\n"
                         b"Date: never\nX-Content-Type-Options: sniff\nUpgrade: x\n\nbody")
     # Its length is known, or not yet.
     assert response.body == b"body" and response.headers.get("content-length", "4") == "4"
     assert response.headers.get("transfer-encoding", "chunked") == "chunked"
     assert response.headers["date"] != "never" and "upgrade" not in response.headers
     assert response.headers["x-content-type-options"] == "nosniff"
+
+
+def test_transfer_encoding_is_refused(app):
+    """The chunks would be delivered as the body."""
+    chunks = b"Transfer-Encoding: chunked\n\n4\r\nbody\r\n0\r\n\r\n"
+    assert raw(app, b"Content-Type: text/plain\n" + chunks).status == 502
+    assert "it has a Transfer-Encoding" in app.get("/apps/site/log").text
+    assert raw(app, chunks).body == chunks  # no head, but text
 
 
 def far_fields(client, path, **headers):

@@ -174,9 +174,8 @@ static bool interpret(struct cgi_response *response, struct str name, struct str
     }
     if (response->is_http) {
         interpret_framing(response, name, value);
-    } else if (is_name(name, "Transfer-Encoding") && response->has_status_line) {
-        set_broken(response,
-                   "it has a Transfer-Encoding; the body is what is written, until close");
+    } else if (is_name(name, "Transfer-Encoding")) {
+        response->has_transfer_encoding = true;
     }
     return value.length > 0 && !cgi_is_kept_back(name);
 }
@@ -270,6 +269,11 @@ static void end_head(struct cgi_response *response, size_t body_at) {
     }
     if (response->lengths_differ) { /* only now: what has no head is text, whatever it says */
         set_broken(response, "its Content-Length is given twice, and differs");
+        return;
+    }
+    if (response->has_transfer_encoding) {
+        set_broken(response,
+                   "it has a Transfer-Encoding; the body is what is written, until close");
         return;
     }
     if (response->is_interim) {

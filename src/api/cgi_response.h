@@ -6,8 +6,9 @@
  * or has none of the three, is no CGI response but text: so any program that prints is a web page.
  * A head that has one of the three and is then malformed is broken: nothing of it is believed.
  * Where that is allowed, a head may begin with a status line of HTTP/1.0 or 1.1 in place of Status;
- * then it needs none of the three, and a Transfer-Encoding is refused: the body is what is written.
- * What has a version and a digit there is meant as a status line, and broken if it is malformed.
+ * then it needs none of the three. With a Transfer-Encoding it is broken, too: the body is what is
+ * written, and its chunks would be delivered as text. What has a version and a digit there is meant
+ * as a status line, and broken if it is malformed.
  *
  * The same fields are understood of a server's response (RFC 9112), where everything but such a
  * head is broken, and those of the connection say how the body is sent.
@@ -66,7 +67,7 @@ struct cgi_response {
         bool is_passed; /* to the client, by cgi_response_field */
     } * fields;
     bool has_cgi_field, has_status, has_status_line, has_location, has_type;
-    bool length_is_bad, lengths_differ, is_interim;
+    bool length_is_bad, lengths_differ, is_interim, has_transfer_encoding;
 };
 
 /* `response` is zero at first, but for what the caller sets. Takes all of `data`; whatever comes

@@ -128,10 +128,19 @@ static void test_redirects(void **state) {
 
 static void test_kept_back(void **state) {
     (void)state;
-    expect("Content-Type: a/b\nConnection: close\nTransfer-Encoding: chunked\nKeep-Alive: 1\n"
+    expect("Content-Type: a/b\nConnection: close\nKeep-Alive: 1\n"
            "upgrade: x\nTE: x\nTrailer: x\nProxy-Authenticate: x\nDate: x\nDATE: y\n"
            "X-Content-Type-Options: x\nX-CGI-Thing: x\nX-Cgi: y\n\n",
            "200 a/b X-Cgi=y []");
+}
+
+/* The body is what is written: its chunks would be delivered with it. */
+static void test_transfer_encoding(void **state) {
+    (void)state;
+    expect("Content-Type: a/b\nTransfer-Encoding: chunked\n\n3\r\nabc\r\n0\r\n\r\n", "broken");
+    expect("transfer-encoding: identity\r\nStatus: 200\r\n\r\nx", "broken");
+    /* What has no head is text, whatever it says. */
+    expect("Transfer-Encoding: chunked\n\n", "text [Transfer-Encoding: chunked\n\n]");
 }
 
 static void test_text(void **state) {
@@ -329,10 +338,15 @@ static void test_limits(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_documents), cmocka_unit_test(test_lengths),
-        cmocka_unit_test(test_redirects), cmocka_unit_test(test_kept_back),
-        cmocka_unit_test(test_text),      cmocka_unit_test(test_broken),
-        cmocka_unit_test(test_limits),    cmocka_unit_test(test_status_lines),
+        cmocka_unit_test(test_documents),
+        cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_redirects),
+        cmocka_unit_test(test_kept_back),
+        cmocka_unit_test(test_transfer_encoding),
+        cmocka_unit_test(test_text),
+        cmocka_unit_test(test_broken),
+        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_status_lines),
         cmocka_unit_test(test_http),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
