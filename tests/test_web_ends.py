@@ -15,15 +15,19 @@ CLIENTS = 8
 # What all tests here together may leave in memory: caches, of each of some hundred runs.
 GROWTH_BYTES_MAX = 48 << 20
 LARGE_BYTES = 8 << 20
+FEW = 4
 
 
 class Site:
-    """The server with its app `site`."""
+    """The server with its app `site`, and the same as `few`, which has few places."""
 
     def __init__(self, server, module):
         self.server, self.client = server, server.client
         self.client.create("site", module, web="public", cpu="500ms", root="keep", max_runs="200")
+        self.client.create("few", module, web="public", root="keep", max_runs=str(FEW),
+                           wall="12h")
         self.client.put("/apps/site/files/www/large", bytes(LARGE_BYTES))
+        self.client.get("/web/few/trap")
         for _ in range(40):  # until memory and descriptors are those of use
             self.client.get("/web/site/trap")  # opens the app's log, too
             self.client.get("/web/site/x")
@@ -72,7 +76,7 @@ def site(build, guests, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def nothing_left(site, eventually):
-    for name in ("go", "waits"):
+    for name in ("go", "waits", "done"):
         site.client.delete(f"/apps/site/files/{name}")
     yield
     site.go()  # whoever still waits goes on
@@ -180,3 +184,35 @@ def test_client_vanishes(site, eventually, state, way):
                 pass
     for connection in connections:
         connection.close()
+
+
+@pytest.mark.parametrize("how, ending", [("heed", "exit 1"), ("ignore", "client 137"),
+                                         ("flood", "client 137")])
+def test_stream_for_nobody(site, eventually, how, ending):
+    """Visitors that have left keep no places of an app: its programs are told that nobody reads,
+    and those that don't care are ended."""
+    visitors = [site.client.open("GET", f"/web/few/ticks?{how}") for _ in range(FEW)]
+    for _, stream in visitors:
+        assert parse_head(stream)[0] == 200
+        assert next(chunks_of(stream)).startswith(b"data: tick\n")
+    runs = site.running()
+    assert len(runs) == FEW
+    for connection, stream in visitors:
+        stream.close()
+        connection.close()
+    assert site.client.get("/web/few/x").text == "program: /x\n"  # once there is a place
+    for run in runs:
+        assert site.client.get(f"/proc/{run}/wait").text == f"{ending}\n"
+
+
+def test_work_for_nobody(site, eventually):
+    """Who has left ends nothing that is short: the work is done, and its page can be written."""
+    connection, stream = site.client.open("GET", "/web/site/work")
+    eventually(site.waits)
+    run, = site.running()
+    stream.close()
+    connection.close()
+    eventually(lambda: site.metric("http_connections") <= 1)
+    site.go()
+    assert site.client.get(f"/proc/{run}/wait").text == "exit 0\n"
+    assert site.client.get("/apps/site/files/done").status == 200

@@ -235,6 +235,9 @@ struct run {
     bool has_reader;   /* a binding one */
     bool is_unheard;   /* what it writes is not recorded: its client has left (is_web), or there is
                           none (listener) */
+    uint32_t deaf_writes; /* of is_web: those that failed for that; the first of them then: */
+    uint64_t deaf_since_ns;
+    uint64_t unheard_bytes, unheard_since_ns; /* of is_web: what was dropped, the first then */
     uint64_t reader_offset;
     struct buf too_long; /* for the log when it writes more to its output: run_answered */
     void *tree;

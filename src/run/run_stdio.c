@@ -106,6 +106,37 @@ static size_t room_for(struct run *run, size_t length, bool *ret_limit) {
     return (size_t)left;
 }
 
+/* A write that is not recorded. PIPE: it was for a client that has left, and no longer the last few
+ * words. Called with the lock. */
+static enum err drop_unheard(struct run *run, size_t length) {
+    if (!run->is_web) {
+        return ERR_OK;
+    }
+    uint64_t now_ns = clock_monotonic_ns();
+    if (run->unheard_since_ns == 0) {
+        run->unheard_since_ns = now_ns;
+    }
+    run->unheard_bytes += length;
+    bool is_told =
+        run->unheard_bytes > RUN_UNHEARD_BYTES || now_ns - run->unheard_since_ns > RUN_UNHEARD_NS;
+    return is_told ? ERR_PIPE : ERR_OK;
+}
+
+/* The guest was told that nobody hears it, perhaps not for the first time. */
+static void note_deaf(struct run *run) {
+    pthread_mutex_lock(&run->lock);
+    uint64_t now_ns = clock_monotonic_ns();
+    if (run->deaf_writes == 0) {
+        run->deaf_since_ns = now_ns;
+    }
+    run->deaf_writes++;
+    bool is_deaf = run->deaf_writes >= RUN_DEAF_WRITES || now_ns - run->deaf_since_ns > RUN_DEAF_NS;
+    pthread_mutex_unlock(&run->lock);
+    if (is_deaf) {
+        run_kill(run, RUN_REASON_CLIENT);
+    }
+}
+
 static enum err try_write(struct run *run, unsigned stream, const void *data, size_t length,
                           uint64_t time_ns, size_t *ret_written) {
     bool limit;
@@ -122,6 +153,7 @@ static enum err try_write(struct run *run, unsigned stream, const void *data, si
     } else if (run->is_unheard) {
         room = length;
         limit = false;
+        err = drop_unheard(run, length);
     } else if (room == 0 && !limit) {
         err = ERR_PENDING;
     } else {
@@ -191,13 +223,18 @@ static enum err output_write(struct op *op, struct file *file, const void *data,
         }
         err = op_finish(op, err);
     }
+    /* Another guest may hold this file by /proc; only the run itself may end for it or cut its
+     * lines. */
+    bool is_own = op->who == &run->who;
+    if (err == ERR_PIPE && is_own) {
+        note_deaf(run);
+    }
     if (err) {
         return err;
     }
-    /* Another guest may hold this file by /proc; only the run itself may cut its lines. */
     bool is_answer = stream == RUN_STDOUT && (run->is_call || run->is_web);
     bool is_logged = run->log && !is_answer;
-    if (is_logged && op->who == &run->who) {
+    if (is_logged && is_own) {
         lines_append(&run->lines, run->log, run->id, stream, data, written, time_ns);
     }
     *ret_written = written;
@@ -211,9 +248,11 @@ static enum err output_poll(struct op *op, struct file *file, unsigned wanted, u
         bool limit;
         pthread_mutex_lock(&run->lock);
         bool ready = room_for(run, 1, &limit) > 0 || limit || run->is_unheard;
+        bool has_left = run->is_web && run->is_unheard && stream_of(file) == RUN_STDOUT;
         pthread_mutex_unlock(&run->lock);
         if (ready || op->nonblocking || !(wanted & POLL_WRITABLE)) {
             *ret_ready = ready ? wanted & POLL_WRITABLE : 0;
+            *ret_ready |= has_left && *ret_ready ? (unsigned)POLL_HANGUP : 0;
             *ret_bytes = 0;
             return again ? op_finish(op, ERR_OK) : ERR_OK;
         }

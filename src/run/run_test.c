@@ -167,6 +167,53 @@ static void test_answered(void **state) {
     op_done(&op);
 }
 
+/* A page for a client that has left. */
+static void test_unheard(void **state) {
+    (void)state;
+    /* A short one is none the wiser. */
+    struct run_request request = {.is_web = true, .stdin_open = true};
+    struct run *run = start(guest_cat, request);
+    struct run_reader reader = {0};
+    struct op op;
+    size_t written;
+    run_bind_reader(run, &reader);
+    op_init(&op, fixture.loops[0], fixture.who, fixture_no_wake);
+    FIXTURE_TURN_UNTIL(&fixture, run_status(run).state == RUN_WAITING);
+    struct file *output = run_stream_file(run, 1);
+    unsigned ready;
+    uint64_t bytes;
+    assert_non_null(output);
+    assert_int_equal(output->dev->poll(&op, output, POLL_WRITABLE, &ready, &bytes), ERR_OK);
+    assert_int_equal(ready, POLL_WRITABLE);
+    run_client_left(run);
+    assert_int_equal(output->dev->poll(&op, output, POLL_WRITABLE, &ready, &bytes), ERR_OK);
+    assert_int_equal(ready, POLL_WRITABLE | POLL_HANGUP);
+    file_unref(output);
+    assert_int_equal(run_stdin_write(&op, run, "abc", 3, &written), ERR_OK);
+    run_stdin_close(run);
+    assert_int_equal(fixture_wait(&fixture, run).reason, RUN_REASON_EXIT);
+    run_unref(run);
+
+    /* One that would go on for ever without looking is ended, also where it waited for room. */
+    for (int i = 0; i < 2; i++) {
+        run = start(guest_flood, request);
+        reader = (struct run_reader){0};
+        run_bind_reader(run, &reader);
+        if (i > 0) {
+            FIXTURE_TURN_UNTIL(&fixture, run_status(run).state == RUN_WAITING);
+        }
+        run_client_left(run);
+        struct run_status status = fixture_wait(&fixture, run);
+        assert_int_equal(status.reason, RUN_REASON_CLIENT);
+        assert_int_equal(status.exit_status, 137);
+        struct buf cleanup_buf text = {0};
+        run_failure(run, &text);
+        assert_string_equal(buf_text(&text), "its client has left");
+        run_unref(run);
+    }
+    op_done(&op);
+}
+
 static void test_pause(void **state) {
     (void)state;
     struct run *run = start(guest_cat, (struct run_request){.stdin_open = true});
@@ -819,6 +866,7 @@ int main(int argc, char **argv) {
         TEST(test_limits_only_tighten),
         TEST(test_kill),
         TEST(test_client),
+        TEST(test_unheard),
         TEST(test_answered),
         TEST(test_pause),
         TEST(test_stdin),

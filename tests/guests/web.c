@@ -1,4 +1,5 @@
 /* A CGI program for tests of the web door: what it does is in its PATH_INFO. */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -77,6 +78,34 @@ static void events(void) {
     printf("data: second\n\n");
     fflush(stdout);
     make("/done");
+}
+
+/* Events without an end. `heed`: until one can't be written, and exits with 1 if that was because
+ * nobody reads. `ignore`, `flood`: for ever, the latter without a pause. */
+static int ticks(const char *how) {
+    head("text/event-stream");
+    for (;;) {
+        printf("data: tick\n\n");
+        if (fflush(stdout) != 0 && strcmp(how, "heed") == 0) {
+            return errno == EPIPE ? 1 : 2;
+        }
+        if (strcmp(how, "flood") != 0) {
+            usleep(10000);
+        }
+    }
+}
+
+/* Its work first, and then a page that tells of it. */
+static int work(void) {
+    make("/waits");
+    wait_for("/go");
+    head("text/plain");
+    printf("done\n");
+    if (fflush(stdout) != 0) {
+        return 1;
+    }
+    make("/done");
+    return 0;
 }
 
 /* More than its Content-Length, later. */
@@ -161,6 +190,10 @@ int main(int argc, char **argv) {
         printf("%d\n", truncate("/www/large", (off_t)atol(variable("QUERY_STRING"))));
     } else if (strcmp(path, "/events") == 0) {
         events();
+    } else if (strcmp(path, "/ticks") == 0) {
+        return ticks(variable("QUERY_STRING"));
+    } else if (strcmp(path, "/work") == 0) {
+        return work();
     } else if (strcmp(path, "/half") == 0) {
         stop_in_the_middle();
     } else if (strcmp(path, "/trap") == 0) {
