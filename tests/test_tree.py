@@ -659,13 +659,112 @@ def test_a_cut_archive_leaves_whole_files(app):
     assert app.get(f"{where}/").text.split() == ["big", "new", "other"]
 
 
+LEFTOVER = ".zasm-put-00000000-0000000000000000"  # of another life of the server
+
+
+def files_of_volume(client, name):
+    """How many it has, also those that nobody sees; its root is one."""
+    lines = dict(line.split(": ") for line in client.get(f"/vol/{name}/status").text.splitlines())
+    return int(lines["files"])
+
+
 def test_unpacking_sweeps_what_a_crash_left(app):
-    where = f"{FILES}/swept"
-    leftover = ".zasm-put-00000000-0000000000000000"
-    assert app.put(f"{where}/?unpack", make_tar({f"d/{leftover}": b"half", "d/a": b"o"})).status == 200
+    where = "/vol/swept-archive/files"
+    assert app.put(f"{where}/?unpack", make_tar({f"d/{LEFTOVER}": b"half", "d/a": b"o"})).status == 200
+    before = files_of_volume(app, "swept-archive")
     assert app.put(f"{where}/?unpack", make_tar({"d/a": b"n"})).status == 200
+    assert files_of_volume(app, "swept-archive") == before - 1
     assert app.get(f"{where}/d/").text.split() == ["a"]
-    assert app.get(f"{where}/d/{leftover}").status == 404
+
+
+LISTER = r"""
+#include <dirent.h>
+#include <stdio.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+    if (argc > 1) return rmdir(argv[1]) ? perror(argv[1]), 1 : 0;
+    DIR *directory = opendir("/");
+    for (struct dirent *entry; directory && (entry = readdir(directory));) puts(entry->d_name);
+    return !directory;
+}
+"""
+
+
+def names_of_all_doors(client, volume):
+    """What each way to list a volume's root shows of it."""
+    where = f"/vol/{volume}/files/"
+    listed = client.get(where, headers={"Accept": "application/json"}).json()
+    archive = client.get(where, headers={"Accept": "application/x-tar"}).body
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        packed = tar.getnames()
+    guest = client.run("lister", root=volume).text.split("\n")[:-1]
+    return [client.get(where).text.splitlines(), [entry["name"] for entry in listed], packed,
+            sorted(set(guest) - {".", "..", "cloud", "dev", "env", "net", "proc", "tmp"})]
+
+
+def test_half_a_file_is_none(make_server, guests, eventually):
+    """While it comes, and when the server was killed before it was whole."""
+    server = make_server()
+    client = server.client
+    client.create("lister", guests.c_text(LISTER))
+    assert client.put("/vol/half/files/there", b"x").status == 201
+    whole = files_of_volume(client, "half")
+    body = b"y" * 300_000
+
+    def begin(name):
+        connection = client.connect()
+        connection.sendall(client.head("PUT", f"/vol/half/files/{name}", body) + body[:200_000])
+        eventually(lambda: files_of_volume(client, "half") == whole + 1)
+        return connection
+
+    with begin("slow") as connection:
+        assert names_of_all_doors(client, "half") == [["there"]] * 4
+        assert client.get("/vol/half/files/slow").status == 404
+        connection.sendall(body[200_000:])
+        with connection.makefile("rb") as stream:
+            assert read_response(stream).status == 201
+    assert client.get("/vol/half/files/slow").body == body
+    whole += 1
+    with begin("killed"):
+        assert client.put("/vol/half/files/there", b"committed, and with it all").status == 204
+        server.kill()
+    server.start()
+    client = server.client
+    assert files_of_volume(client, "half") == whole + 1
+    assert names_of_all_doors(client, "half") == [["slow", "there"]] * 4
+    # Who lists a directory removes it, so that its room is free.
+    eventually(lambda: files_of_volume(client, "half") == whole)
+
+
+def test_a_directory_with_half_a_file_can_be_removed(app, guests, eventually):
+    app.create("remover", guests.c_text(LISTER))
+    for way in ("delete", "guest"):
+        where = "/vol/removes/files"
+        assert app.put(f"{where}/?unpack", make_tar({f"d/{LEFTOVER}": b"half"})).status == 200
+        if way == "delete":
+            assert app.delete(f"{where}/d").status == 204
+            continue
+        # Who removes a directory with all that is in it lists it first.
+        assert app.get(f"{where}/d/").text == ""
+        eventually(lambda: files_of_volume(app, "removes") == 2)
+        response = app.run("remover", "/d", root="removes")
+        assert response.trailers["run-exit"] == "0", response
+    assert files_of_volume(app, "removes") == 1
+
+
+def test_names_of_the_servers_own(app):
+    for path in (f"{FILES}/{LEFTOVER}", f"{FILES}/{LEFTOVER}/x", f"/vol/own-names/files/{LEFTOVER}"):
+        response = app.put(path, b"x")
+        assert response.status == 400 and "the server's own" in response.text, response
+        assert app.get(path).status == 404
+        assert app.delete(path).status == 404
+    app.put(f"{FILES}/moves", b"x")
+    assert move(app, f"{FILES}/moves", f"{FILES}/{LEFTOVER}").status in (400, 404, 409)
+    assert app.run("app", "put", f"/{LEFTOVER}", "x").trailers["run-exit"] != "0"
+    # What only begins like it is anybody's.
+    for name in (LEFTOVER[:-1], ".zasm-put-mine"):
+        assert app.put(f"{FILES}/{name}", b"x").status == 201
+        assert name in app.get(f"{FILES}/").text.splitlines()
 
 
 def test_an_upload_with_files(app, guests):

@@ -3,6 +3,7 @@
 #include "api/archive_source.h"
 
 #include "base/map.h"
+#include "ns/temporary.h"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -168,6 +169,10 @@ static enum err next_entry(struct op *op, struct pack *pack) {
         return ERR_OK;
     }
     struct str name = dir_list_name(&level->list, level->next);
+    if (ns_is_temporary(name)) { /* not whole, or what a crash left */
+        level->next++;
+        return ERR_OK;
+    }
     size_t walked;
     pack->path.length = level->path_length;
     enum err err = buf_append_str(&pack->path, name);

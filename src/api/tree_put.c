@@ -481,6 +481,11 @@ static void start(struct request *request) {
     if (tree_is_past(request) || (!unpacks && tree_is_unseen(request, &request->path))) {
         return;
     }
+    if (ns_has_temporary(buf_str(&request->path))) {
+        request_fail_status(request, 400, "%s: this name is the server's own; take another one",
+                            buf_text(&request->path));
+        return;
+    }
     uint64_t length = 0;
     uint64_t length_max = request->api->limits.upload_bytes_max;
     bool is_length_known = http_content_length(request->exchange, &length);

@@ -1,8 +1,10 @@
 #include "ns/ns_internal.h"
+#include "ns/temporary.h"
 
 enum {
     MOUNT_DEPTH_MAX = 8,
-    ARENA_SIZE = 1536, /* bytes for nodes of the usual tree; more are allocated one by one */
+    ARENA_SIZE = 1536,  /* bytes for nodes of the usual tree; more are allocated one by one */
+    SWEPT_AT_ONCE = 64, /* leftovers that one listing removes */
 };
 
 struct ns {
@@ -198,6 +200,15 @@ enum err ns_step(struct op *op, struct ns *ns, const struct ns_place *parent, st
     return err;
 }
 
+/* A name that nobody sees, so nobody else could remove it. */
+static void pass_temporary(struct op *op, const struct ns_place *place, struct str name,
+                           size_t *swept) {
+    if (ns_is_leftover(name) && *swept < SWEPT_AT_ONCE) {
+        ++*swept;
+        ns_remove_later(op, place->file, name);
+    }
+}
+
 enum err ns_readdir(struct op *op, struct ns *ns, const struct ns_place *place,
                     struct dir_list *ret_list) {
     (void)ns;
@@ -225,8 +236,13 @@ enum err ns_readdir(struct op *op, struct ns *ns, const struct ns_place *place,
             err = dir_list_add(&list, child->name, shown->inode, shown->type);
         }
     }
+    size_t swept = 0;
     for (size_t i = 0; i < device.count && err == ERR_OK; i++) {
         struct str name = dir_list_name(&device, i);
+        if (ns_is_temporary(name)) {
+            pass_temporary(op, place, name, &swept);
+            continue;
+        }
         const struct ns_mount *child = ns_mount_child(place->mount, name);
         if (device.entries[i].type == FILE_WHITEOUT ||
             (child && (child->root || device.entries[i].type != FILE_DIRECTORY))) {

@@ -11,6 +11,7 @@
  * - A trailing slash means "must be a directory" and follows a last symbolic link; but in devices
  *   whose names are not those of files (`takes_slash`) it belongs to the name.
  * - `x/..` and `x/.` need x to be a directory.
+ * - A name of ns/temporary.h is NOENT, whatever is there, also where it is to be made.
  *
  * A namespace is built when a run starts and not changed afterwards. Thread: the builder's; then
  * read-only. Layer: loop. */
@@ -76,7 +77,7 @@ MUST_USE enum err ns_step(struct op *op, struct ns *ns, const struct ns_place *p
                           struct str name, struct ns_place *ret_child);
 
 /* The entries of a place: first `.` and `..` (whose inode is the directory's own, as a place does
- * not know its parent), then the device's, with the mount points in it. Whiteouts are left out.
- * Polled. */
+ * not know its parent), then the device's, with the mount points in it. Whiteouts are left out, and
+ * names of ns/temporary.h; those of an earlier life are removed (ns_remove_later). Polled. */
 MUST_USE enum err ns_readdir(struct op *op, struct ns *ns, const struct ns_place *place,
                              struct dir_list *ret_list);

@@ -7,6 +7,7 @@
  * they are needed (the path has a `..`, or a link was met in the middle) every name is walked by
  * itself, from the start again. */
 #include "ns/ns_internal.h"
+#include "ns/temporary.h"
 
 enum {
     PATH_MAX_BYTES = 4096,
@@ -112,6 +113,9 @@ static enum err check_path(struct str path) {
     }
     if (path.data[0] == '/') {
         return ERR_PERM;
+    }
+    if (ns_has_temporary(path)) {
+        return ERR_NOENT;
     }
     size_t length = 0;
     for (size_t i = 0; i < path.length; i++) {

@@ -8,6 +8,8 @@
 #include <stdio.h>
 
 #define PREFIX ".zasm-put-"
+#define FORM PREFIX "########-################" /* the life, and a number of its own */
+#define FORM_LENGTH (sizeof FORM - 1)
 
 static uint32_t life; /* random: tells this run of the server from others */
 static pthread_once_t life_once = PTHREAD_ONCE_INIT;
@@ -27,10 +29,38 @@ void ns_temporary_name(char name[NS_TEMPORARY_SIZE]) {
     snprintf(name, NS_TEMPORARY_SIZE, PREFIX "%08" PRIx32 "-%016" PRIx64, present_life(), random);
 }
 
+static bool is_digit(char byte) {
+    return (byte >= '0' && byte <= '9') || (byte >= 'a' && byte <= 'f');
+}
+
+bool ns_is_temporary(struct str name) {
+    if (name.length != FORM_LENGTH || !str_starts(name, STR(PREFIX))) {
+        return false;
+    }
+    for (size_t i = sizeof PREFIX - 1; i < FORM_LENGTH; i++) {
+        if (FORM[i] == '#' ? !is_digit(name.data[i]) : name.data[i] != FORM[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool ns_has_temporary(struct str path) {
+    if (path.length < FORM_LENGTH || !memmem(path.data, path.length, PREFIX, sizeof PREFIX - 1)) {
+        return false;
+    }
+    while (path.data) {
+        if (ns_is_temporary(str_cut(&path, '/'))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool ns_is_leftover(struct str name) {
     char own[NS_TEMPORARY_SIZE];
     int length = snprintf(own, sizeof own, PREFIX "%08" PRIx32 "-", present_life());
-    return str_starts(name, STR(PREFIX)) && !str_starts(name, (struct str){own, (size_t)length});
+    return ns_is_temporary(name) && !str_starts(name, (struct str){own, (size_t)length});
 }
 
 static atomic_size_t removal_count;

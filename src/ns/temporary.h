@@ -1,5 +1,8 @@
 /* Files that are written beside their targets until they are whole: their names, and removing one
- * that its maker can't remove any more. Layer: ns. */
+ * that its maker can't remove any more.
+ *
+ * Such names are the server's own: walks in a namespace don't find them, its listings and archives
+ * leave them out. Only who has the directory's file sees them. Layer: ns. */
 #pragma once
 
 #include "ns/dev.h"
@@ -8,7 +11,11 @@
  * leftover. */
 #define NS_TEMPORARY_SIZE 40
 void ns_temporary_name(char name[NS_TEMPORARY_SIZE]);
-/* Whether an earlier life made the name. */
+/* Whether a name is of that form, whoever made it. */
+bool ns_is_temporary(struct str name);
+/* Whether a component of the path is. */
+bool ns_has_temporary(struct str path);
+/* Whether it is and an earlier life made the name. */
 bool ns_is_leftover(struct str name);
 /* Polled. Removes what an earlier life left in a directory; `*sweep` is NULL at first. What can't
  * be removed stays. */

@@ -47,8 +47,37 @@ static void test_names(void **state) {
     assert_string_not_equal(name, other);
     assert_false(ns_is_leftover(str_of(name)));
     assert_false(ns_is_leftover(STR("name")));
-    name[sizeof ".zasm-put-" - 1] ^= 1; /* of another life */
+    assert_true(ns_is_temporary(str_of(name)));
+    char digit = name[sizeof ".zasm-put-" - 1];
+    name[sizeof ".zasm-put-" - 1] = digit == '0' ? '1' : '0'; /* of another life */
     assert_true(ns_is_leftover(str_of(name)));
+    assert_true(ns_is_temporary(str_of(name)));
+}
+
+/* Others may begin like it. */
+static void test_form_of_names(void **state) {
+    (void)state;
+    static const char *const others[] = {
+        "",
+        ".zasm-put-",
+        ".zasm-put-of-mine",
+        ".zasm-put-00000000-000000000000000",
+        ".zasm-put-00000000-00000000000000000",
+        ".zasm-put-00000000-000000000000000g",
+        ".zasm-put-00000000-000000000000000A",
+        ".zasm-put-000000000000000000000000-",
+        "xzasm-put-00000000-0000000000000000",
+    };
+    for (size_t i = 0; i < ARRAY_LENGTH(others); i++) {
+        assert_false(ns_is_temporary(str_of(others[i])));
+        assert_false(ns_is_leftover(str_of(others[i])));
+        assert_false(ns_has_temporary(str_of(others[i])));
+    }
+    assert_true(ns_is_leftover(STR(".zasm-put-0123abcd-0123456789abcdef")));
+    assert_true(ns_has_temporary(STR("a/.zasm-put-0123abcd-0123456789abcdef")));
+    assert_true(ns_has_temporary(STR("/.zasm-put-0123abcd-0123456789abcdef/b")));
+    assert_false(ns_has_temporary(STR("/a.zasm-put-0123abcd-0123456789abcdef/b")));
+    assert_false(ns_has_temporary((struct str){0}));
 }
 
 /* The op and its name are gone, and so may be the last other reference to the directory. */
@@ -95,6 +124,7 @@ static void test_removals_that_fail_or_do_not_wait(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_names, setup, teardown),
+        cmocka_unit_test(test_form_of_names),
         cmocka_unit_test_setup_teardown(test_removal_outlives_its_op, setup, teardown),
         cmocka_unit_test_setup_teardown(test_removals_that_fail_or_do_not_wait, setup, teardown),
     };
