@@ -364,6 +364,13 @@ def test_a_poll_that_times_out(apps, guests):
         "-1 Resource temporarily unavailable", "poll: 0", "-1 Resource temporarily unavailable"]
 
 
+def test_a_poll_asks_and_is_ready_when_there_is_an_answer(apps, guests, eventually):
+    apps.create("sleeper", guests.c("worker"), arg="wait")
+    assert apps.run("caller", "patient", "sleeper").text == "poll: 0\n"
+    apps.create("echo", guests.c("worker"))
+    assert apps.run("caller", "poll", "echo").text == "TO 0\nend of echo\n"
+
+
 def test_a_guest_that_waits_for_an_answer_stops_nobody(make_server, guests, eventually):
     client = make_server("--threads", "1").client
     client.create("caller", guests.c("caller"))

@@ -854,6 +854,33 @@ def test_polling_over_all_of_them(net, peer, tls_peer, streams, authority):
     assert sorted(text.splitlines()) == ["0: 11", "1: 13", "2: 5", "3: 7", "4: 80"]
 
 
+@pytest.mark.parametrize("how", ["get", "post", "request"])
+def test_a_poll_asks_and_is_ready_when_there_is_an_answer(client, net, peer, how):
+    """A poll loop that never reads before it was told to, over a server that takes its time."""
+    path, text = f"/net/http/{peer.host}/wait", {"post": ["text"]}.get(how, [])
+    if how == "request":
+        path, text = "/net/request", [f"GET http://{peer.host}/wait HTTP/1.1\n\n"]
+    connection, stream = client.open(
+        "POST", "/run", query=[("name", "net")] + [("arg", each) for each in ["loop", path, *text]])
+    assert peer.reached.acquire(timeout=60), "nothing was asked"
+    line = stream.readline()
+    while line and line != b"poll: 0\n":
+        assert not line.startswith(b"poll"), line
+        line = stream.readline()
+    assert line
+    peer.gate.release()
+    rest = stream.read()
+    assert b"at last\n" in rest and b"Run-Exit: 0" in rest, rest
+    connection.close()
+    assert [method for method, *_ in peer.requests] == ["POST" if how == "post" else "GET"]
+
+
+def test_what_a_poll_has_found_out_is_told_to_the_read(net, peer):
+    text = net("loop", "/net/http/10.0.0.1/", fails=True)
+    assert text.startswith("poll: 1\nread: Operation not permitted: ") and "10.0.0.1" in text
+    assert "answered 404" in net("loop", f"/net/http/{peer.host}/status/404", fails=True)
+
+
 # ---- languages --------------------------------------------------------------------------------
 
 

@@ -180,6 +180,7 @@ void apps_transaction_release(void *context) {
 
 static const struct transaction_service call_service = {
     .name = "call",
+    .poll_asks = true,
     .begin = call_begin,
     .question = call_question,
     .question_end = call_question_end,

@@ -250,6 +250,7 @@ static void http_release(void *context) {
 
 static const struct transaction_service http_service = {
     .name = "http",
+    .poll_asks = true,
     .begin = http_begin,
     .question = http_question,
     .question_end = http_question_end,

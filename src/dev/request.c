@@ -331,6 +331,11 @@ static bool request_is_streaming(const void *exchange) {
     return x->request.phase == NET_REQUEST_BODY && !x->is_made_here;
 }
 
+static bool request_is_complete(const void *exchange) {
+    const struct request_exchange *x = exchange;
+    return x->request.phase == NET_REQUEST_END || x->is_made_here;
+}
+
 static enum err request_question_end(struct op *op, void *exchange) {
     (void)op;
     struct request_exchange *x = exchange;
@@ -442,6 +447,7 @@ static void request_release(void *context) {
 
 static const struct transaction_service request_service = {
     .name = "request",
+    .is_complete = request_is_complete,
     .begin = request_begin,
     .question = request_question,
     .question_end = request_question_end,

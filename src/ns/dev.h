@@ -98,6 +98,10 @@ enum poll_flags {
     POLL_READABLE = 1 << 0,
     POLL_WRITABLE = 1 << 1,
     POLL_HANGUP = 1 << 2, /* the other side has closed */
+    /* Wanted beside READABLE: the same call polls the file for WRITABLE by another op, too, so
+     * nothing is to begin that only somebody who is done with writing wants. Then OK with nothing
+     * ready is right for an op that is not nonblocking: the other one wakes. */
+    POLL_WRITABLE_TOO = 1 << 3,
 };
 enum shutdown_flags {
     SHUTDOWN_READ = 1 << 0,

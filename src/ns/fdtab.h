@@ -57,6 +57,7 @@ struct fd {
     uint8_t open_flags; /* enum open_flags: how it was opened */
     bool is_preopen;
     bool is_undecided; /* NONBLOCK as soon as its flags are asked for (wasi_add_listener) */
+    bool is_polled_for_writing; /* during wasi_poll's look at what is polled together */
     char *path; /* of a directory that was opened: "/a/b"; NULL if that is not known; owned */
     struct dir_list
         *listing; /* directories: the snapshot of this open, with "." and "..", or NULL */

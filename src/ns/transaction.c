@@ -15,6 +15,7 @@ struct transaction {
     void *exchange; /* in ASKING and ANSWERING */
     enum state state;
     enum err failure;
+    struct buf why; /* of a failure that a poll has met, for the reads that get it */
     /* Of the answer, the last bytes that were read, then those that were given back: those are
      * from `kept_at` on. */
     struct buf kept;
@@ -46,6 +47,7 @@ static enum err fail(struct transaction *transaction, enum err err) {
 
 static enum err begin(struct op *op, struct transaction *transaction) {
     transaction->kept.length = transaction->kept_at = 0;
+    transaction->why.length = 0;
     enum err err = transaction->service->begin(op, transaction->context, &transaction->exchange);
     transaction->state = err ? FAILED : ASKING;
     transaction->failure = err;
@@ -138,7 +140,9 @@ static enum err transaction_read(struct op *op, struct file *file, void *data, s
         *ret_read = 0;
         return ERR_OK;
     case FAILED:
-        return transaction->failure;
+        return transaction->why.length == 0
+                   ? transaction->failure
+                   : buf_fail(op->message, transaction->failure, "%s", buf_text(&transaction->why));
     case ASKING:
     case ANSWERING:
         break;
@@ -222,27 +226,49 @@ static enum err transaction_shutdown(struct op *op, struct file *file, unsigned 
 
 /* ---- polling, giving back ---- */
 
-static enum err poll_readable(struct op *op, struct transaction *transaction, unsigned *ret_ready,
-                              uint64_t *ret_bytes) {
+/* Whether a read would end the question, and it matters when. */
+static bool is_open_question(const struct transaction *transaction) {
+    const struct transaction_service *service = transaction->service;
+    if (transaction->state != ASKING) {
+        return transaction->state == IDLE;
+    }
+    bool is_complete = service->is_complete && service->is_complete(transaction->exchange);
+    return !is_complete && !is_streaming(transaction);
+}
+
+/* As a read: what fails is the failure of the reads that follow, with its sentence. */
+static void ask(struct op *op, struct transaction *transaction) {
+    cleanup_buf struct buf why = {0};
+    struct buf *message = op->message;
+    op->message = &why;
+    enum err err = transaction->state == IDLE ? begin(op, transaction) : ERR_OK;
+    if (!err && transaction->state == ASKING) {
+        err = end_question(op, transaction);
+    }
+    op->message = message;
+    if (err) {
+        transaction->why.length = 0;
+        (void)!buf_append_str(&transaction->why, buf_str(&why)); /* without memory there is none */
+    }
+}
+
+static enum err poll_readable(struct op *op, struct transaction *transaction, unsigned wanted,
+                              unsigned *ret_ready, uint64_t *ret_bytes) {
     *ret_bytes = transaction->kept.length - transaction->kept_at;
     *ret_ready = POLL_READABLE;
     if (*ret_bytes > 0) {
         return ERR_OK;
     }
-    switch (transaction->state) {
-    case ENDED:
-    case FAILED:
-        *ret_ready = POLL_READABLE | POLL_HANGUP;
-        return ERR_OK;
-    case ASKING:
-        if (!is_streaming(transaction)) {
+    if (is_open_question(transaction)) {
+        if (!transaction->service->poll_asks || wanted & POLL_WRITABLE_TOO) {
+            *ret_ready = wanted & POLL_WRITABLE_TOO ? 0 : POLL_READABLE;
             return ERR_OK;
         }
-        break;
-    case IDLE:
+        ask(op, transaction);
+    }
+    if (transaction->state == ENDED || transaction->state == FAILED) {
+        *ret_ready = POLL_READABLE | POLL_HANGUP;
         return ERR_OK;
-    case ANSWERING:
-        break;
     }
     unsigned ready = 0;
     uint64_t bytes = 0;
@@ -260,12 +286,12 @@ static enum err transaction_poll(struct op *op, struct file *file, unsigned want
     uint64_t bytes = 0;
     enum err err = ERR_OK;
     if (wanted & POLL_READABLE) {
-        err = poll_readable(op, transaction, &ready, &bytes);
+        err = poll_readable(op, transaction, wanted, &ready, &bytes);
     } else if (transaction->state == ASKING) {
         err = transaction->service->poll(op, transaction->exchange, POLL_WRITABLE, &ready, &bytes);
     } else if (transaction->state == ANSWERING) {
         /* A write is answered when it is known what comes: the end, or more (then it is BUSY). */
-        err = poll_readable(op, transaction, &ready, &bytes);
+        err = poll_readable(op, transaction, POLL_READABLE, &ready, &bytes);
         ready = ready ? POLL_WRITABLE : 0;
         bytes = 0;
     } else {
@@ -311,6 +337,7 @@ static void transaction_release(struct file *file) {
         transaction->service->release(transaction->context);
     }
     buf_done(&transaction->kept);
+    buf_done(&transaction->why);
     free(transaction);
 }
 

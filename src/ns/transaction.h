@@ -1,22 +1,26 @@
 /* Transaction files: write the question, then read the answer. `call`, `start`, `/net/request`,
  * `/net/serve`, `db/query` are such files; this is the one state machine of all of them.
  *
- *     IDLE ── write ──▶ ASKING ── first read, sync, shutdown(WRITE) ──▶ ANSWERING ──▶ ENDED
- *      └─ read, shutdown: an empty question ──────────────────────────────┘             │
- *                         ◀───────────────────── write: the next question ──────────────┘
+ *     IDLE ── write ──▶ ASKING ── first read, poll, sync, shutdown(WRITE) ──▶ ANSWERING ──▶ ENDED
+ *      └─ read, poll, shutdown: an empty question ──────────────────────────────┘             │
+ *                         ◀─────────────────────────── write: the next question ──────────────┘
  *
  * They are used through buffered libraries of all languages (C's stdio with 1,024 bytes, Python's
  * io with 8,192, Go's os.File with none), which decides the rules:
  *
  * - Where one write ends carries no meaning. The first read ends the question, also one that gets
  *   AGAIN; so do sync and shutdown(WRITE). Opening never waits, and nothing happens before the
- *   first write or read.
+ *   first write, read or poll for reading.
  * - A read gives what is there; 0 bytes are the end of the answer, for as often as it is read.
  *   A failure comes in place of the end (or of the first byte), and again until a new question.
  * - After the end the next write begins a new question. If the answer has not been read to its end,
  *   such a write waits until it is clear whether more comes: if so it is refused (BUSY), since two
  *   writers would mix, or else the guest would take the old answer's rest for the new one.
- * - Polling for reading is ready before the question has ended: a read would get AGAIN, and end it.
+ * - Polling for reading alone ends the question as a read that gets AGAIN does, and is ready when
+ *   there is something of the answer, its end or a failure: "readable" is followed by a read, which
+ *   must not wait then. Polling for writing, or for both, ends none: who still wants to write has
+ *   not asked yet; of both only writing is ready then. Where a read of half a question would spoil
+ *   it (`poll_asks`), polling for reading is ready at once, and ends nothing.
  *   Polling for writing is, during an answer, ready at its end.
  * - seek(SET, 0) and seek(CUR, 0) succeed and do nothing (Python's open(p, 'r+') asks for the
  *   position); seek(CUR, -k) gives back the last k bytes to be read again, up to
@@ -45,6 +49,11 @@
  * must be another one (BUSY), or a guest would wait for a file that is ready. */
 struct transaction_service {
     const char *name; /* for humans */
+    /* Polling for reading alone begins and ends a question, whatever of it is written. */
+    bool poll_asks;
+    /* Whether nothing can be added to the question that is being asked: then polling for reading
+     * waits for the answer, and has nothing to end. NULL: never known. */
+    bool (*is_complete)(const void *exchange);
     /* A question begins, on behalf of op->who. Must not wait. `context` is that of the open file
      * (transaction_open), so that questions on one descriptor can follow from each other. A failure
      * is that of the write or read, and of all further reads until the next write. */

@@ -130,7 +130,11 @@ static void shout_release(void *context) {
     contexts--;
 }
 
-static const struct transaction_service shout_service = {
+static bool shout_is_complete(const void *exchange) {
+    return str_starts(buf_str(&((const struct shout *)exchange)->text), STR("whole"));
+}
+
+static struct transaction_service shout_service = {
     .name = "shout",
     .begin = shout_begin,
     .question = shout_question,
@@ -138,6 +142,7 @@ static const struct transaction_service shout_service = {
     .answer = shout_answer,
     .poll = shout_poll,
     .is_streaming = shout_is_streaming,
+    .is_complete = shout_is_complete,
     .hangup = shout_hangup,
     .done = shout_done,
     .release = shout_release,
@@ -150,7 +155,7 @@ static int setup(void **state) {
     (void)state;
     test_begin();
     assert_int_equal(op_queue_init(&shout_queue), ERR_OK);
-    slow = streaming = false;
+    slow = streaming = shout_service.poll_asks = false;
     refusal = ERR_OK;
     room = SIZE_MAX;
     hangups = 0;
@@ -365,7 +370,8 @@ static void test_poll(void **state) {
     assert_int_equal(write_text("abc"), ERR_OK);
     room = 0;
     assert_int_equal(poll_now(POLL_WRITABLE, &bytes), 0);
-    assert_int_equal(poll_now(POLL_READABLE, &bytes), POLL_READABLE); /* and ends the question */
+    assert_int_equal(poll_now(POLL_READABLE, &bytes), POLL_READABLE); /* a read gets AGAIN */
+    assert_int_equal(poll_now(POLL_READABLE | POLL_WRITABLE_TOO, &bytes), 0);
     slow = test_op.nonblocking = true;
     assert_int_equal(read_error(), ERR_AGAIN);
     assert_int_equal(poll_now(POLL_READABLE, &bytes), 0);
@@ -385,6 +391,82 @@ static void test_poll(void **state) {
     expect_read(10, "");
     assert_int_equal(poll_now(POLL_READABLE, &bytes), POLL_READABLE | POLL_HANGUP);
     assert_int_equal(poll_now(POLL_WRITABLE, &bytes), POLL_WRITABLE);
+}
+
+static void test_poll_asks(void **state) {
+    (void)state;
+    uint64_t bytes;
+    shout_service.poll_asks = slow = true;
+    assert_int_equal(poll_now(POLL_WRITABLE, &bytes), POLL_WRITABLE);
+    assert_int_equal(poll_now(POLL_READABLE | POLL_WRITABLE_TOO, &bytes), 0);
+    assert_int_equal(shouts, 0); /* nothing was asked */
+    assert_int_equal(write_text("a"), ERR_OK);
+    assert_int_equal(poll_now(POLL_READABLE | POLL_WRITABLE_TOO, &bytes), 0);
+    assert_int_equal(poll_now(POLL_WRITABLE, &bytes), POLL_WRITABLE);
+    assert_int_equal(write_text("b"), ERR_OK);
+    assert_int_equal(poll_now(POLL_READABLE, &bytes), 0); /* ends the question */
+    test_op.nonblocking = true;
+    assert_int_equal(write_text("c"), ERR_AGAIN);
+    test_op.nonblocking = false;
+    unsigned ready;
+    assert_int_equal(file_poll(&test_op, file, POLL_READABLE, &ready, &bytes), ERR_PENDING);
+    slow = false;
+    op_queue_wake_all(&shout_queue);
+    assert_int_equal(AWAIT(file_poll(&test_op, file, POLL_READABLE, &ready, &bytes)), ERR_OK);
+    assert_int_equal(ready, POLL_READABLE);
+    assert_int_equal(poll_now(POLL_READABLE | POLL_WRITABLE_TOO, &bytes), POLL_READABLE);
+    expect_read(10, "AB");
+    expect_read(10, "");
+    /* The end stays the end: no poll asks again. */
+    assert_int_equal(poll_now(POLL_READABLE, &bytes), POLL_READABLE | POLL_HANGUP);
+    assert_int_equal(shouts, 0);
+}
+
+static void test_poll_asks_nothing_in_particular(void **state) {
+    (void)state;
+    uint64_t bytes;
+    shout_service.poll_asks = true;
+    assert_int_equal(poll_now(POLL_READABLE, &bytes), POLL_READABLE | POLL_HANGUP);
+    assert_int_equal(shouts, 1);
+    expect_read(10, "");
+    assert_int_equal(shouts, 0);
+}
+
+/* What polling has met is what the reads are told. */
+static void test_poll_meets_failures(void **state) {
+    (void)state;
+    uint64_t bytes;
+    shout_service.poll_asks = true;
+    refusal = ERR_LOOP;
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(poll_now(POLL_READABLE, &bytes), POLL_READABLE | POLL_HANGUP);
+        assert_int_equal(message.length, 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(read_error(), ERR_LOOP);
+        assert_string_equal(buf_text(&message), "refused");
+        buf_done(&message);
+    }
+    refusal = ERR_OK;
+    assert_int_equal(write_text("bad"), ERR_OK);
+    assert_int_equal(poll_now(POLL_READABLE, &bytes), POLL_READABLE | POLL_HANGUP);
+    assert_int_equal(shouts, 0);
+    assert_int_equal(read_error(), ERR_INVAL);
+    assert_int_equal(message.length, 0); /* nothing of the failure before */
+}
+
+static void test_poll_of_a_complete_question(void **state) {
+    (void)state;
+    uint64_t bytes;
+    assert_int_equal(write_text("whol"), ERR_OK);
+    slow = true;
+    assert_int_equal(poll_now(POLL_READABLE, &bytes), POLL_READABLE);
+    assert_int_equal(write_text("e"), ERR_OK);
+    assert_int_equal(poll_now(POLL_READABLE, &bytes), 0);
+    slow = false;
+    assert_int_equal(poll_now(POLL_READABLE | POLL_WRITABLE_TOO, &bytes), POLL_READABLE);
+    assert_int_equal(write_text(" "), ERR_OK); /* it has ended nothing */
+    expect_read(10, "WHOLE ");
 }
 
 static void test_giving_back(void **state) {
@@ -483,6 +565,10 @@ int main(void) {
         TEST(test_a_read_that_gets_again_ends_the_question),
         TEST(test_waiting),
         TEST(test_poll),
+        TEST(test_poll_asks),
+        TEST(test_poll_asks_nothing_in_particular),
+        TEST(test_poll_meets_failures),
+        TEST(test_poll_of_a_complete_question),
         TEST(test_giving_back),
         TEST(test_what_is_kept),
         TEST(test_streaming),

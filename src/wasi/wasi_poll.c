@@ -23,6 +23,7 @@ struct poll_item {
     uint64_t deadline_ns;
     /* descriptors */
     uint32_t descriptor;
+    bool is_polled_for_writing; /* of one that is polled for reading: by another item */
     bool has_op;
     struct op op;
 };
@@ -102,6 +103,23 @@ static void read_descriptor(struct poll_state *state, struct poll_item *item,
     item->has_op = true;
 }
 
+/* Tells the items that poll for reading which of their descriptors are polled for writing, too: by
+ * a mark on the descriptor, so that many items take no longer each. */
+static void mark_both(struct poll_state *state) {
+    for (uint32_t pass = 0; pass < 3; pass++) {
+        for (uint32_t i = 0; i < state->count; i++) {
+            struct poll_item *item = &state->items[i];
+            struct fd *fd;
+            if (!item->has_op || wasi_get_fd(state->wasi, item->descriptor, &fd) != ERR_OK)
+                continue;
+            if (item->tag == EVENTTYPE_FD_WRITE)
+                fd->is_polled_for_writing = pass < 2;
+            else if (pass == 1)
+                item->is_polled_for_writing = fd->is_polled_for_writing;
+        }
+    }
+}
+
 static enum err poll_begin(struct wasi *wasi, const uint64_t *arguments,
                            struct poll_state **ret_state) {
     uint32_t count = argument_u32(arguments, 2);
@@ -138,6 +156,7 @@ static enum err poll_begin(struct wasi *wasi, const uint64_t *arguments,
         else
             return ERR_INVAL;
     }
+    mark_both(state);
     *ret_state = state;
     return ERR_OK;
 }
@@ -164,6 +183,7 @@ static void poll_descriptor(struct poll_state *state, struct poll_item *item) {
     } else if (!err) {
         item->op.nonblocking = state->at_once;
         unsigned wanted = item->tag == EVENTTYPE_FD_READ ? POLL_READABLE : POLL_WRITABLE;
+        wanted |= item->is_polled_for_writing ? POLL_WRITABLE_TOO : 0u;
         uint64_t bytes = 0;
         err = file_poll(&item->op, fd->place.file, wanted, &ready, &bytes);
         if (!err && ready) {
@@ -225,6 +245,9 @@ static enum err deliver(const struct poll_state *state, const uint64_t *argument
             return err;
         count++;
     }
+    /* What a device said of a failure, it says again to who reads or writes. */
+    if (state->wasi->op.message)
+        state->wasi->op.message->length = 0;
     return guest_write_u32(guest, argument_u32(arguments, 3), count);
 }
 

@@ -259,13 +259,16 @@ static int poll_all(char **arguments) {
     for (; arguments[count]; count++) {
         polled[count].fd = open(path_of(arguments[count], "call"), O_RDWR | O_NONBLOCK);
         polled[count].events = POLLIN;
-        char byte;
         dprintf(polled[count].fd, "to %d\n", count);
-        ssize_t got = read(polled[count].fd, &byte, 1); /* ends the question */
+        open_count++;
+        if (count % 2 == 0) {
+            continue; /* polling ends the question, too */
+        }
+        char byte;
+        ssize_t got = read(polled[count].fd, &byte, 1);
         if (got != -1 || errno != EAGAIN) {
             printf("read at once: %zd %s\n", got, strerror(errno));
         }
-        open_count++;
     }
     if (poll(polled, (nfds_t)count, 0) < 0) {
         why("poll");
@@ -277,12 +280,16 @@ static int poll_all(char **arguments) {
         }
         for (int i = 0; i < count; i++) {
             char text[100];
-            ssize_t length;
+            ssize_t length, got = 0;
             if (!polled[i].revents) {
                 continue;
             }
             while ((length = read(polled[i].fd, text, sizeof text)) > 0) {
+                got += length;
                 printf("%.*s", (int)length, text);
+            }
+            if (!got && length < 0 && errno == EAGAIN) {
+                printf("nothing to read of %s\n", arguments[i]);
             }
             if (length == 0 || errno != EAGAIN) {
                 printf("end of %s%s\n", arguments[i], length < 0 ? ", failed" : "");
@@ -309,11 +316,28 @@ static int time_out(char **arguments) {
     return 0;
 }
 
+/* patient APP: asks by polling, on a descriptor that blocks; first for both directions. */
+static int patient(char **arguments) {
+    struct pollfd polled = {.fd = open(path_of(arguments[0], "call"), O_RDWR),
+                            .events = POLLIN | POLLOUT};
+    for (const char *text = "who "; text; text = *text == 'w' ? "are you\n" : NULL) {
+        if (poll(&polled, 1, -1) != 1 || polled.revents != POLLOUT) {
+            printf("polled for both: %x\n", polled.revents);
+        }
+        dprintf(polled.fd, "%s", text);
+    }
+    polled.events = POLLIN;
+    printf("poll: %d\n", poll(&polled, 1, 50));
+    return 0;
+}
+
 int main(int count, char **arguments) {
     const char *how = count > 1 ? arguments[1] : "";
     char **rest = arguments + 2;
     if (count < 3)
         return 2;
+    if (strcmp(how, "patient") == 0)
+        return patient(rest);
     if (strcmp(how, "ask") == 0)
         return ask(rest);
     if (strcmp(how, "lines") == 0)

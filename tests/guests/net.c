@@ -206,6 +206,39 @@ static int poll_all(int count, char **paths) {
     return 0;
 }
 
+/* As an event loop does: polls for both directions, writes `text`, polls for reading alone, with a
+ * descriptor that blocks. What it finds readable it then reads without blocking. */
+static int loop(const char *path, const char *text) {
+    struct pollfd file = {.fd = open(path, *text ? O_RDWR : O_RDONLY), .events = POLLIN | POLLOUT};
+    if (file.fd < 0) {
+        return failed("open");
+    }
+    for (; *text; text++) {
+        if (poll(&file, 1, -1) != 1 || file.revents != POLLOUT) {
+            printf("polled for both: %x\n", file.revents);
+        }
+        if (write_all(file.fd, text, 1)) {
+            return 1;
+        }
+    }
+    file.events = POLLIN;
+    printf("poll: %d\n", poll(&file, 1, 100));
+    fflush(stdout);
+    fcntl(file.fd, F_SETFL, O_NONBLOCK);
+    while (poll(&file, 1, -1) == 1) {
+        char piece[512];
+        ssize_t length = read(file.fd, piece, sizeof piece);
+        if (length < 0) {
+            return failed("read");
+        }
+        if (length == 0) {
+            return 0;
+        }
+        fwrite(piece, 1, (size_t)length, stdout);
+    }
+    return failed("poll");
+}
+
 static int open_many(const char *path, int count) {
     int opened = 0;
     char byte;
@@ -271,6 +304,9 @@ int main(int argc, char **argv) {
     }
     if (strcmp(what, "poll") == 0) {
         return poll_all(argc - 2, argv + 2);
+    }
+    if (strcmp(what, "loop") == 0) {
+        return loop(argv[2], argc > 3 ? argv[3] : "");
     }
     if (strcmp(what, "many") == 0) {
         return open_many(argv[2], atoi(argv[3]));
