@@ -195,7 +195,7 @@ def test_redirects_are_followed_hop_by_hop(net, peer):
 def test_each_hop_is_checked(client, net, peer, location):
     peer.locations["to"] = location.format(port=peer.port)
     text = net("get", f"/net/http/{peer.host}/redirect/302?to", fails=True)
-    assert text.startswith("read: Operation not permitted")
+    assert text.startswith("read: Operation not permitted: redirected to http://")
     assert "net: refused" in log_of(client).splitlines()[-5:][0] + log_of(client)
     assert len(peer.requests) == 1
 
@@ -207,8 +207,14 @@ def test_each_hop_is_checked(client, net, peer, location):
 def test_odd_locations_are_not_followed(net, peer, location):
     peer.locations["to"] = location.format(port=peer.port)
     assert net("get", f"/net/http/{peer.host}/redirect/302?to",
-               fails=True).startswith("read: I/O error")
+               fails=True).startswith("read: I/O error: a redirect is not followed: ")
     assert len(peer.requests) == 1
+
+
+def test_a_redirect_that_leads_to_nothing_is_named(net, peer):
+    peer.locations["to"] = "/status/404"
+    assert f": redirected to http://{peer.host}/status/404: 127.0.0.1 answered 404" in net(
+        "get", f"/net/http/{peer.host}/redirect/302?to", fails=True)
 
 
 def test_https_does_not_lead_to_http(net, peer, tls_peer):

@@ -126,6 +126,17 @@ static bool is_redirect(unsigned status) {
     return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
 }
 
+/* After a redirect: which URL it was that failed, as nobody has asked for it. */
+static enum err name_hop(struct buf *message, const struct http_exchange *x, enum err err) {
+    cleanup_buf struct buf origin = {0};
+    if (x->redirects == 0 || !message || err == ERR_PENDING || err == ERR_AGAIN ||
+        net_url_append_origin(&x->url, &origin)) {
+        return err;
+    }
+    return buf_fail(message, err, "redirected to %s%.200s: %s", buf_text(&origin),
+                    buf_text(&x->url.target), message->length ? buf_text(message) : err_text(err));
+}
+
 static enum err follow(struct op *op, struct http_exchange *x, struct str location) {
     cleanup_net_url struct net_url next = {0};
     cleanup_buf struct buf why = {0};
@@ -138,7 +149,7 @@ static enum err follow(struct op *op, struct http_exchange *x, struct str locati
             buf_fail(&why, ERR_IO,
                      "a POST is redirected (%u), and is not sent twice; use /net/request", status);
     } else if (net_url_resolve(&x->url, location, &next, &why)) {
-        err = ERR_IO;
+        err = buf_fail(&why, ERR_IO, "a redirect is not followed: %s", buf_text(&why));
     } else if (x->url.is_tls && !next.is_tls) {
         err = buf_fail(&why, ERR_IO, "a redirect from https to http is not followed");
     }
@@ -150,6 +161,7 @@ static enum err follow(struct op *op, struct http_exchange *x, struct str locati
         x->has_question = false;
         x->question.length = x->question_at = 0;
         err = start(op, x, &why);
+        err = err ? name_hop(&why, x, err) : ERR_OK;
     }
     if (err) {
         x->failure = err;
@@ -182,11 +194,12 @@ static enum err advance(struct op *op, struct http_exchange *x) {
             err = net_http_wait_head(op, x->http);
         }
         if (err) {
-            return err;
+            return name_hop(op->message, x, err);
         }
         struct str location = net_http_field(x->http, "location");
         if (!is_redirect(net_http_status(x->http)) || !location.data) {
-            return check_status(op, x);
+            err = check_status(op, x);
+            return err ? name_hop(op->message, x, err) : ERR_OK;
         }
         (void)!follow(op, x, location); /* told above */
     }
