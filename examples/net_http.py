@@ -2,13 +2,35 @@
 # Import it before urllib.request.
 import http.client
 import io
+import os
+import select
+
+
+class Answer(io.RawIOBase):
+    """What is read of it has to come within the timeout, as with a socket."""
+
+    def __init__(self, file, timeout):
+        self.file, self.timeout = file, timeout
+        os.fsync(file.fileno())  # that was all of the question
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        if isinstance(self.timeout, (int, float)):
+            wait = select.poll()
+            wait.register(self.file, select.POLLIN)
+            if not wait.poll(self.timeout * 1000):
+                raise TimeoutError("timed out")
+        return self.file.readinto(buffer)
 
 
 class RequestFile:
     """What http.client wants of a socket."""
 
-    def __init__(self):
+    def __init__(self, timeout):
         self.file = open("/net/request", "r+b", buffering=0)
+        self.timeout = timeout
 
     def sendall(self, data):
         data = memoryview(data).cast("B")
@@ -16,7 +38,7 @@ class RequestFile:
             data = data[self.file.write(data):]
 
     def makefile(self, mode):
-        return io.BufferedReader(self.file)
+        return io.BufferedReader(Answer(self.file, self.timeout))
 
     def close(self):
         pass  # the response reads on; its end closes the file
@@ -26,7 +48,7 @@ class HTTPConnection(http.client.HTTPConnection):
     scheme = "http"
 
     def connect(self):
-        self.sock = RequestFile()
+        self.sock = RequestFile(self.timeout)
 
     def putrequest(self, method, url, *arguments, **options):
         host = f"[{self.host}]" if ":" in self.host else self.host

@@ -953,6 +953,25 @@ def test_python_opens_and_python_posts(client, guests, peer, tls_peer):
     assert run.trailers["run-exit"] == "1" and "is not bound to" in run.text
 
 
+WITH_TIMEOUT = """
+import sys
+import net_http
+import urllib.request
+try:
+    urllib.request.urlopen(sys.argv[1], timeout=0.3)
+except TimeoutError as error:
+    print(error)
+"""
+
+
+def test_python_has_its_timeouts(client, guests, peer):
+    client.create("netpython", guests.python())
+    client.put("/apps/netpython/files/net_http.py", (guests.examples / "net_http.py").read_bytes())
+    run = client.run("netpython", "-c", WITH_TIMEOUT, f"http://{peer.host}/wait", env=["PYTHONPATH=/"])
+    assert run.text == "timed out\n"
+    peer.gate.release()
+
+
 # ---- limits and ends ---------------------------------------------------------------------------
 
 
