@@ -10,6 +10,12 @@ static struct alarm *make(const char *name, const char *text) {
     return alarm;
 }
 
+/* Made once, however often the volume has to be asked. */
+static void set(struct volume *volume, const char *name, const char *text) {
+    struct alarm *alarm = make(name, text);
+    assert_ok(volume_alarm_set(&op, volume, alarm));
+}
+
 static char listed[4000];
 
 static enum alarm_visit list_one(void *argument, struct alarm *alarm) {
@@ -63,16 +69,16 @@ static void test_kept(void **state) {
     (void)state;
     struct volume *volume = open_volume_with(0, 0);
     assert_string_equal(list(volume), "");
-    assert_ok(volume_alarm_set(&op, volume, make("b", "every 1m\ninput")));
-    assert_ok(volume_alarm_set(&op, volume, make("a", "every 2m")));
-    assert_ok(volume_alarm_set(&op, volume, make("c", "every 3m")));
+    set(volume, "b", "every 1m\ninput");
+    set(volume, "a", "every 2m");
+    set(volume, "c", "every 3m");
     assert_string_equal(list(volume), "a=every 2m::120;b=every 1m:input:60;c=every 3m::180;");
     assert_ok(volume_sync(&op, volume));
-    assert_ok(volume_alarm_set(&op, volume, make("b", "every 5m\nother")));
+    set(volume, "b", "every 5m\nother");
     assert_ok(volume_alarm_remove(&op, volume, STR("a")));
     assert_err(volume_alarm_remove(&op, volume, STR("a")), NOENT);
     assert_err(volume_alarm_remove(&op, volume, STR("bb")), NOENT);
-    assert_ok(volume_alarm_set(&op, volume, make("aa", "every 9m")));
+    set(volume, "aa", "every 9m");
     assert_ok(volume_alarm_remove(&op, volume, STR("aa")));
     assert_string_equal(list(volume), "b=every 5m:other:300;c=every 3m::180;");
     volume_unref(volume);
@@ -93,7 +99,7 @@ static void test_commits_with_files(void **state) {
     struct volume *volume = open_volume_with(0, 0);
     uint64_t inode;
     assert_ok(volume_create(&op, volume, VOLUME_ROOT_INODE, STR("file"), FILE_REGULAR, &inode));
-    assert_ok(volume_alarm_set(&op, volume, make("a", "every 1m")));
+    set(volume, "a", "every 1m");
     assert_ok(volume_sync(&op, volume));
     volume_let_go(volume, inode);
     volume_unref(volume);
@@ -112,7 +118,7 @@ static void test_table_is_made_when_needed(void **state) {
     volume_unref(volume);
     assert_int_equal(number("SELECT count(*) FROM sqlite_schema WHERE name = 'zasm_alarm'"), 0);
     volume = open_volume_with(0, 0);
-    assert_ok(volume_alarm_set(&op, volume, make("a", "every 1m")));
+    set(volume, "a", "every 1m");
     volume_unref(volume);
     assert_int_equal(number("SELECT count(*) FROM zasm_alarm"), 1);
 }
@@ -121,15 +127,14 @@ static void test_quota(void **state) {
     (void)state;
     struct volume *volume = open_volume_with(40, 0);
     /* Name, line and input: 1 + 8 + 10. */
-    assert_ok(volume_alarm_set(&op, volume, make("a", "every 1m\n0123456789")));
+    set(volume, "a", "every 1m\n0123456789");
     assert_int_equal(volume_usage(volume).bytes, 19);
     struct alarm *alarm = make("b", "every 1m\n0123456789abc");
     assert_err(volume_alarm_set(&op, volume, alarm), NOSPC);
     alarm_free(alarm);
     assert_int_equal(volume_usage(volume).bytes, 19);
     /* In the place of another, only what is more counts. */
-    assert_ok(
-        volume_alarm_set(&op, volume, make("a", "every 1m\n0123456789012345678901234567890")));
+    set(volume, "a", "every 1m\n0123456789012345678901234567890");
     assert_int_equal(volume_usage(volume).bytes, 40);
     volume_unref(volume);
     volume = open_volume_with(40, 0);
@@ -157,7 +162,7 @@ static void test_limit(void **state) {
     char name[16];
     for (int i = 0; i < VOLUME_ALARMS_MAX; i++) {
         snprintf(name, sizeof name, "%s%d", i % 50 ? "n" : "e", i);
-        assert_ok(volume_alarm_set(&op, volume, make(name, "every 1m")));
+        set(volume, name, "every 1m");
     }
     struct alarm *alarm = make("one-more", "every 1m");
     cleanup_buf struct buf message = {0};
@@ -166,11 +171,11 @@ static void test_limit(void **state) {
     op.message = NULL;
     assert_non_null(strstr(buf_text(&message), "100 alarms"));
     /* One of the same name is no further one. */
-    assert_ok(volume_alarm_set(&op, volume, make("n1", "every 2m")));
+    set(volume, "n1", "every 2m");
     /* Those that are over make room. */
     assert_ok(volume_alarms_visit(&op, volume, end_even, NULL));
     assert_ok(volume_alarm_set(&op, volume, alarm));
-    assert_ok(volume_alarm_set(&op, volume, make("two-more", "every 1m")));
+    set(volume, "two-more", "every 1m");
     alarm = make("three-more", "every 1m");
     assert_err(volume_alarm_set(&op, volume, alarm), NOSPC);
     alarm_free(alarm);
@@ -189,7 +194,7 @@ static void test_damage(void **state) {
         "('a', 'every 1m', '', 0, 0, 77, '')",
     };
     struct volume *volume = open_volume_with(0, 0);
-    assert_ok(volume_alarm_set(&op, volume, make("z", "every 1m")));
+    set(volume, "z", "every 1m");
     volume_unref(volume);
     for (size_t i = 0; i < ARRAY_LENGTH(rows); i++) {
         cleanup_buf struct buf sql = {0};
