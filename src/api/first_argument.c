@@ -17,12 +17,7 @@ static bool is_of_mount(const struct app *app, struct str path) {
 
 /* Whether all that runs see at `/` is what is at /apps/NAME/files. */
 static bool has_root_of_its_own_files(const struct app *app) {
-    static const char *const modes[] = {"keep", "fresh", "ro"};
-    bool has = !app->root;
-    for (size_t i = 0; i < ARRAY_LENGTH(modes) && !has; i++) {
-        has = strcmp(app->root, modes[i]) == 0;
-    }
-    return has;
+    return !app->root || app_is_root_mode(str_of(app->root));
 }
 
 /* An absolute path, of which can be told by its text where it leads, and that can be shown. */

@@ -311,7 +311,7 @@ static enum err open_root(void *context, struct op *op, struct run *run, struct 
     struct volume_session session;
     struct plan *plan;
     /* A volume is not made anew only to be looked at. */
-    if (!op->state && !tree_is_mode(mode) &&
+    if (!op->state && !app_is_root_mode(mode) &&
         catalog_volume_session(tree->catalog, mode, &session) != ERR_OK) {
         return ERR_NOENT;
     }

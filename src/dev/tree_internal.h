@@ -92,7 +92,5 @@ void tree_plan_free(struct plan *plan);
 void tree_run_free(struct run_tree *run_tree);
 /* Whether the files that a run was given are its topmost layer, and not written to a volume. */
 bool tree_has_layer_of_files(const struct run *run);
-/* Whether a `root` is a word, and not the name of a volume. */
-bool tree_is_mode(struct str root);
 /* Of the layer of root=fresh: it is memory, however large the app's disk may be. */
 uint64_t tree_top_bytes_max(const struct run_limits *limits);

@@ -103,11 +103,6 @@ uint64_t tree_inodes_max(const struct run_limits *limits) {
     return limits->files ? MIN(limits->files, (uint64_t)INODES_MAX) : INODES_MAX;
 }
 
-bool tree_is_mode(struct str root) {
-    return str_equal_text(root, "keep") || str_equal_text(root, "fresh") ||
-           str_equal_text(root, "ro");
-}
-
 /* Whether the files that a run was given are its topmost layer, and not written to a volume. */
 bool tree_has_layer_of_files(const struct run *run) {
     struct str mode = run_root_mode(run);
@@ -390,7 +385,8 @@ void tree_plan_drop(struct tree *tree, struct plan *plan) {
 
 /* The volume by name that is a plan's root, NULL if that is another one. */
 static struct volume *root_by_name(const struct plan *plan) {
-    return tree_is_mode(str_of(plan->key.mode)) || plan->shared_count == 0 ? NULL : plan->shared[0];
+    return app_is_root_mode(str_of(plan->key.mode)) || plan->shared_count == 0 ? NULL
+                                                                               : plan->shared[0];
 }
 
 void tree_plan_begin(struct tree *tree, const struct run *run, const struct plan *plan) {

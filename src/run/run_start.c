@@ -279,16 +279,20 @@ static enum err check_input_only(const struct run *run, const struct run_request
                     parent->who.has_own_root ? "" : ", or below one,");
 }
 
+/* Where nothing that it writes stays. */
+static bool is_narrow_root(struct str root) {
+    return str_equal_text(root, "fresh") || str_equal_text(root, "ro");
+}
+
 /* A run whose `/` is not its app's volume is a sandbox: it may be anybody's code. What it starts
  * must not get at what it can't reach itself: of its own app only the files that it sees, and no
  * volume by its name. Other apps keep the root that they have (check_input_only). */
 static enum err confine_root(const struct run *run, const struct run *parent, struct str asked,
                              struct str *ret_root, struct buf *message) {
     struct str own = run_root_mode(parent);
-    bool is_narrow = str_equal_text(asked, "fresh") || str_equal_text(asked, "ro");
     bool is_same_app = parent->app->id == run->app->id;
     INVARIANT(is_same_app || asked.length == 0);
-    if (asked.length > 0 && !is_narrow && !str_equal(asked, own)) {
+    if (asked.length > 0 && !is_narrow_root(asked) && !str_equal(asked, own)) {
         return buf_fail(message, ERR_ACCES,
                         "a run with root=" STR_FORMAT " can start others with root=fresh and "
                         "root=ro only",
@@ -301,18 +305,12 @@ static enum err confine_root(const struct run *run, const struct run *parent, st
     return ERR_OK;
 }
 
-static bool is_word_of_root(struct str root) {
-    return str_equal_text(root, "keep") || str_equal_text(root, "fresh") ||
-           str_equal_text(root, "ro");
-}
-
 /* Whoever may change an app may also say what a run of it has at `/`: its own runs, and the control
  * door. Another app's run may not: what the app says is its owner's word, and only tightened. */
 static enum err check_override(const struct run *run, const struct run *parent, struct str asked,
                                struct buf *message) {
     const char *own = run->app->root;
-    bool is_narrow = str_equal_text(asked, "fresh") || str_equal_text(asked, "ro");
-    if (asked.length == 0 || is_narrow || parent->app->id == run->app->id || !own ||
+    if (asked.length == 0 || is_narrow_root(asked) || parent->app->id == run->app->id || !own ||
         str_equal_text(asked, own)) {
         return ERR_OK;
     }
@@ -324,7 +322,7 @@ static enum err check_override(const struct run *run, const struct run *parent, 
 
 /* The name is checked here, where nothing has been done yet. */
 static enum err check_root_name(struct str root, struct buf *message) {
-    if (is_word_of_root(root) || app_name_check(root, NULL) == ERR_OK) {
+    if (app_is_root_mode(root) || app_name_check(root, NULL) == ERR_OK) {
         return ERR_OK;
     }
     return buf_fail(message, ERR_INVAL,
@@ -347,7 +345,7 @@ static enum err set_root(struct run *run, const struct run_request *request, str
         return err;
     }
     bool is_keep = str_equal_text(root, "keep");
-    if (request->ttl_ns && is_word_of_root(root)) {
+    if (request->ttl_ns && app_is_root_mode(root)) {
         return buf_fail(message, ERR_INVAL,
                         "ttl= is for a volume by name: root=NAME; this run has root=" STR_FORMAT,
                         STR_ARGS(root));

@@ -135,6 +135,8 @@ MUST_USE enum err app_name_check(struct str name, struct buf *message);
  * has for something else: a run could never have that volume at /. Older ones may be named so. */
 MUST_USE enum err app_volume_name_check(struct str name, struct buf *message);
 
+/* Whether a root= is one of the words that name no volume: keep, fresh, ro. */
+bool app_is_root_mode(struct str root);
 /* Whether a name at the root of a guest's tree is the server's own: what is below it is no file of
  * the app. */
 bool app_is_system_name(struct str name);

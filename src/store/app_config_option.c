@@ -41,15 +41,14 @@ enum err app_name_check(struct str name, struct buf *message) {
                     QUOTED(name), APP_NAME_MAX);
 }
 
-/* The words of root= that name no volume. */
-static bool is_root_mode(struct str root) {
+bool app_is_root_mode(struct str root) {
     return str_equal_text(root, "keep") || str_equal_text(root, "fresh") ||
            str_equal_text(root, "ro");
 }
 
 enum err app_volume_name_check(struct str name, struct buf *message) {
     enum err err = app_name_check(name, message);
-    if (!err && is_root_mode(name)) {
+    if (!err && app_is_root_mode(name)) {
         err = buf_fail(message, ERR_INVAL,
                        "'" STR_FORMAT "' can't be the name of a volume: root= has keep, fresh and "
                        "ro for something else; take another name",
@@ -61,7 +60,7 @@ enum err app_volume_name_check(struct str name, struct buf *message) {
 enum err app_config_check_session(const json_t *config, struct buf *message) {
     const json_t *root = json_object_get(config, "root"), *ttl = json_object_get(config, "ttl");
     if (!ttl || json_is_null(ttl) || !json_is_string(root) ||
-        !is_root_mode(str_of(json_string_value(root)))) {
+        !app_is_root_mode(str_of(json_string_value(root)))) {
         return ERR_OK;
     }
     return buf_fail(message, ERR_INVAL,
