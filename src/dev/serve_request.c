@@ -3,7 +3,6 @@
 #include "base/clock.h"
 #include "dev/service.h"
 
-#define UNHEARD_NS NS_PER_S
 /* Of a request's target in a line of the log. */
 #define LOGGED_BYTES_MAX 200
 
@@ -262,18 +261,6 @@ enum err serve_request_read(struct op *op, struct serve_request *request, void *
 }
 
 /* With the lock. */
-static enum err drop_unheard(struct serve_request *request, size_t length) {
-    uint64_t now_ns = clock_monotonic_ns();
-    if (request->unheard_at_ns == 0) {
-        request->unheard_at_ns = now_ns;
-    }
-    request->unheard += length;
-    bool is_told =
-        request->unheard > SERVE_UNHEARD_BYTES || now_ns - request->unheard_at_ns > UNHEARD_NS;
-    return is_told ? ERR_PIPE : ERR_OK;
-}
-
-/* With the lock. */
 static size_t answer_room(const struct serve_request *request) {
     size_t most = request->body_ended ? SERVE_ANSWER_BYTES : SERVE_EARLY_BYTES;
     size_t waiting = fifo_length(&request->answer);
@@ -289,7 +276,7 @@ static enum err write_now(struct serve_request *request, const void *data, size_
     request->answer_begun = true;
     if (request->door_left) {
         *ret_written = length;
-        return drop_unheard(request, length);
+        return unheard_drop(&request->unheard, length) ? ERR_PIPE : ERR_OK;
     }
     length = MIN(length, answer_room(request));
     if (length == 0) {

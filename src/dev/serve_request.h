@@ -8,15 +8,15 @@
  * Both bodies are bounded: the request's by SERVE_BODY_BYTES, the answer by SERVE_ANSWER_BYTES, and
  * while the request's body still comes in, so that nothing can be sent, by SERVE_EARLY_BYTES.
  *
- * A visitor that leaves ends nothing: what is written then is dropped. For a second or
- * SERVE_UNHEARD_BYTES after the first such write the program is not told, so that whoever writes a
- * short answer need not care; afterwards writing fails with PIPE, so that a stream for nobody ends.
+ * A visitor that leaves ends nothing: what is written then is dropped, and fails with PIPE where
+ * base/unheard.h says so.
  *
  * Thread: guards itself; polled functions: the loop of their op. Layer: ns. */
 #pragma once
 
 #include "base/fifo.h"
 #include "base/list.h"
+#include "base/unheard.h"
 #include "ns/dev.h"
 
 #include <pthread.h>
@@ -25,7 +25,6 @@ enum {
     SERVE_BODY_BYTES = 64 * 1024,
     SERVE_ANSWER_BYTES = 256 * 1024,
     SERVE_EARLY_BYTES = 1024 * 1024,
-    SERVE_UNHEARD_BYTES = 64 * 1024,
 };
 
 enum serve_state { SERVE_WAITING, SERVE_TAKEN, SERVE_REFUSED };
@@ -63,7 +62,7 @@ struct serve_request {
     bool answer_ended, answer_cut;   /* likewise */
     bool answer_begun;               /* something was written */
     bool door_left;                  /* nobody hears the answer */
-    uint64_t unheard, unheard_at_ns; /* bytes of it that were dropped, the first of them then */
+    struct unheard unheard;          /* of it: what the door was not there for */
     struct instance *instance;       /* its hold on it (dev/service.h); or NULL */
     struct applog_set *logs;         /* borrowed: what is written now is logged; or NULL */
     int64_t log_app_id;

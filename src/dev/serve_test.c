@@ -167,7 +167,7 @@ static void test_cut(void **state) {
     turn_until_woken();
     assert_int_equal(file_read(&op, file, text, 1, 0, &length), ERR_CONNRESET);
     assert_int_equal(file_write(&op, file, "answer", 6, 0, &length), ERR_OK);
-    static const char much[SERVE_UNHEARD_BYTES];
+    static const char much[UNHEARD_BYTES_MAX];
     assert_int_equal(file_write(&op, file, much, sizeof much, 0, &length), ERR_PIPE);
     close_file(file, true);
     file_unref(listener);

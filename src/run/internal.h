@@ -14,6 +14,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/map.h"
+#include "base/unheard.h"
 #include "ns/pipe.h"
 #include "run/run.h"
 #include "wasi/wasi_trace.h"
@@ -237,7 +238,7 @@ struct run {
                           none (listener) */
     uint32_t deaf_writes; /* of is_web: those that failed for that; the first of them then: */
     uint64_t deaf_since_ns;
-    uint64_t unheard_bytes, unheard_since_ns; /* of is_web: what was dropped, the first then */
+    struct unheard unheard; /* of is_web */
     uint64_t reader_offset;
     struct buf too_long; /* for the log when it writes more to its output: run_answered */
     void *tree;

@@ -332,13 +332,11 @@ uint64_t run_answer_ns(const struct run *run);
 void run_pause(struct run *run);
 void run_resume(struct run *run);
 /* A client is bound to it or left: a run that is not detached ends (RUN_REASON_CLIENT) when it has
- * left. One of the web door goes on, and nobody sees what it still writes. For a second or
- * RUN_UNHEARD_BYTES after the first such write it is not told, so that whoever does its work and
- * writes a short page need not care; afterwards writing fails with PIPE, so that a stream for
- * nobody ends. One that does not care is ended (RUN_REASON_CLIENT) at its RUN_DEAF_WRITES-th
- * failure, or at one RUN_DEAF_NS after the first: it has a place that others may want. */
-enum { RUN_UNHEARD_BYTES = 64 * 1024, RUN_DEAF_WRITES = 1000 };
-#define RUN_UNHEARD_NS NS_PER_S
+ * left. One of the web door goes on, and nobody sees what it still writes, which fails with PIPE
+ * where base/unheard.h says so. One that does not care is ended (RUN_REASON_CLIENT) at its
+ * RUN_DEAF_WRITES-th failure, or at one RUN_DEAF_NS after the first: it has a place that others may
+ * want. */
+enum { RUN_DEAF_WRITES = 1000 };
 #define RUN_DEAF_NS (5 * NS_PER_S)
 void run_client_left(struct run *run);
 /* Polled: until it has ended (and its effects are on disk). */

@@ -106,22 +106,6 @@ static size_t room_for(struct run *run, size_t length, bool *ret_limit) {
     return (size_t)left;
 }
 
-/* A write that is not recorded. PIPE: it was for a client that has left, and no longer the last few
- * words. Called with the lock. */
-static enum err drop_unheard(struct run *run, size_t length) {
-    if (!run->is_web) {
-        return ERR_OK;
-    }
-    uint64_t now_ns = clock_monotonic_ns();
-    if (run->unheard_since_ns == 0) {
-        run->unheard_since_ns = now_ns;
-    }
-    run->unheard_bytes += length;
-    bool is_told =
-        run->unheard_bytes > RUN_UNHEARD_BYTES || now_ns - run->unheard_since_ns > RUN_UNHEARD_NS;
-    return is_told ? ERR_PIPE : ERR_OK;
-}
-
 /* The guest was told that nobody hears it, perhaps not for the first time. */
 static void note_deaf(struct run *run) {
     pthread_mutex_lock(&run->lock);
@@ -153,7 +137,7 @@ static enum err try_write(struct run *run, unsigned stream, const void *data, si
     } else if (run->is_unheard) {
         room = length;
         limit = false;
-        err = drop_unheard(run, length);
+        err = run->is_web && unheard_drop(&run->unheard, length) ? ERR_PIPE : ERR_OK;
     } else if (room == 0 && !limit) {
         err = ERR_PENDING;
     } else {
