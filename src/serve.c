@@ -4,6 +4,7 @@
 #include "api/trim.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "dev/net.h"
 #include "dev/root.h"
 #include "dev/service.h"
@@ -447,12 +448,16 @@ static void stop_requested(void *argument) {
 /* --- life ------------------------------------------------------------------------------------- */
 
 static void *prompt_thread(void *argument) {
+    if (loop_index(argument) > 0) { /* the first is the process's own thread, and named like it */
+        thread_set_name("loop-%u", loop_index(argument));
+    }
     loop_set_priority(LOOP_PROMPT);
     loop_run(argument);
     return NULL;
 }
 
 static void *computing_thread(void *argument) {
+    thread_set_name("compute-%u", loop_index(argument));
     loop_set_priority(LOOP_COMPUTING);
     loop_run(argument);
     return NULL;

@@ -513,3 +513,15 @@ def test_programs_that_are_kept(server, guests, eventually):
     together(change, *(lambda seed=seed: ask(seed) for seed in range(CLIENTS)))
     expect(client.delete("/apps/kept"), 204)
     eventually(lambda: metric(server, "runs_running") == 0)
+
+
+def test_threads_say_what_they_are(server):
+    """In `top -H` and profiles: each loop but the first, which is the process's own thread."""
+    tasks = f"/proc/{server.process.pid}/task"
+    names = []
+    for task in os.listdir(tasks):
+        with open(f"{tasks}/{task}/comm", encoding="ascii") as file:
+            names.append(file.read().strip())
+    assert {"0asm", "ticker", "catalog", "log"} <= set(names)
+    assert sorted(name for name in names if name.startswith(("loop-", "compute-"))) == \
+        [f"compute-{i}" for i in range(LOOPS, 2 * LOOPS)] + [f"loop-{i}" for i in range(1, LOOPS)]

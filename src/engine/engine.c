@@ -1,5 +1,6 @@
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "engine/internal.h"
 
 #include <errno.h>
@@ -34,6 +35,7 @@ void engine_tick(struct engine *engine) {
 
 static void *ticker_run(void *argument) {
     struct engine *engine = argument;
+    thread_set_name("ticker");
     unsigned idle_ticks = 0;
     uint32_t overruns = 0;
     while (atomic_load(&engine->ticker_state) != TICKER_STOP) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/log.h"
+#include "base/thread.h"
 #include "loop/loop.h"
 
 #include <pthread.h>

@@ -4,6 +4,7 @@
 static void on_work(uv_work_t *request) {
     static _Thread_local bool has_priority;
     if (!has_priority) {
+        thread_set_name("worker");
         loop_set_priority(LOOP_WORKING);
         has_priority = true;
     }

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/map.h"
+#include "base/thread.h"
 
 #include <netdb.h>
 #include <pthread.h>
@@ -221,6 +222,7 @@ static void run_lookup(struct net_resolver *resolver, struct net_lookup *lookup)
 
 static void *thread_main(void *argument) {
     struct net_resolver *resolver = argument;
+    thread_set_name("resolver");
     pthread_mutex_lock(&resolver->lock);
     while (!resolver->is_stopping) {
         struct net_lookup *lookup = take_lookup(resolver);

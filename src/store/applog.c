@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/fsio.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "store/applog_internal.h"
 
 #include <dirent.h>
@@ -365,6 +366,7 @@ static void wait_for_work(struct applog_set *set) {
 
 static void *run_writer(void *argument) {
     struct applog_set *set = argument;
+    thread_set_name("log");
     uint64_t trim_ns = 0;
     bool stop = false;
     while (!stop) {

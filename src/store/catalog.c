@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/fsio.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "store/catalog_internal.h"
 
 #include <errno.h>
@@ -225,6 +226,7 @@ static void reserve_ids(struct catalog *catalog) {
 
 static void *run_keeper(void *argument) {
     struct catalog *catalog = argument;
+    thread_set_name("catalog");
     catalog_lock(&catalog->keeper_mutex);
     while (!catalog->keeper_stop) {
         catalog->keeper_reserve = false;

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 
 #include <signal.h>
 #include <time.h>
@@ -123,6 +124,7 @@ static void call_thread(void) {
 
 static void *work(void *argument) {
     (void)argument;
+    thread_set_name("commit");
     loop_set_priority(LOOP_WORKING);
     pthread_mutex_lock(&pool.mutex);
     for (;;) {
