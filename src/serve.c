@@ -478,9 +478,8 @@ static enum err start(struct server *server, struct buf *message) {
     if (err) {
         return err;
     }
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
     server->thread_count =
-        server->options.threads ? server->options.threads : (size_t)MIN(MAX(cores, 1), THREADS_MAX);
+        server->options.threads ? server->options.threads : MIN(loop_core_count(), THREADS_MAX);
     server->loop_count = 2 * server->thread_count;
     prepare_process(server);
     for (size_t i = 0; i < server->loop_count; i++) {

@@ -10,7 +10,7 @@ const struct option_row serve_option_rows[] = {
     {"listen", "ADDRESS:PORT", "127.0.0.1:8080", "The server", "where to listen; port 0 takes any free one", OPTION_TEXT, AT(listen), 0, 0},
     {"web", "ADDRESS:PORT", "", "The server", "one more place to listen, which has the apps' own pages only (the web door)", OPTION_TEXT, AT(web), 0, 0},
     {"state", "DIR", "state", "The server", "where everything is kept; made if it is missing", OPTION_TEXT, AT(state), 0, 0},
-    {"threads", "N", "0", "The server", "event loops; 0 is one a core", OPTION_COUNT, AT(threads), 0, 256},
+    {"threads", "N", "0", "The server", "event loops; 0 is one for each core that it may use", OPTION_COUNT, AT(threads), 0, 256},
     {"domain", "HOST", "", "The server", "a host name of this server besides localhost; apps have names below it", OPTION_TEXT, AT(domain), 0, 0},
     {"trust-proxy", "ADDRESS", "", "The server", "let requests in that came through the proxy there (they need a token); may be repeated", OPTION_LIST, AT(trust_proxy), 0, 0},
     {"allow-private", "HOST|CIDR", "", "The server", "let guests reach this host or network though it is not public; HOST[:PORT] or ADDRESS[/BITS][:PORT]; may be repeated", OPTION_LIST, AT(allow_private), 0, 0},
