@@ -5,7 +5,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { IN_TURN_MAX = 16 };
+enum { IN_TURN_MAX = 4 };
 
 static _Thread_local struct loop *current;
 

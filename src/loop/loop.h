@@ -62,7 +62,7 @@ uint64_t loop_now_ns(const struct loop *loop);
 /* Queues a task for this or the next turn; nothing if it is queued. Thread: the loop's. */
 void loop_ready(struct loop *loop, struct loop_task *task);
 /* Likewise, for a task that may become ready together with hundreds of others: a turn runs no more
- * than 16 of these, in their order, so that what comes meanwhile need not wait for all of them. */
+ * than 4 of these, in their order, so that what comes meanwhile need not wait for all of them. */
 void loop_ready_in_turn(struct loop *loop, struct loop_task *task);
 /* Queues a task for the end of this turn: it runs after the ready tasks, right before the loop
  * waits, and what it makes ready is not waited upon. What these tasks queue likewise is for the
