@@ -283,10 +283,12 @@ def c_program(name):
     return binary
 
 
-def steady(port, path, seconds, rate=500):
+def steady(port, path, seconds, rate=500, core=None):
     """POSTs at a steady rate, see steady.c. The 50th and 99th percentile in milliseconds."""
     command = [c_program("steady"), str(port), path, str(seconds), str(rate)]
-    answer = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
+    if core is not None:
+        command = ["taskset", "-c", core, *command]
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=600)
     return [float(number) / 1e3 for number in answer.stdout.split()]
 
 
@@ -321,9 +323,9 @@ def python():
 class Crowd:
     """Many slow clients of a server at once: see crowd.c."""
 
-    def __init__(self, port, idle, readers, read_path, uploads, upload_path):
+    def __init__(self, port, idle, readers, read_path, uploads, upload_path, core=None):
         self.process = spawn([c_program("crowd"), port, idle, readers, read_path, uploads, upload_path],
-                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                             core, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         if not self.process.stdout.readline().startswith("ready "):
             raise RuntimeError("so many clients can't be opened here")
 

@@ -5,10 +5,12 @@
  *
  * Each POST is timed from when it was due, so that an answer that is late makes those behind it
  * late, too. Prints the 50th and the 99th percentile in microseconds. It does next to nothing
- * itself: a client that computes waits for the processor, and would measure that. */
+ * itself, and takes the processor from whoever has it where the kernel lets it: a client that waits
+ * for the processor measures that. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -105,6 +107,10 @@ int main(int argc, char **argv) {
         fail("too much");
     }
     int descriptor = connect_to((uint16_t)atoi(argv[1]));
+    if (sched_setscheduler(0, SCHED_FIFO, &(struct sched_param){.sched_priority = 1}) != 0) {
+        fprintf(stderr, "steady: no real-time priority here: what it waits for the processor is "
+                        "in its times\n");
+    }
     int64_t due_ns = now_ns();
     for (size_t i = 0; i < count; i++, due_ns += NS_PER_S / rate) {
         wait_until(due_ns);
