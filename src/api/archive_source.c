@@ -1,5 +1,7 @@
 #include "api/archive_source.h"
 
+#include "base/fsio.h"
+
 #include <archive.h>
 #include <archive_entry.h>
 #include <errno.h>
@@ -288,21 +290,6 @@ static enum err read_piece(struct source *source) {
     return ERR_OK;
 }
 
-static enum err write_diverted(struct source *source) {
-    const uint8_t *data = source->piece;
-    size_t written = 0;
-    while (written < source->piece_length) {
-        ssize_t result =
-            pwrite(source->diverted_descriptor, data + written, source->piece_length - written,
-                   (off_t)(source->piece_offset + written));
-        if (result < 0 && errno != EINTR) {
-            return err_from_errno(errno);
-        }
-        written += result > 0 ? (size_t)result : 0;
-    }
-    return ERR_OK;
-}
-
 static enum err read_more(struct source *source) {
     if (!source->entry.is_diverted) {
         return read_piece(source);
@@ -312,7 +299,8 @@ static enum err read_more(struct source *source) {
     while (!err && !source->is_data_end && written < DIVERTED_PIECE_BYTES) {
         err = read_piece(source);
         if (!err) {
-            err = write_diverted(source);
+            err = fsio_write_at(source->diverted_descriptor, source->piece, source->piece_length,
+                                source->piece_offset);
             written += source->piece_length;
         }
     }

@@ -18,6 +18,7 @@ const struct fsio_system fsio_system_host = {
     .close = close,
     .read = read,
     .write = write,
+    .pwrite = pwrite,
     .fstat = fstat,
     .fsync = fsync,
     .rename = rename,
@@ -98,10 +99,11 @@ enum err fsio_read_file(const char *path, size_t max_bytes, struct buf *ret_cont
     return err;
 }
 
-enum err fsio_write_all(int descriptor, const void *data, size_t length) {
-    const uint8_t *at = data;
+/* A position of -1 is the descriptor's own. */
+static enum err write_whole(int descriptor, const uint8_t *data, size_t length, off_t position) {
     while (length > 0) {
-        ssize_t written = fsio_system->write(descriptor, at, length);
+        ssize_t written = position < 0 ? fsio_system->write(descriptor, data, length)
+                                       : fsio_system->pwrite(descriptor, data, length, position);
         if (written < 0) {
             if (errno == EINTR) {
                 continue;
@@ -111,10 +113,20 @@ enum err fsio_write_all(int descriptor, const void *data, size_t length) {
         if (written == 0) {
             return ERR_IO; /* would go on forever */
         }
-        at += written;
+        data += written;
         length -= (size_t)written;
+        position += position < 0 ? 0 : written;
     }
     return ERR_OK;
+}
+
+enum err fsio_write_all(int descriptor, const void *data, size_t length) {
+    return write_whole(descriptor, data, length, -1);
+}
+
+enum err fsio_write_at(int descriptor, const void *data, size_t length, uint64_t position) {
+    return position > INT64_MAX - length ? ERR_FBIG
+                                         : write_whole(descriptor, data, length, (off_t)position);
 }
 
 /* The directory that a path is in: "a" is in ".", "/a" in "/". */
@@ -269,6 +281,16 @@ enum err fsio_remove_file(const char *path) {
     return fsio_system->unlinkat(AT_FDCWD, path, 0) < 0 ? err_from_errno(errno) : ERR_OK;
 }
 
+enum err fsio_next_name(DIR *directory, const char **ret_name) {
+    const struct dirent *entry;
+    do {
+        errno = 0;
+        entry = readdir(directory);
+    } while (entry && (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0));
+    *ret_name = entry ? entry->d_name : NULL;
+    return entry ? ERR_OK : err_from_errno(errno);
+}
+
 static enum err remove_at(int directory, const char *name, unsigned depth);
 
 static enum err remove_entries(int directory, unsigned depth) {
@@ -281,17 +303,11 @@ static enum err remove_entries(int directory, unsigned depth) {
         }
         return err;
     }
-    enum err err = ERR_OK;
-    while (!err) {
-        errno = 0;
-        struct dirent *entry = readdir(stream);
-        if (!entry) {
-            err = err_from_errno(errno);
-            break;
-        }
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
-            err = remove_at(directory, entry->d_name, depth + 1);
-        }
+    const char *name = NULL;
+    enum err err = fsio_next_name(stream, &name);
+    while (!err && name) {
+        err = remove_at(directory, name, depth + 1);
+        err = err ? err : fsio_next_name(stream, &name);
     }
     closedir(stream);
     return err;

@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -17,6 +18,7 @@ struct fsio_system {
     int (*close)(int descriptor);
     ssize_t (*read)(int descriptor, void *data, size_t length);
     ssize_t (*write)(int descriptor, const void *data, size_t length);
+    ssize_t (*pwrite)(int descriptor, const void *data, size_t length, off_t position);
     int (*fstat)(int descriptor, struct stat *ret_stat);
     int (*fsync)(int descriptor);
     int (*rename)(const char *old_path, const char *new_path);
@@ -34,6 +36,8 @@ MUST_USE enum err fsio_read_file(const char *path, size_t max_bytes, struct buf 
 MUST_USE enum err fsio_read_descriptor(int descriptor, size_t max_bytes, struct buf *ret_content);
 /* Writes all of it, however often that takes. */
 MUST_USE enum err fsio_write_all(int descriptor, const void *data, size_t length);
+/* Likewise at a position, whatever the descriptor's own is. */
+MUST_USE enum err fsio_write_at(int descriptor, const void *data, size_t length, uint64_t position);
 
 /* A file that becomes visible whole or not at all: fsio_new_file, write to `descriptor`, then
  * fsio_new_file_publish or fsio_new_file_discard. */
@@ -54,6 +58,9 @@ void fsio_new_file_discard(struct fsio_new_file *file);
 /* All of the above with this content. */
 MUST_USE enum err fsio_replace_file(const char *path, const void *data, size_t length);
 
+/* The next name in a directory but "." and "..", NULL after the last; the stream's, until the next
+ * call. For a stream of opendir(3). */
+MUST_USE enum err fsio_next_name(DIR *directory, const char **ret_name);
 /* Returns when what was created, renamed and removed in the directory is on disk. */
 MUST_USE enum err fsio_sync_directory(const char *path);
 /* Makes the directory, and its parents, with mode 0700; OK if it is there. Each new one is synced

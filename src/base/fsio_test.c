@@ -83,6 +83,11 @@ static ssize_t test_read(int descriptor, void *data, size_t length) {
 static ssize_t test_write(int descriptor, const void *data, size_t length) {
     return fails() || is_interrupted() ? -1 : write(descriptor, data, small_steps ? 1 : length);
 }
+static ssize_t test_pwrite(int descriptor, const void *data, size_t length, off_t position) {
+    return fails() || is_interrupted()
+               ? -1
+               : pwrite(descriptor, data, small_steps ? 1 : length, position);
+}
 static int test_fstat(int descriptor, struct stat *ret_stat) {
     return fails() ? -1 : fstat(descriptor, ret_stat);
 }
@@ -103,6 +108,7 @@ static const struct fsio_system test_system = {
     .close = close,
     .read = test_read,
     .write = test_write,
+    .pwrite = test_pwrite,
     .fstat = test_fstat,
     .fsync = test_fsync,
     .rename = test_rename,
@@ -183,6 +189,41 @@ static void test_replace_fails_at_every_call(void **state) {
     }
 }
 
+static void test_write_at(void **state) {
+    (void)state;
+    assert_int_equal(fsio_replace_file(path_of("holes"), "abcdef", 6), ERR_OK);
+    int descriptor = open(path_of("holes"), O_WRONLY);
+    assert_true(descriptor >= 0);
+    fsio_system = &test_system;
+    fail_at = 0, small_steps = true;
+    assert_int_equal(fsio_write_at(descriptor, "CD", 2, 2), ERR_OK);
+    assert_int_equal(fsio_write_all(descriptor, "A", 1), ERR_OK); /* its position has not moved */
+    small_steps = false;
+    calls = 0, fail_at = 1, fail_errno = ENOSPC;
+    assert_int_equal(fsio_write_at(descriptor, "x", 1, 0), ERR_NOSPC);
+    fail_at = 0;
+    fsio_system = &fsio_system_host;
+    assert_int_equal(fsio_write_at(descriptor, "x", 1, INT64_MAX), ERR_FBIG);
+    close(descriptor);
+    assert_file("holes", "AbCDef");
+}
+
+static void test_next_name(void **state) {
+    (void)state;
+    DIR *stream = opendir(path_of(""));
+    assert_non_null(stream);
+    const char *name;
+    assert_int_equal(fsio_next_name(stream, &name), ERR_OK);
+    assert_null(name); /* neither "." nor ".." */
+    assert_int_equal(fsio_replace_file(path_of("one"), "", 0), ERR_OK);
+    rewinddir(stream);
+    assert_int_equal(fsio_next_name(stream, &name), ERR_OK);
+    assert_string_equal(name, "one");
+    assert_int_equal(fsio_next_name(stream, &name), ERR_OK);
+    assert_null(name);
+    closedir(stream);
+}
+
 static void test_new_file(void **state) {
     (void)state;
     struct fsio_new_file file;
@@ -256,6 +297,8 @@ int main(void) {
         TEST(test_small_steps_and_interrupts),
         TEST(test_replace_fails_at_every_call),
         TEST(test_new_file),
+        TEST(test_write_at),
+        TEST(test_next_name),
         TEST(test_make_directories),
         TEST(test_remove_tree),
         TEST(test_remove_tree_has_a_depth),

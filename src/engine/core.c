@@ -5,6 +5,7 @@
  * segment for each stretch that is not zero, and globals. The C API gives the frames with their
  * offsets, the memory and what is exported; not values of locals (they are "missing", and have no
  * place here), and no globals that are not exported. */
+#include "base/fsio.h"
 #include "base/log.h"
 #include "engine/internal.h"
 
@@ -231,27 +232,11 @@ struct writer {
     uint64_t position, bytes_max;
 };
 
-static enum err write_at(int descriptor, const uint8_t *data, size_t length, uint64_t position) {
-    while (length > 0) {
-        ssize_t written = pwrite(descriptor, data, length, (off_t)position);
-        if (written < 0 && errno == EINTR) {
-            continue;
-        }
-        if (written <= 0) {
-            return written < 0 ? err_from_errno(errno) : ERR_NOSPC;
-        }
-        data += written;
-        length -= (size_t)written;
-        position += (uint64_t)written;
-    }
-    return ERR_OK;
-}
-
 static enum err write_more(struct writer *writer, const void *data, size_t length) {
     if (length > writer->bytes_max - writer->position) {
         return ERR_2BIG;
     }
-    enum err err = write_at(writer->descriptor, data, length, writer->position);
+    enum err err = fsio_write_at(writer->descriptor, data, length, writer->position);
     writer->position += err ? 0 : length;
     return err;
 }
@@ -296,7 +281,7 @@ static enum err write_data(struct writer *writer, const struct sandbox_core *cor
     uint64_t size = writer->position - section_position - 1 - PADDED_BYTES;
     pad_u32(head + 1, (uint32_t)size);
     pad_u32(head + 1 + PADDED_BYTES, count);
-    return write_at(writer->descriptor, head, sizeof(head), section_position);
+    return fsio_write_at(writer->descriptor, head, sizeof(head), section_position);
 }
 
 enum err sandbox_core_write(const struct sandbox_core *core, int descriptor, uint64_t bytes_max,

@@ -1,4 +1,5 @@
 /* The ordered record of a run's output, and its readers. */
+#include "base/fsio.h"
 #include "run/internal.h"
 
 #include <errno.h>
@@ -81,22 +82,6 @@ static enum err open_spool(struct output *output, struct catalog *catalog) {
     return ERR_OK;
 }
 
-static enum err store_spool(int spool, const uint8_t *data, size_t length, uint64_t position) {
-    while (length > 0) {
-        ssize_t written = pwrite(spool, data, length, (off_t)position);
-        if (written < 0 && errno == EINTR) {
-            continue;
-        }
-        if (written <= 0) {
-            return written < 0 ? err_from_errno(errno) : ERR_NOSPC;
-        }
-        data += written;
-        length -= (size_t)written;
-        position += (uint64_t)written;
-    }
-    return ERR_OK;
-}
-
 /* Puts bytes at a position of the record, for which prepare() has made room. */
 static enum err store(struct output *output, const void *data, size_t length, uint64_t position) {
     const uint8_t *bytes = data;
@@ -108,7 +93,7 @@ static enum err store(struct output *output, const void *data, size_t length, ui
         length -= here;
         position += here;
     }
-    return length ? store_spool(output->spool, bytes, length, position - OUTPUT_MEMORY_MAX)
+    return length ? fsio_write_at(output->spool, bytes, length, position - OUTPUT_MEMORY_MAX)
                   : ERR_OK;
 }
 

@@ -51,24 +51,19 @@ static enum err find_segments(struct applog_files *files) {
     if (!stream) {
         return errno == ENOENT ? ERR_OK : err_from_errno(errno);
     }
-    enum err err = ERR_OK;
-    while (!err) {
-        errno = 0;
-        struct dirent *entry = readdir(stream);
-        if (!entry) {
-            err = err_from_errno(errno);
-            break;
-        }
+    const char *name = NULL;
+    enum err err = fsio_next_name(stream, &name);
+    while (!err && name) {
         uint64_t first;
         struct stat stat;
-        if (strlen(entry->d_name) == NAME_DIGITS + 4 &&
-            strcmp(entry->d_name + NAME_DIGITS, ".log") == 0 &&
-            !str_to_u64((struct str){entry->d_name, NAME_DIGITS}, &first) &&
-            fstatat(dirfd(stream), entry->d_name, &stat, AT_SYMLINK_NOFOLLOW) == 0 &&
+        if (strlen(name) == NAME_DIGITS + 4 && strcmp(name + NAME_DIGITS, ".log") == 0 &&
+            !str_to_u64((struct str){name, NAME_DIGITS}, &first) &&
+            fstatat(dirfd(stream), name, &stat, AT_SYMLINK_NOFOLLOW) == 0 &&
             S_ISREG(stat.st_mode)) {
             err = files->count < SEGMENTS_MAX ? add_segment(files, first, (uint64_t)stat.st_size)
                                               : ERR_NFILE;
         }
+        err = err ? err : fsio_next_name(stream, &name);
     }
     closedir(stream);
     return err;

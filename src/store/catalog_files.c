@@ -138,16 +138,11 @@ static enum err each_name(const struct catalog *catalog, const char *folder,
     if (!stream) {
         return errno == ENOENT ? ERR_OK : err_from_errno(errno);
     }
-    while (!err) {
-        errno = 0;
-        struct dirent *entry = readdir(stream);
-        if (!entry) {
-            err = err_from_errno(errno);
-            break;
-        }
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
-            err = each(argument, folder, entry->d_name);
-        }
+    const char *name = NULL;
+    err = fsio_next_name(stream, &name);
+    while (!err && name) {
+        err = each(argument, folder, name);
+        err = err ? err : fsio_next_name(stream, &name);
     }
     closedir(stream);
     return err;
