@@ -3,6 +3,7 @@
 #include "api/api.h"
 #include "api/trim.h"
 #include "base/clock.h"
+#include "base/cores.h"
 #include "base/log.h"
 #include "base/thread.h"
 #include "dev/net.h"
@@ -479,7 +480,7 @@ static enum err start(struct server *server, struct buf *message) {
         return err;
     }
     server->thread_count =
-        server->options.threads ? server->options.threads : MIN(loop_core_count(), THREADS_MAX);
+        server->options.threads ? server->options.threads : MIN(core_count(), THREADS_MAX);
     server->loop_count = 2 * server->thread_count;
     prepare_process(server);
     for (size_t i = 0; i < server->loop_count; i++) {

@@ -3,6 +3,7 @@
  * A compiler that reads hostile input may take long, take all memory, or crash; in a child all
  * three cost that child only. */
 #include "base/clock.h"
+#include "base/cores.h"
 #include "base/fsio.h"
 #include "base/sha256.h"
 #include "engine/internal.h"
@@ -84,9 +85,8 @@ static int compile(struct str module, int output) {
 /* A compilation is to be no burden for the programs that run meanwhile, nor to need more address
  * space the more processors there are. */
 static void be_modest(void) {
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
     char threads[16];
-    snprintf(threads, sizeof(threads), "%ld", MAX(MIN(processors, 4L), 1L));
+    snprintf(threads, sizeof(threads), "%u", MIN(core_count(), 4U));
     setenv("RAYON_NUM_THREADS", threads, 1);
     unsetenv("RUST_BACKTRACE");
     mallopt(M_ARENA_MAX, 2);

@@ -48,10 +48,6 @@ enum loop_priority {
 /* Where the kernel refuses, the thread stays as it is. Workers do it themselves. */
 void loop_set_priority(enum loop_priority priority);
 
-/* How many threads of this process can run at once: the processors that it may use (taskset(1), a
- * container's cpuset), at least 1. */
-unsigned loop_core_count(void);
-
 unsigned loop_index(const struct loop *loop);
 /* The loop that the calling thread runs, or has run last; NULL on a thread without one (a worker).
  */

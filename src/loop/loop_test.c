@@ -11,7 +11,6 @@
 
 #include <fcntl.h>
 #include <pthread.h>
-#include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <string.h>
@@ -502,22 +501,6 @@ static void test_signal(void **state) {
     assert_int_equal(signal_count, 1);
 }
 
-static void test_core_count(void **state) {
-    (void)state;
-    cpu_set_t before, one;
-    assert_int_equal(sched_getaffinity(0, sizeof(before), &before), 0);
-    assert_int_equal(loop_core_count(), CPU_COUNT(&before));
-    CPU_ZERO(&one);
-    for (size_t i = 0; i < CPU_SETSIZE && CPU_COUNT(&one) == 0; i++) {
-        if (CPU_ISSET(i, &before)) {
-            CPU_SET(i, &one);
-        }
-    }
-    assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
-    assert_int_equal(loop_core_count(), 1);
-    assert_int_equal(sched_setaffinity(0, sizeof(before), &before), 0);
-}
-
 int main(void) {
     signal(SIGPIPE, SIG_IGN);
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
@@ -540,7 +523,6 @@ int main(void) {
         TEST(test_work),
         TEST(test_free_waits_for_work),
         TEST(test_signal),
-        TEST(test_core_count),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -42,10 +42,6 @@ struct attributes {
     uint64_t runtime_ns, deadline_ns, period_ns;
 };
 
-unsigned loop_core_count(void) {
-    return MAX(uv_available_parallelism(), 1U);
-}
-
 void loop_set_priority(enum loop_priority priority) {
     /* Of the thread: on Linux each has its own. */
     int nice = MIN(getpriority(PRIO_PROCESS, 0) + rows[priority].nice, 19);
