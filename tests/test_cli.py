@@ -131,10 +131,10 @@ def test_documentation_names_every_command_and_option(build):
     (["run", "--detach=1", "x"], "takes no value"),
     (["create", "x"], "usage: 0asm create"),
     (["create", "a", "b", "c"], "'c' is too much"),
-    (["ps", "--tag", "a", "--tag", "b"], "given twice"),
     (["ps", "x"], "'x' is too much"),
     (["kill"], "usage: 0asm kill"),
     (["cp", "a", "b"], "neither 'a' nor 'b' is APP:/FILE"),
+    (["ps", "--server", "a", "--server", "b"], "given twice"),
     (["explode"], "no command named 'explode'"),
     (["version", "x"], "'x' is too much"),
 ])
@@ -606,6 +606,9 @@ def test_ps_kill_pause_resume(cli, server, eventually):
             identifiers.append(process.stdout.read().decode().strip())
     assert cli("ps", "-q", "--tag", "job:ps").stdout.decode().split() == identifiers
     assert cli("ps", "-q", "--tag", "n:2").stdout.decode().split() == identifiers[1:]
+    assert cli("ps", "-q", "--tag", "job:ps",
+               "--tag", "n:1").stdout.decode().split() == identifiers[:1]
+    assert "a tag is KEY:VALUE" in cli.fails("ps", "--tag", "job")
     row = next(line for line in cli("ps").stdout.decode().splitlines()
                if line.startswith(identifiers[0] + " "))
     assert row.split()[1] == "probe"

@@ -8,11 +8,10 @@
 const char ps_help[] =
     "  -a, --all            those that have ended, too (they are kept for a while)\n"
     "  -q, --quiet          ids only\n"
-    "  --tag K:V            those with this tag\n";
+    "  --tag K:V            those with this tag; may be repeated: all of these tags\n";
 
 struct choice {
     bool all, quiet;
-    const char *tag;
 };
 
 static void print_cell(struct str text, int width) {
@@ -29,17 +28,6 @@ static void print_number(struct str number, uint64_t divisor, int width) {
                  value % divisor * 100 / divisor);
     }
     printf("%-*s ", width, text);
-}
-
-static bool has_tag(struct str status, const char *tag) {
-    while (status.length > 0) {
-        struct str line = str_cut(&status, '\n');
-        if (str_starts(line, STR("tag: ")) &&
-            str_equal_text((struct str){line.data + 5, line.length - 5}, tag)) {
-            return true;
-        }
-    }
-    return false;
 }
 
 static void print_row(const char *id, struct str status) {
@@ -76,8 +64,7 @@ static bool show_run(struct client *client, const char *id, const struct choice 
         return response.status == 404; /* forgotten meanwhile */
     }
     struct str status = buf_str(&text);
-    bool wanted = choice->all || !str_equal_text(text_fact(status, "state"), "ended");
-    if (!wanted || (choice->tag && !has_tag(status, choice->tag))) {
+    if (!choice->all && str_equal_text(text_fact(status, "state"), "ended")) {
         return true;
     }
     if (choice->quiet) {
@@ -95,8 +82,8 @@ static int compare_ids(const void *left, const void *right) {
     return length != other_length ? (length < other_length ? -1 : 1) : strcmp(one, other);
 }
 
-static int list_runs(struct client *client, const struct choice *choice) {
-    json_t *list = remote_list(client, "/proc");
+static int list_runs(struct client *client, const char *target, const struct choice *choice) {
+    json_t *list = remote_list(client, target);
     if (!list) {
         return 1;
     }
@@ -124,17 +111,21 @@ static int list_runs(struct client *client, const struct choice *choice) {
 
 int ps_main(int argc, char **argv) {
     struct choice choice = {0};
+    cleanup_buf struct buf target = {0};
+    cli_check(buf_append_str(&target, STR("/proc")));
     const struct argument_option options[] = {
         {.name = "all", .letter = 'a', .flag = &choice.all},
         {.name = "quiet", .letter = 'q', .flag = &choice.quiet},
-        {.name = "tag", .text = &choice.tag},
+        {.name = "tag", .parameter = "tag"},
     };
-    struct arguments arguments = {
-        .command = COMMAND_ROW(ps), .options = options, .option_count = ARRAY_LENGTH(options)};
+    struct arguments arguments = {.command = COMMAND_ROW(ps),
+                                  .options = options,
+                                  .option_count = ARRAY_LENGTH(options),
+                                  .target = &target};
     int status = arguments_parse(&arguments, argc, argv);
     if (!status) {
         struct client *client = client_new(arguments.server);
-        status = client ? list_runs(client, &choice) : 1;
+        status = client ? list_runs(client, buf_text(&target), &choice) : 1;
         client_free(client);
     }
     arguments_done(&arguments);
