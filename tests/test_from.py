@@ -160,6 +160,27 @@ def test_a_first_argument_that_may_be_something_else(client, base, guests):
     assert "missing" not in client.create("yours", guests.c("files"), arg="/no.py").text
 
 
+def test_settings_whose_first_argument_is_no_file(client, base):
+    """Told as at /create, and set all the same."""
+    assert create(client, b"1", name="mine", **{"from": "base"}, file="/main.py",
+                  arg="/main.py").status == 201
+    for path in ("/mian.py", "/main.py/x"):
+        answer = client.put("/apps/mine/args", f"{path}\n-v\n".encode())
+        assert answer.status == 200 and answer.text == missing(path)[3:]
+        assert client.get("/apps/mine/args").text == f"{path}\n-v\n"
+        config = client.get("/apps/mine/config").body
+        answer = client.put("/apps/mine/config", config, headers={"Accept": "application/json"})
+        assert answer.status == 200 and answer.json() == {"missing": path}
+    for args in (b"/main.py\n/mian.py\n", b"main.py", b"", b"/tmp/x\n"):
+        assert client.put("/apps/mine/args", args).status == 204
+        assert client.put("/apps/mine/config", client.get("/apps/mine/config").body).status == 204
+    # A variable, a file of that name, and the settings of a program of one's own say nothing.
+    assert client.put("/apps/mine/args", b"/mian.py").status == 200
+    assert client.put("/apps/mine/env/args", b"/mian.py").status == 201
+    assert client.put("/apps/mine/files/args", b"/mian.py").status == 201
+    assert client.put("/apps/base/args", b"/mian.py").status == 204
+
+
 def test_a_rollback_to_where_the_first_argument_is_no_file(client, base):
     for path in ("/one.py", "/two.py"):
         answer = create(client, b"1", name="mine", **{"from": "base"}, file=path, arg=path)

@@ -279,7 +279,9 @@ static void answer(struct tree_put *put) {
         request_respond_text(request, 200, buf_str(&text));
         return;
     }
-    request_respond_empty(request, put->exists ? 204 : 201);
+    if (!tree_put_tell(put)) {
+        request_respond_empty(request, put->exists ? 204 : 201);
+    }
 }
 
 /* The preconditions are those of the moment in which the content is replaced: who was overtaken
@@ -431,6 +433,10 @@ static enum err step_once(struct tree_put *put) {
         return err;
     case STAGE_COMMIT:
         err = file_sync(op, put->directory.file);
+        put->stage = err ? put->stage : STAGE_LOOK;
+        return err;
+    case STAGE_LOOK:
+        err = tree_put_look(put);
         if (!err) {
             answer(put);
         }
@@ -533,6 +539,7 @@ static void end(struct request *request, bool completed) {
     unpack_free(put->unpack);
     upload_done(&put->upload);
     tree_put_end_gathering(put);
+    tree_put_end_look(put);
     free(put);
 }
 

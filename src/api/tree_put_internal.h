@@ -2,6 +2,7 @@
 #pragma once
 
 #include "api/archive.h"
+#include "api/first_argument.h"
 #include "api/tree.h"
 #include "api/upload.h"
 #include "ns/temporary.h"
@@ -17,6 +18,7 @@ enum stage {
     STAGE_SYNC,
     STAGE_RENAME,
     STAGE_COMMIT,
+    STAGE_LOOK,   /* an app's arguments: is the first one a file? */
     STAGE_UPLOAD, /* ?unpack: the archive comes in */
     STAGE_UNPACK,
     STAGE_CLEAN, /* failed: removes the temporary file, then answers */
@@ -56,6 +58,8 @@ struct tree_put {
     struct upload upload;
     struct unpack *unpack;
     struct unpack_result unpacked;
+    struct app *app; /* whose arguments these may be; a reference */
+    struct first_argument first_argument;
 };
 
 /* ---- tree_put_body.c: how the body comes into the file ---- */
@@ -69,3 +73,11 @@ MUST_USE enum err tree_put_take(struct tree_put *put, const uint8_t *data, size_
 MUST_USE enum err tree_put_write_gathered(struct tree_put *put);
 /* Lets go of what is gathered. */
 void tree_put_end_gathering(struct tree_put *put);
+
+/* ---- tree_put_arguments.c: what is told of an app's arguments ---- */
+
+/* Polled, once they are on disk. */
+MUST_USE enum err tree_put_look(struct tree_put *put);
+/* Whether the answer was given: if the first one leads nowhere. */
+bool tree_put_tell(const struct tree_put *put);
+void tree_put_end_look(struct tree_put *put);
