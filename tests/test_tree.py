@@ -736,7 +736,7 @@ def test_half_a_file_is_none(make_server, guests, eventually):
     eventually(lambda: files_of_volume(client, "half") == whole)
 
 
-def test_a_directory_with_half_a_file_can_be_removed(app, guests, eventually):
+def test_a_directory_with_half_a_file_can_be_removed(app, guests):
     app.create("remover", guests.c_text(LISTER))
     for way in ("delete", "guest"):
         where = "/vol/removes/files"
@@ -744,9 +744,6 @@ def test_a_directory_with_half_a_file_can_be_removed(app, guests, eventually):
         if way == "delete":
             assert app.delete(f"{where}/d").status == 204
             continue
-        # Who removes a directory with all that is in it lists it first.
-        assert app.get(f"{where}/d/").text == ""
-        eventually(lambda: files_of_volume(app, "removes") == 1)
         response = app.run("remover", "/d", root="removes")
         assert response.trailers["run-exit"] == "0", response
     assert files_of_volume(app, "removes") == 0

@@ -2,6 +2,7 @@
  *
  * Paths are resolved by ns alone. A trailing slash means "must be a directory": ns strips it and
  * says so (directory_wanted), and each function here gives it the meaning that Linux does. */
+#include "ns/temporary.h"
 #include "wasi/wasi_internal.h"
 
 enum err wasi_path_walk(struct wasi *wasi, struct wasi_path *path, uint32_t descriptor,
@@ -54,10 +55,13 @@ struct path_state {
     struct ns_place child; /* what a name stands for now, where that has to be known */
     struct buf target;     /* of a symbolic link */
     struct wasi_times times;
+    struct ns_sweep *sweep; /* of a directory that can't be removed */
+    bool is_full, is_swept; /* that it can't be was told; what was left in it is gone */
 };
 
 static void path_state_drop(void *pointer) {
     struct path_state *state = pointer;
+    ns_sweep_free(state->sweep);
     wasi_path_done(&state->from);
     wasi_path_done(&state->to);
     ns_place_done(&state->child);
@@ -246,6 +250,26 @@ enum err wasi_path_readlink(struct wasi *wasi, const uint64_t *arguments) {
     return err ? err : guest_write_u32(wasi->guest, used_address, used);
 }
 
+/* Polled. What an earlier life of the server left in it keeps no directory: nobody else sees that,
+ * or can remove it. */
+static enum err remove_directory(struct wasi *wasi, struct path_state *state) {
+    const struct ns_walk_result *found = &state->from.found;
+    if (!state->is_full) {
+        enum err err = file_remove(&wasi->op, found->place.file, found->name, true);
+        if (err != ERR_NOTEMPTY)
+            return err;
+        state->is_full = true;
+    }
+    if (!state->is_swept) {
+        enum err err = find_child(wasi, state, &state->from);
+        err = err ? err : ns_sweep_step(&wasi->op, state->child.file, &state->sweep);
+        if (err)
+            return err == ERR_PENDING ? err : ERR_NOTEMPTY;
+        state->is_swept = true;
+    }
+    return file_remove(&wasi->op, found->place.file, found->name, true);
+}
+
 /* path_remove_directory(fd, path, path_len) */
 enum err wasi_path_remove_directory(struct wasi *wasi, const uint64_t *arguments) {
     bool begins;
@@ -258,7 +282,7 @@ enum err wasi_path_remove_directory(struct wasi *wasi, const uint64_t *arguments
         return err;
     if (found->is_mount_point)
         return ERR_BUSY;
-    err = file_remove(&wasi->op, found->place.file, found->name, true);
+    err = remove_directory(wasi, state);
     if (!err)
         note_removed(wasi, state);
     return err;

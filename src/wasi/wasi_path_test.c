@@ -1,4 +1,5 @@
 /* What is done by path, but opening. */
+#include "ns/temporary.h"
 #include "wasi/wasi_test_fixture.h"
 
 static enum err make_directory(struct fixture *f, const char *path) {
@@ -61,6 +62,53 @@ static void test_directories(void **state) {
     IS(ERR_OK, remove_directory(f, "gone"));
     assert_int_not_equal(try_open(f, fd, "x", OFLAG_CREAT, 0, 0), ERR_OK);
     IS(ERR_OK, make_directory(f, "gone"));
+}
+
+static void wake_nobody(struct op *op) {
+    (void)op;
+}
+
+/* Makes a file as the server does, whose names no guest can use. */
+static void make_hidden(struct fixture *f, const char *directory, const char *name) {
+    struct op op;
+    op_init(&op, f->loop, &f->who, wake_nobody);
+    struct str names[] = {str_of(directory)};
+    struct file *found = NULL, *made = NULL;
+    size_t walked = 0;
+    enum err err;
+    while ((err = file_walk(&op, f->root, names, 1, &walked, &found)) == ERR_PENDING)
+        loop_turn(f->loop);
+    IS(ERR_OK, err);
+    while ((err = file_create(&op, found, str_of(name), FILE_REGULAR, &made)) == ERR_PENDING)
+        loop_turn(f->loop);
+    IS(ERR_OK, err);
+    file_unref(made);
+    file_unref(found);
+    op_done(&op);
+}
+
+/* What a crash of the server left in a directory keeps it from nobody; what comes just now does. */
+static void test_a_directory_with_leftovers(void **state) {
+    struct fixture *f = *state;
+    IS(ERR_OK, make_directory(f, "a"));
+    make_hidden(f, "a", ".zasm-put-00000000-0000000000000000");
+    make_hidden(f, "a", ".zasm-put-00000000-0000000000000001");
+    must_make_file(f, "a/file", "x");
+    IS(ERR_NOTEMPTY, remove_directory(f, "a"));
+    IS(ERR_OK, unlink_file(f, "a/file"));
+    IS(ERR_OK, remove_directory(f, "a"));
+    assert_false(exists(f, "a"));
+
+    char present[NS_TEMPORARY_SIZE];
+    ns_temporary_name(present);
+    IS(ERR_OK, make_directory(f, "a"));
+    make_hidden(f, "a", ".zasm-put-00000000-0000000000000000");
+    make_hidden(f, "a", present);
+    IS(ERR_NOTEMPTY, remove_directory(f, "a"));
+    assert_true(exists(f, "a"));
+    IS(ERR_OK, make_directory(f, "b"));
+    make_hidden(f, "b", ".zasm-put-00000000-0000000000000000");
+    IS(ERR_OK, remove_directory(f, "b/"));
 }
 
 static void test_unlink(void **state) {
@@ -276,6 +324,7 @@ static void test_both_paths_overlap(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         FIXTURE_TEST(test_directories),
+        FIXTURE_TEST(test_a_directory_with_leftovers),
         FIXTURE_TEST(test_unlink),
         FIXTURE_TEST(test_rename),
         FIXTURE_TEST(test_link),
@@ -284,6 +333,7 @@ int main(void) {
         FIXTURE_TEST(test_filestat),
         FIXTURE_TEST(test_both_paths_overlap),
         SLOW_TEST(test_directories),
+        SLOW_TEST(test_a_directory_with_leftovers),
         SLOW_TEST(test_unlink),
         SLOW_TEST(test_rename),
         SLOW_TEST(test_link),
