@@ -270,6 +270,17 @@ def test_a_run_that_does_not_begin_leaves_a_ttl(files):
     assert "ttl: 10800000ms\n" in files.get("/vol/lasting/status").text
 
 
+def test_a_run_that_does_not_begin_uses_no_session(files, eventually):
+    """However often it is tried, the session goes."""
+    files.run("files", "put /x 1", root="tried", ttl="100ms")
+
+    def has_gone():
+        assert files.post("/run?name=files&root=tried&call=nothing").status == 404
+        return "tried/" not in files.get("/vol").text.split()
+
+    eventually(has_gone)
+
+
 def test_what_is_written_to_a_removed_volume_fails(files, eventually):
     """And is not lost without a word. What was in it can be read as long as a run has it."""
     query = [("name", "files"), ("root", "leaving"), ("detach", ""), ("stdin", "open")]

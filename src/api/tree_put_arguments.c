@@ -13,9 +13,9 @@ static bool is_of_arguments(const struct request *request) {
 enum err tree_put_look(struct tree_put *put) {
     struct request *request = put->request;
     if (!put->app) {
-        if (!is_of_arguments(request) || catalog_find(request->api->catalog,
-                                                      request_second_component(request),
-                                                      &put->app) != ERR_OK) {
+        if (!is_of_arguments(request) ||
+            catalog_find(request->api->catalog, request_second_component(request), &put->app) !=
+                ERR_OK) {
             return ERR_OK;
         }
     }

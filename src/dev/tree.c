@@ -267,7 +267,7 @@ static enum err commit_tree(void *context, struct op *op, void *of_run) {
 }
 
 static void begin_tree(void *context, const struct run *run, void *of_run) {
-    tree_plan_begin(context, run, ((struct run_tree *)of_run)->plan);
+    tree_plan_use(context, run, ((struct run_tree *)of_run)->plan, true);
 }
 
 static enum err undo_tree(void *context, struct op *op, void *of_run) {
@@ -319,6 +319,7 @@ static enum err open_root(void *context, struct op *op, struct run *run, struct 
     if (err) {
         return err;
     }
+    tree_plan_use(tree, run, plan, false);
     err = root_of_plan(plan, ret_root);
     tree_plan_drop(tree, plan);
     return err;

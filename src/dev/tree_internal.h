@@ -78,8 +78,9 @@ MUST_USE enum err tree_plan_get(struct tree *tree, struct op *op, struct run *ru
                                 struct run_tree **ret_idle, struct plan **ret_plan,
                                 struct buf *message);
 void tree_plan_drop(struct tree *tree, struct plan *plan);
-/* The run begins: the session at its root, if there is one, has the ttl that it or its app says. */
-void tree_plan_begin(struct tree *tree, const struct run *run, const struct plan *plan);
+/* The sessions that the run sees are used now. `begins`: it does, so the one at its root has the
+ * ttl that it or its app says. */
+void tree_plan_use(struct tree *tree, const struct run *run, const struct plan *plan, bool begins);
 /* The run that a plan was built for does not begin: takes back the volume that was made for its
  * root, if it was and nobody else has been there. Polled. */
 MUST_USE enum err tree_plan_undo(struct tree *tree, struct op *op, struct plan *plan);

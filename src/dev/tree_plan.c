@@ -2,6 +2,7 @@
 #include "dev/tree_internal.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "dev/volume.h"
 #include "ns/memory.h"
 #include "ns/union.h"
@@ -211,11 +212,10 @@ static enum err open_by_name(struct build *build, struct run *run, struct volume
                              struct buf *message) {
     struct catalog *catalog = build->tree->catalog;
     struct str name = str_of(build->plan->key.mode);
-    uint64_t asked_ns = run_ttl_ns(run), ttl_ns = wanted_ttl_ns(run);
     /* What the app's configuration says is for volumes that are made by it. */
-    return ttl_ns ? catalog_session_volume(&build->child, catalog, name, ttl_ns, asked_ns == 0,
-                                           ret_volume, message)
-                  : catalog_named_volume(&build->child, catalog, name, true, ret_volume, message);
+    bool or_kept = run_ttl_ns(run) == 0;
+    return catalog_session_volume(&build->child, catalog, name, wanted_ttl_ns(run), or_kept,
+                                  ret_volume, message);
 }
 
 static enum err open_writable(struct build *build, struct run *run, struct buf *message) {
@@ -254,8 +254,8 @@ static enum err open_mount(struct build *build, const struct app_mount *mount,
                            struct buf *message) {
     struct plan *plan = build->plan;
     struct volume *volume;
-    enum err err = catalog_named_volume(&build->child, build->tree->catalog, str_of(mount->volume),
-                                        true, &volume, message);
+    enum err err = catalog_session_volume(&build->child, build->tree->catalog,
+                                          str_of(mount->volume), 0, true, &volume, message);
     if (err) {
         return err;
     }
@@ -389,10 +389,21 @@ static struct volume *root_by_name(const struct plan *plan) {
                                                                                : plan->shared[0];
 }
 
-void tree_plan_begin(struct tree *tree, const struct run *run, const struct plan *plan) {
-    const struct volume *volume = plan->is_passing ? root_by_name(plan) : NULL;
-    if (volume) {
-        catalog_set_session_ttl(tree->catalog, str_of(plan->key.mode), volume, wanted_ttl_ns(run));
+void tree_plan_use(struct tree *tree, const struct run *run, const struct plan *plan, bool begins) {
+    if (!plan->is_passing) {
+        return;
+    }
+    const struct app *app = run_app(run); /* a plan with sessions is of this run alone */
+    const struct volume *root = root_by_name(plan);
+    size_t next = 0; /* they were noted in this order */
+    if (root) {
+        uint64_t ttl_ns = begins ? wanted_ttl_ns(run) : 0;
+        catalog_use_session(tree->catalog, str_of(plan->key.mode), root, ttl_ns);
+        next = 1;
+    }
+    for (size_t i = 0; i < app->mount_count; i++, next++) {
+        INVARIANT(next < plan->shared_count);
+        catalog_use_session(tree->catalog, str_of(app->mounts[i].volume), plan->shared[next], 0);
     }
 }
 

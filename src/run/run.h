@@ -138,8 +138,9 @@ struct run_hooks {
      * or none. Polled; only of runs that have some. May be NULL. */
     enum err (*place_files)(void *context, struct op *op, struct run *run, void *tree,
                             struct buf *message);
-    /* Its guest begins now, which nothing refuses any more: what its `ttl` (or its app's) says
-     * holds from here on. Only of runs that have one; may be NULL. Its loop's thread. */
+    /* Its guest begins now, which nothing refuses any more: sessions are used, and what its `ttl`
+     * (or its app's) says holds from here on. Only of runs that may see volumes by name; may be
+     * NULL. Its loop's thread. */
     void (*begin_tree)(void *context, const struct run *run, void *tree);
     /* The run ended: polled; done when its effects are on disk (a commit of its volume if dirty).
      */

@@ -198,7 +198,7 @@ static enum err make_sandbox(struct run *run, struct buf *message) {
 
 static void begin_guest(struct run *run) {
     const struct run_hooks *hooks = &run->runs->hooks;
-    if ((run->ttl_ns || run->app->limits.ttl_ns) && hooks->begin_tree) {
+    if ((run->root_mode.length > 0 || run->app->mount_count > 0) && hooks->begin_tree) {
         hooks->begin_tree(hooks->context, run, run->tree);
     }
     run_note_time(run->home, RUN_TIME_START, clock_monotonic_ns() - run->created_ns);

@@ -170,14 +170,16 @@ MUST_USE enum err catalog_named_volume(struct op *op, struct catalog *catalog, s
 /* A session: a shared volume that goes, with its files, `ttl_ns` after it was last used (while
  * somebody has it, it is in use), also across restarts. Made when first used; one that is there is
  * given with the ttl that it has. One that was made without ttl is kept: EXIST, or with `or_kept`
- * it is given as it is. Polled. */
+ * it is given as it is. 0 for `ttl_ns`: as it is; made anew, it is kept. To have it is no use yet,
+ * for a run that is refused in the end: catalog_use_session. Polled. */
 MUST_USE enum err catalog_session_volume(struct op *op, struct catalog *catalog, struct str name,
                                          uint64_t ttl_ns, bool or_kept, struct volume **ret_volume,
                                          struct buf *message);
-/* A session that is there has another ttl from now on; nothing if it is kept, or `volume` (which
- * the caller has) is not the one of that name any more. */
-void catalog_set_session_ttl(struct catalog *catalog, struct str name, const struct volume *volume,
-                             uint64_t ttl_ns);
+/* A session that is there is used now, and has another ttl from now on (0: the one that it has);
+ * nothing if it is kept, or `volume` (which the caller has) is not the one of that name any more.
+ */
+void catalog_use_session(struct catalog *catalog, struct str name, const struct volume *volume,
+                         uint64_t ttl_ns);
 /* What is known of a shared volume; NOENT. */
 struct volume_session {
     uint64_t ttl_ns;  /* 0: it is kept */

@@ -171,6 +171,7 @@ struct catalog_wanted {
     uint64_t bytes_max, inodes_max;
     uint64_t generation; /* of the app that has the quota; 0 = there is none */
     const char *key; /* of a shared volume: STALE if `id` is not the one of that name any more */
+    bool is_trial;   /* of a session: it is not used yet */
 };
 /* Polled. */
 MUST_USE enum err catalog_get_volume(struct op *op, struct catalog *catalog,
@@ -204,8 +205,8 @@ struct volume_name {
 /* volumes_mutex. Takes no key twice. */
 MUST_USE enum err catalog_name_add(struct catalog *catalog, const char *key, int64_t id,
                                    uint64_t ttl_ns);
-/* volumes_mutex. The volume is used now: STALE if it has lost its name. OK for those that have no
- * name. */
+/* volumes_mutex. The volume is used now, unless it is on trial: STALE if it has lost its name. OK
+ * for those that have no name. */
 MUST_USE enum err catalog_name_use(struct catalog *catalog, const struct catalog_wanted *wanted);
 /* After all names were added. */
 MUST_USE enum err catalog_sessions_load(struct catalog *catalog);

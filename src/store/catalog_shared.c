@@ -48,7 +48,7 @@ enum err catalog_name_use(struct catalog *catalog, const struct catalog_wanted *
     if (!name || name->id != wanted->id) {
         return ERR_STALE;
     }
-    if (name->ttl_ns) {
+    if (name->ttl_ns && !wanted->is_trial) {
         use(name, clock_monotonic_ns());
     }
     return ERR_OK;
@@ -172,7 +172,7 @@ static enum err start_work(struct op *op, struct catalog *catalog, struct str na
 /* How a shared volume is asked for. */
 struct wish {
     struct str name;
-    bool create, or_kept;
+    bool create, or_kept, is_trial;
     uint64_t ttl_ns; /* 0: as it is; made anew, it is kept */
 };
 
@@ -210,6 +210,7 @@ static enum err get_shared(struct op *op, struct catalog *catalog, const struct 
         .bytes_max = catalog->defaults.disk_bytes,
         .inodes_max = catalog->defaults.disk_inodes,
         .key = key,
+        .is_trial = wish->is_trial,
     };
     struct op_work *pending = op->state;
     if (pending && pending->run != run_name) { /* it is being opened */
@@ -250,12 +251,13 @@ enum err catalog_named_volume(struct op *op, struct catalog *catalog, struct str
 enum err catalog_session_volume(struct op *op, struct catalog *catalog, struct str name,
                                 uint64_t ttl_ns, bool or_kept, struct volume **ret_volume,
                                 struct buf *message) {
-    const struct wish wish = {.name = name, .create = true, .or_kept = or_kept, .ttl_ns = ttl_ns};
+    const struct wish wish = {
+        .name = name, .create = true, .or_kept = or_kept, .is_trial = true, .ttl_ns = ttl_ns};
     return get_shared(op, catalog, &wish, ret_volume, message);
 }
 
-void catalog_set_session_ttl(struct catalog *catalog, struct str name, const struct volume *volume,
-                             uint64_t ttl_ns) {
+void catalog_use_session(struct catalog *catalog, struct str name, const struct volume *volume,
+                         uint64_t ttl_ns) {
     char key[APP_NAME_MAX + 1];
     if (catalog_key(name, key)) {
         return;
@@ -263,7 +265,7 @@ void catalog_set_session_ttl(struct catalog *catalog, struct str name, const str
     catalog_lock(&catalog->volumes_mutex);
     struct volume_name *found = find(catalog, key);
     if (found && found->ttl_ns && !volume_is_removed(volume)) {
-        found->ttl_ns = ttl_ns;
+        found->ttl_ns = ttl_ns ? ttl_ns : found->ttl_ns;
         use(found, clock_monotonic_ns());
     }
     catalog_unlock(&catalog->volumes_mutex);

@@ -26,6 +26,12 @@ static uint64_t ttl_of(struct catalog *catalog, const char *name) {
     return known.ttl_ns;
 }
 
+static uint64_t left_of(struct catalog *catalog, const char *name) {
+    struct volume_session known = {0};
+    assert_int_equal(catalog_volume_session(catalog, str_of(name), &known), ERR_OK);
+    return known.left_ns;
+}
+
 static size_t databases(struct catalog *catalog) {
     size_t count = 0;
     for (int id = 1; id < 20; id++) {
@@ -118,7 +124,7 @@ static void test_kept_volumes_stay(void **state) {
     volume_unref(same);
     catalog_sweep(catalog);
     assert_true(has(catalog, "kept"));
-    catalog_set_session_ttl(catalog, STR("kept"), kept, NS_PER_MS);
+    catalog_use_session(catalog, STR("kept"), kept, NS_PER_MS);
     assert_int_equal(ttl_of(catalog, "kept"), 0);
     volume_unref(kept);
     catalog_free(catalog);
@@ -135,7 +141,7 @@ static void test_ttl_of_a_session(void **state) {
     assert_ptr_equal(same, first);
     volume_unref(same);
     assert_int_equal(ttl_of(catalog, "passing_1"), 60 * NS_PER_S);
-    catalog_set_session_ttl(catalog, STR("passing_1"), first, 3600 * NS_PER_S);
+    catalog_use_session(catalog, STR("passing_1"), first, 3600 * NS_PER_S);
     assert_int_equal(ttl_of(catalog, "passing_1"), 3600 * NS_PER_S);
     struct volume_session known;
     assert_int_equal(catalog_volume_session(catalog, STR("passing_1"), &known), ERR_OK);
@@ -143,11 +149,37 @@ static void test_ttl_of_a_session(void **state) {
 
     /* Who has a removed one does not change the next one of that name. */
     assert_ok(catalog_delete_volume(&op, catalog, STR("passing_1")));
-    catalog_set_session_ttl(catalog, STR("passing_1"), first, NS_PER_S);
+    catalog_use_session(catalog, STR("passing_1"), first, NS_PER_S);
     volume_unref(session(catalog, "passing_1", 60 * NS_PER_S));
-    catalog_set_session_ttl(catalog, STR("passing_1"), first, NS_PER_S);
+    catalog_use_session(catalog, STR("passing_1"), first, NS_PER_S);
     assert_int_equal(ttl_of(catalog, "passing_1"), 60 * NS_PER_S);
     volume_unref(first);
+    catalog_free(catalog);
+}
+
+/* Having one is no use, for a run that is refused; using it is, whatever its ttl is then. */
+static void test_use_of_a_session(void **state) {
+    (void)state;
+    struct catalog *catalog = open_catalog();
+    volume_unref(session(catalog, "tried", 3600 * NS_PER_S));
+    expire(catalog, "tried");
+    struct volume *volume = session(catalog, "tried", 3600 * NS_PER_S);
+    assert_int_equal(left_of(catalog, "tried"), 0);
+    catalog_use_session(catalog, STR("tried"), volume, 0);
+    assert_int_equal(ttl_of(catalog, "tried"), 3600 * NS_PER_S);
+    assert_true(left_of(catalog, "tried") > 3500 * NS_PER_S);
+    volume_unref(volume);
+    /* The way of a request is a use. */
+    expire(catalog, "tried");
+    cleanup_buf struct buf message = {0};
+    assert_ok(catalog_named_volume(&op, catalog, STR("tried"), false, &volume, &message));
+    assert_true(left_of(catalog, "tried") > 3500 * NS_PER_S);
+    volume_unref(volume);
+    /* What was only tried goes. */
+    expire(catalog, "tried");
+    volume_unref(session(catalog, "tried", 3600 * NS_PER_S));
+    catalog_sweep(catalog);
+    assert_false(has(catalog, "tried"));
     catalog_free(catalog);
 }
 
@@ -230,6 +262,7 @@ int main(void) {
         TEST(test_sessions_survive_restarts),
         TEST(test_kept_volumes_stay),
         TEST(test_ttl_of_a_session),
+        TEST(test_use_of_a_session),
         TEST(test_delete),
         TEST(test_unmake),
     };
