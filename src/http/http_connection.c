@@ -154,8 +154,9 @@ static bool wants_input(const struct http_exchange *exchange) {
 static void pause_body(struct http_exchange *exchange) {
     exchange->is_body_paused = true;
     exchange->read_bytes = HTTP_PIECE_MIN;
-    exchange->paused_ns = loop_now_ns(exchange->server->loop);
-    http_enter(exchange, HTTP_WORKING);
+    if (!http_is_sending(exchange)) { /* else the client has something to do all the same */
+        http_enter(exchange, HTTP_WORKING);
+    }
     if (exchange->is_body_resumed) {
         http_body_resume(exchange);
     }
@@ -491,7 +492,7 @@ static void close_or_linger(struct http_exchange *exchange) {
 
 void http_continue(struct http_exchange *exchange) {
     if (!exchange->is_cut && exchange->pull && !exchange->is_response_made &&
-        !exchange->is_pull_waiting && !(exchange->events & LOOP_WRITABLE)) {
+        !exchange->is_pull_waiting && !http_is_sending(exchange)) {
         http_pull_next(exchange);
     }
     if (exchange->is_cut) {
@@ -507,6 +508,9 @@ void http_continue(struct http_exchange *exchange) {
         if (exchange->has_body_ended) {
             next_request(exchange);
             return;
+        }
+        if (exchange->is_body_paused) {
+            http_body_resume(exchange); /* to drop the rest */
         }
         if (exchange->phase != HTTP_MOVING) {
             http_enter(exchange, HTTP_MOVING);

@@ -83,16 +83,11 @@ void http_body_resume(struct http_exchange *exchange) {
         return;
     }
     http_watch(exchange, LOOP_READABLE, 0);
-    bool may_be_silent = exchange->is_pull_waiting && !exchange->is_body_due;
-    http_enter(exchange, may_be_silent ? HTTP_WORKING : HTTP_MOVING);
-    /* What was measured of the client goes on, without the time in which it had to wait: or one
-     * that sends a byte now and then, each of which is a pause, would never be too slow. */
-    exchange->is_body_paused = false;
-    if (exchange->measured_ns != 0) {
-        uint64_t paused_ns = exchange->since_ns - exchange->paused_ns;
-        exchange->measured_ns += paused_ns;
-        exchange->moved_ns += paused_ns;
+    if (!http_is_sending(exchange)) {
+        bool may_be_silent = exchange->is_pull_waiting && !exchange->is_body_due;
+        http_enter(exchange, may_be_silent ? HTTP_WORKING : HTTP_MOVING);
     }
+    exchange->is_body_paused = false;
     http_due(exchange);
 }
 

@@ -133,7 +133,7 @@ struct http_exchange {
     uint64_t moved_bytes;       /* how far it was then */
     uint64_t moved_start_bytes; /* and at the first sweep of the phase */
     uint64_t measured_ns;       /* the time of that sweep; 0 = none yet */
-    uint64_t paused_ns;         /* since when the body is paused, if is_body_paused */
+    uint64_t left_ns;           /* when it last left HTTP_MOVING because the body is paused */
     bool is_cut;                /* nothing is done any more but its end */
     struct in6_addr ip;         /* the client's; v4 mapped (RFC 4291 section 2.5.5.2) */
     char address[48];           /* as text; empty until asked for */
@@ -189,6 +189,11 @@ void http_rooms_free(struct http_server *server);
 static inline bool http_is_1_0_stream(const struct http_exchange *exchange) {
     return exchange->pull && exchange->pull_remaining == HTTP_LENGTH_UNKNOWN &&
            exchange->room->head.is_http_1_0;
+}
+
+/* Whether the client, or the kernel, has to take something of the response before it goes on. */
+static inline bool http_is_sending(const struct http_exchange *exchange) {
+    return (exchange->events & LOOP_WRITABLE) != 0;
 }
 
 /* Where an exchange is whose stream waits for the application. */

@@ -302,6 +302,23 @@ static void test_silence_in_a_dialogue(void **state) {
     stop();
 }
 
+/* Who sends and never reads is too slow, also when nothing more of its body is taken. */
+static void test_sends_and_never_reads(void **state) {
+    (void)state;
+    struct http_options options = usual;
+    options.body_rate_timeout_ns = 30 * NS_PER_MS;
+    start(&options);
+    int client = client_new();
+    static char rest[100000];
+    SEND(client, "POST /deaf-flood HTTP/1.1\r\nHost: a\r\nContent-Length: 900000000\r\n\r\n");
+    wait_for_begun(1);
+    client_send(client, rest, sizeof rest);
+    settle();
+    close(client);
+    assert_int_equal(test.completed, 0);
+    stop();
+}
+
 static void test_connection_limits(void **state) {
     (void)state;
     struct http_options options = usual;
@@ -511,6 +528,7 @@ int main(void) {
         TEST(test_drip),
         TEST(test_drip_that_is_gathered),
         TEST(test_silence_in_a_dialogue),
+        TEST(test_sends_and_never_reads),
         TEST(test_connection_limits),
         TEST(test_all_connections),
         TEST(test_no_descriptors),

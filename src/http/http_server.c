@@ -54,12 +54,21 @@ void http_enter(struct http_exchange *exchange, enum http_phase phase) {
     if (phase == HTTP_WORKING && !(exchange->events & LOOP_READABLE)) {
         phase = HTTP_UNWATCHED;
     }
+    bool was_moving = exchange->phase == HTTP_MOVING;
     list_remove(&exchange->link);
     list_append(&server->phases[phase], &exchange->link);
     exchange->phase = phase;
     exchange->since_ns = now_ns;
+    /* While the body is paused, what was measured of the client goes on, without the time in which
+     * it had to wait: or one that sends a byte now and then, each of which is a pause, would never
+     * be too slow. */
     if (!exchange->is_body_paused) {
         exchange->measured_ns = 0;
+    } else if (was_moving && phase != HTTP_MOVING) {
+        exchange->left_ns = now_ns;
+    } else if (!was_moving && phase == HTTP_MOVING && exchange->measured_ns != 0) {
+        exchange->measured_ns += now_ns - exchange->left_ns;
+        exchange->moved_ns += now_ns - exchange->left_ns;
     }
     if (phase == HTTP_MOVING) {
         if (list_is_empty(&exchange->look)) {

@@ -526,6 +526,25 @@ static void test_dialogue(void **state) {
     stop();
 }
 
+/* Of a body that the application keeps, and does not take, the rest is dropped when the answer has
+ * ended. */
+static void test_dialogue_ends_before_the_body(void **state) {
+    (void)state;
+    start(&usual);
+    int client = client_new();
+    cleanup_buf struct buf text = {0};
+    static char rest[300000];
+    SEND(client, "POST /deaf HTTP/1.1\r\nHost: a\r\nContent-Length: 300010\r\n\r\n0123456789");
+    client_send(client, rest, sizeof rest);
+    SEND(client, "GET /next HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_true(client_read(client, &text, "[GET /next ]", 1));
+    assert_contains(&text, "and third");
+    close(client);
+    settle();
+    assert_int_equal(test.completed, 2);
+    stop();
+}
+
 /* Chunks that are none, before there is an answer and after. */
 static void test_broken_chunks(void **state) {
     (void)state;
@@ -597,6 +616,7 @@ int main(void) {
         TEST(test_early_answers),
         TEST(test_early_answers_of_long_bodies),
         TEST(test_dialogue),
+        TEST(test_dialogue_ends_before_the_body),
         TEST(test_broken_chunks),
         TEST(test_large_answer),
     };

@@ -53,6 +53,11 @@ static inline bool is_dialogue(struct http_exchange *exchange) {
     return path_is(exchange, "/dialogue") || path_is(exchange, "/dialogue-over");
 }
 
+/* The answer is under way, and nothing of the body is taken. */
+static inline bool is_deaf(struct http_exchange *exchange) {
+    return path_is(exchange, "/deaf") || path_is(exchange, "/deaf-flood");
+}
+
 static inline bool pauses(struct http_exchange *exchange) {
     return path_is(exchange, "/pauses") || path_is(exchange, "/gather-pauses");
 }
@@ -178,6 +183,11 @@ static inline void begin(void *context, struct http_exchange *exchange) {
         http_keep_body(exchange);
         http_respond_stream(exchange, 200, "text/plain", HTTP_LENGTH_UNKNOWN, pull_dialogue,
                             request);
+    } else if (is_deaf(exchange)) {
+        http_keep_body(exchange);
+        http_expect_body(exchange);
+        http_respond_stream(exchange, 200, "text/plain", HTTP_LENGTH_UNKNOWN,
+                            path_is(exchange, "/deaf") ? pull_pieces : pull_zeros, request);
     } else if (path_is(exchange, "/abort-begin")) {
         http_abort(exchange);
     } else if (path_is(exchange, "/gather") || path_is(exchange, "/gather-pauses")) {
@@ -194,6 +204,9 @@ static inline size_t body(void *context, struct http_exchange *exchange, const u
         assert_int_equal(buf_append(&request->body, data, taken), ERR_OK);
         http_pull_resume(exchange);
         return taken;
+    }
+    if (is_deaf(exchange)) {
+        return 0;
     }
     assert_false(http_has_responded(exchange));
     if (path_is(exchange, "/slow-body")) {
