@@ -79,7 +79,7 @@ static const struct effect {
     {"wall", "the run ends: reason `wall`, exit 137. Of a program that is kept it is the time to answer a request: 504, and one that [has done nothing else](web.md#what-holds-for-both) meanwhile ends: reason `hung`, exit 137"},
     {"detached-wall", "the run ends: reason `wall`, exit 137"},
     {"cpu", "the run ends: reason `cpu`, exit 137. A program that is kept has no such limit: `wall` counts"},
-    {"output", "the run ends: reason `output`, exit 137; what fits is delivered. Of a web page only what waits to be taken counts"},
+    {"output", "the run ends: reason `output`, exit 137; what fits is delivered. A web page does not end: so much of it waits while its request still comes, then it is sent"},
     {"open-files", "opening one more fails: `nfile`"},
     {"tmp", "writing fails: `nospc`"},
     {"core", "there is none, and the run's last words say so"},

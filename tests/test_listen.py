@@ -1,12 +1,14 @@
 """serve=listen: programs that are kept, and take connections from descriptor 4."""
 
 import re
+import socket
+import struct
 import threading
 
 import pytest
 
 from support.client import chunks_of, parse_head, read_response
-from support.pages import of_app
+from support.pages import curl, of_app, send_and_never_read
 
 web, instances = of_app("go")
 
@@ -119,6 +121,77 @@ def test_large_answer(app):
     with connection, stream:
         assert parse_head(stream)[0] == 200
         assert sum(len(piece) for piece in chunks_of(stream)) == size
+
+
+def test_echo_of_more_than_can_wait(app, server, tmp_path):
+    """The answer goes out while the body comes in."""
+    body = bytes(range(256)) * (9 << 12)
+    (tmp_path / "body").write_bytes(body)
+    before = server.resident_bytes()
+    url = f"{server.url}/web/go/mirror"
+    assert curl("--data-binary", f"@{tmp_path}/body", url) == body
+    for more in ((), ("-H", "Transfer-Encoding: chunked")):
+        assert curl("--data-binary", f"@{tmp_path}/body", *more, f"{url}?duplex") == body
+    assert server.is_sanitized() or server.resident_bytes() - before < 64 << 20
+
+
+def test_dialogue_of_more_than_can_wait(app):
+    """The visitor sends the rest when it has read so much of the answer that some had gone out."""
+    piece, pieces = bytes(1 << 16), 60
+    with app.connect() as connection, connection.makefile("rb") as stream:
+        connection.sendall(app.head("POST", "/web/go/mirror?duplex", headers={
+            "Content-Length": str(len(piece) * pieces)}))
+        for _ in range(pieces // 2):
+            connection.sendall(piece)
+        assert parse_head(stream)[0] == 200
+        chunks = chunks_of(stream)
+        length = len(next(chunks))
+        for _ in range(pieces // 2):
+            connection.sendall(piece)
+        assert length + sum(len(chunk) for chunk in chunks) == len(piece) * pieces
+
+
+def test_visitor_vanishes_in_a_mirror(make_server, go_module, eventually):
+    """Its body still comes, and the answer is under way. The program sees it; nothing is left."""
+    server = make_server()
+    client = server.client
+    client.create("go", go_module, serve="listen")
+    web(client, "/echo", b"x")
+    client.put("/apps/go/files/x", b"")  # its volume is open then
+    before = server.descriptors()
+    for way in ["close", "reset", "half"] * 2:
+        connection = client.connect()
+        connection.sendall(client.head("POST", "/web/go/mirror?duplex", headers={
+            "Content-Length": str(1 << 30)}) + bytes(2 << 20))
+        assert connection.recv(1) == b"H"
+        if way == "half":
+            connection.shutdown(socket.SHUT_WR)
+            try:  # until the server has ended it
+                while connection.recv(1 << 16):
+                    pass
+            except ConnectionError:
+                pass
+        elif way == "reset":
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+        eventually(lambda: client.get("/apps/go/files/gone").status == 200)
+        client.delete("/apps/go/files/gone")
+    eventually(lambda: server.descriptors() <= before)
+    assert web(client, "/version").text == "1\n"
+    assert instances(client)[1]["failures"] == "0"
+
+
+def test_visitor_that_sends_and_never_reads(make_server, go_module, eventually):
+    """It is cut off after a while, memory is bounded, and the program sees it."""
+    server = make_server("--body-timeout", "300ms")
+    client = server.client
+    client.create("go", go_module, serve="listen")
+    assert web(client, "/version").status == 200
+    grown = send_and_never_read(server, "/web/go/mirror?duplex")
+    assert server.is_sanitized() or grown < 64 << 20
+    eventually(lambda: client.get("/apps/go/files/gone").status == 200)
+    assert web(client, "/version").text == "1\n"
+    assert instances(client)[1]["failures"] == "0"
 
 
 def test_status_and_head(app):

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from support.client import chunks_of, parse_head, read_response
-from support.pages import of_app
+from support.pages import curl, of_app, send_and_never_read
 
 web, instances = of_app("c")
 
@@ -475,15 +475,29 @@ def test_one_that_hangs_is_not_waited_for(make_server, module, eventually):
         assert "ended: hung 137" in client.get("/apps/c/log").text
 
 
-def test_both_sides_wait_for_each_other(make_server, module):
-    """It answers with more than can wait, and its request's rest is not read."""
-    server = make_server("--wall", "1h")
+def test_echo_of_more_than_can_wait(app, server, tmp_path):
+    """It answers while it reads, and its answer goes out while the body comes in."""
+    body = bytes(range(256)) * (9 << 12)
+    (tmp_path / "body").write_bytes(body)
+    before = server.resident_bytes()
+    url = f"{server.url}/web/c/echo"
+    assert curl("--data-binary", f"@{tmp_path}/body", url) == body
+    assert curl("--data-binary", f"@{tmp_path}/body", "-H", "Transfer-Encoding: chunked",
+                url) == body
+    assert server.is_sanitized() or server.resident_bytes() - before < 32 << 20
+    assert web(app, "/version").text == "hello from C\n"
+
+
+def test_visitor_that_sends_and_never_reads(make_server, module):
+    """It is cut off after a while, memory is bounded, and the next one is answered."""
+    server = make_server("--body-timeout", "300ms")
     client = server.client
     client.create("c", module, serve="listen")
-    response = web(client, "/echo", b"x" * (3 << 20))
-    assert response.status == 502
-    assert "1 MiB" in client.get("/apps/c/log").text
     assert web(client, "/version").status == 200
+    grown = send_and_never_read(server, "/web/c/echo")
+    assert server.is_sanitized() or grown < 32 << 20
+    assert web(client, "/version").text == "hello from C\n"
+    assert len(instances(client)[0]) == 1
 
 
 def test_update_drains_the_old_one(make_server, module, eventually):

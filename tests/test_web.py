@@ -13,7 +13,7 @@ import time
 import pytest
 
 from support.client import Client, chunks_of, parse_head, read_response
-from support.pages import of_app
+from support.pages import curl, of_app, send_and_never_read
 
 web, _ = of_app("site")
 
@@ -286,15 +286,47 @@ def test_large_answer_is_not_kept(app, server, eventually):
     eventually(lambda: is_idle(app))
 
 
-def test_answer_is_cut_while_the_body_comes(make_server, module):
-    """What can't be sent yet has the limit of output."""
-    server = make_server()
-    server.client.create("site", module, output="64KiB")
-    try:
-        assert web(server.client, "/echo", b"x" * (1 << 20)).status == 502
-    except ConnectionError:
-        pass  # a part of it was under way
-    assert "output limit" in log_of(server.client)
+def test_answer_goes_out_while_the_body_comes(app, server, module, tmp_path, eventually):
+    """What can't be sent yet has the limit of output; then it is sent all the same."""
+    app.create("tight", module, output="64KiB")
+    (tmp_path / "body").write_bytes(os.urandom(9 << 20))
+    (tmp_path / "large").write_bytes(os.urandom(70 << 20))  # more than the default
+    before = server.resident_bytes()
+    for name, file in (("tight", "body"), ("site", "large")):
+        body = (tmp_path / file).read_bytes()
+        path = f"{server.url}/web/{name}"
+        assert curl("--data-binary", f"@{tmp_path}/{file}", f"{path}/echo") == body
+    assert server.is_sanitized() or server.resident_bytes() - before < 32 << 20
+    # The program ends, or has said all that it promised: what still comes is dropped.
+    head = b"Content-Type: a/b\nContent-Length: 100000\n\n"
+    for name, path, start in (("tight", "/flood?300000", b""), ("tight", "/raw", head)):
+        length = 4 << 20
+        connection = begun(app, path, start + bytes(200000), length, name=name)
+        with connection, connection.makefile("rb") as stream:
+            assert len(read_response(stream).body) == (300000 if not start else 100000)
+            connection.sendall(bytes(length - len(start) - 200000))
+            connection.sendall(app.head("GET", "/web/site/x"))
+            assert read_response(stream).text == "program: /x\n"
+    # It fails in the middle: a cut.
+    connection = begun(app, "/flood_trap?300000", b"x", 10, name="tight")
+    with connection, connection.makefile("rb") as stream:
+        assert parse_head(stream)[0] == 200
+        with pytest.raises(ConnectionError):
+            list(chunks_of(stream))
+    eventually(lambda: is_idle(app))
+
+
+def test_visitor_that_sends_and_never_reads(make_server, module, eventually):
+    """It is cut off after a while, its program ends, and memory is bounded meanwhile."""
+    server = make_server("--body-timeout", "300ms")
+    client = server.client
+    client.create("site", module, output="64KiB")
+    web(client, "/echo", b"x")
+    grown = send_and_never_read(server, "/web/site/echo")
+    assert server.is_sanitized() or grown < 32 << 20
+    eventually(lambda: "ended: client" in log_of(client))
+    eventually(lambda: is_idle(client))
+    assert web(client, "/x").text == "program: /x\n"
 
 
 def test_slow_reader_makes_the_program_wait(app, server, eventually):
@@ -713,13 +745,6 @@ def test_pages_in_a_pipeline(app, server):
         connection.sendall(text.encode())
         for n in range(count):
             assert read_response(stream).text == f"program: /{n}\n"
-
-
-def curl(*arguments, stdin=None):
-    result = subprocess.run(["curl", "-sS", "--fail-early", "--max-time", "300", *arguments],
-                            input=stdin, capture_output=True)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
 
 
 def test_curl(app, server, tmp_path):

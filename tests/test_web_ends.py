@@ -26,6 +26,7 @@ class Site:
         self.client.create("site", module, web="public", cpu="500ms", root="keep", max_runs="200")
         self.client.create("few", module, web="public", root="keep", max_runs=str(FEW),
                            wall="12h")
+        self.client.create("tight", module, web="public", output="64KiB")
         self.client.put("/apps/site/files/www/large", bytes(LARGE_BYTES))
         self.client.get("/web/few/trap")
         for _ in range(40):  # until memory and descriptors are those of use
@@ -146,6 +147,10 @@ STATES = {
     "in a flood": request("GET", "/web/site/flood?20000000"),
     "in a flood with a body": request("POST", "/web/site/flood?20000000", "Content-Length: 10",
                                       body=b"12345"),
+    "in an answer before the end of the body": request(
+        "POST", "/web/tight/echo", "Content-Length: 3000000", body=bytes(400000)),
+    "in a flood before the end of the body": request(
+        "POST", "/web/tight/flood?20000000", "Content-Length: 3000000", body=bytes(200000)),
     "in a file": request("GET", "/web/site/large"),
     "in a redirect": request("POST", "/web/site/raw", "Content-Length: 39",
                              body=b"Location: /web/site/flood?20000000\n\n".ljust(39)),
@@ -170,7 +175,9 @@ def test_client_vanishes(site, eventually, state, way):
         if way == "half":
             connection.shutdown(socket.SHUT_WR)
         elif way == "read" and state in ("in the answer", "in a flood", "in a file",
-                                         "in a redirect", "between two"):
+                                         "in a redirect", "between two",
+                                         "in an answer before the end of the body",
+                                         "in a flood before the end of the body"):
             assert connection.recv(1) == b"H"
         elif way == "reset":
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,6 +1,7 @@
 /* serve=cgi: a request of the web door starts a run of its own, which is told of it as RFC 3875
  * says. The body goes into its standard input as it comes in; what it prints is its answer
- * (web_document.c). */
+ * (web_document.c), which waits for the body's end, because most clients send all before they read
+ * any, unless the program has ended, or has printed as much as may wait. */
 #include "api/web_internal.h"
 
 #include <inttypes.h>
@@ -112,16 +113,24 @@ static void begin_answer(struct web *web) {
 }
 
 /* While the body still comes in, an answer that is whole goes out, and so does a failure: else it
- * waits, and is not taken from the record, for the guest must not wait for it. */
+ * waits, and is not taken from the record, for the guest must not wait for it. When it has to,
+ * because the record is full, it may never go on to take the body, unless the answer goes out. */
 static void look_for_answer(struct web *web) {
     struct cgi *cgi = &web->cgi;
     web->document.is_held = true;
     web_document_step(web);
-    if (web->request->responded || web->stage != WEB_CGI || !web_document_is_full(&web->document)) {
+    if (web->request->responded || web->stage != WEB_CGI) {
         return;
     }
-    enum err err = run_wait(&web->request->op, cgi->run);
+    enum err err = ERR_PENDING;
+    if (web_document_is_full(&web->document)) {
+        err = run_wait(&web->request->op, cgi->run);
+    }
     if (err == ERR_PENDING) {
+        if (run_output_is_full(cgi->run)) {
+            web->document.talks = true;
+            begin_answer(web);
+        }
         return;
     }
     int32_t exit_status;
@@ -314,14 +323,16 @@ size_t web_cgi_body(struct web *web, const uint8_t *data, size_t length) {
 
 void web_cgi_body_end(struct web *web) {
     struct cgi *cgi = &web->cgi;
-    if (web->request->responded) {
+    if (web->request->responded && !web->document.talks) {
         return;
     }
     if (cgi->is_spooled) {
         upload_end(&cgi->spool);
     } else if (cgi->run) {
         run_stdin_close(cgi->run);
-        begin_answer(web);
+        if (!cgi->reader.binding) {
+            begin_answer(web);
+        }
     }
 }
 

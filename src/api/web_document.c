@@ -1,6 +1,6 @@
 /* What a program answers, whether it was started for the request (web_cgi.c) or is kept
- * (web_serve.c). The head is gathered first. From then on the answer
- * streams, or, if the program has ended it by then and it is short, goes out in one piece. */
+ * (web_serve.c). The head is gathered first. From then on the answer streams, or, if the program
+ * has ended it by then and it is short, goes out in one piece. */
 #include "api/web_fields.h"
 #include "api/web_internal.h"
 
@@ -137,6 +137,11 @@ static void respond_stream(struct web *web) {
     }
     if (length == 0 && !str_equal_text(web->method, "HEAD")) {
         reach_length(web);
+    }
+    if (document->talks && !web->body_ended) {
+        web->request->keeps_body = true;
+        http_keep_body(web->request->exchange);
+        http_expect_body(web->request->exchange);
     }
     http_respond_stream(web->request->exchange, status_of(&document->response), type, length, pull,
                         web);

@@ -67,6 +67,7 @@ struct web_document {
     size_t body_sent;        /* of what is in the response's memory */
     uint64_t body_remaining; /* of a length that the program has given; else UINT64_MAX */
     bool is_held;            /* nothing may be answered yet, unless all is here */
+    bool talks;              /* it is answered while the program goes on to get the body */
     bool is_pulled, waits;   /* the response streams; its pull waits for the op */
 };
 
@@ -92,8 +93,7 @@ struct cgi {
 struct web_serve {
     struct web *web;
     struct serve_request *request; /* a reference */
-    struct loop_timer timer;       /* for the answer's head; before, while neither side goes on */
-    uint64_t taken;                /* of the body, when it was started */
+    struct loop_timer timer;       /* for the answer's head, from the body's end on */
     uint64_t gathered;             /* bytes of the body that were handed on */
     bool body_waits;               /* a piece of the body found no room */
     bool is_ripe, has_left;

@@ -4,15 +4,13 @@
  * connection (dev/serve_connection.c), over which it speaks HTTP/1.1, one request after the other.
  *
  * /net/serve gets a request when its body is complete or long, so that a slow client does not make
- * a program wait that does one thing at a time. Once an answer goes out, what still comes of the
- * body is dropped; so what is answered before the body's end waits, unless it is all of the answer.
+ * a program wait that does one thing at a time. What is answered before the body's end waits for
+ * that, because most clients send all before they read any, unless it is all of the answer, or as
+ * much as may wait: then it goes out while the body still comes.
  */
 #include "api/web_internal.h"
 
 #include <inttypes.h>
-
-/* Both sides wait for each other, as it seems: then, if nothing has changed. */
-#define STUCK_NS (5 * NS_PER_S)
 
 /* --- failures ----------------------------------------------------------------------------- */
 
@@ -58,26 +56,17 @@ static void fail_submit(struct web *web, enum err err, struct service_delay dela
 static void time_is_over(struct loop_timer *timer) {
     struct web_serve *serve = CONTAINER_OF(timer, struct web_serve, timer);
     struct web *web = serve->web;
-    uint64_t taken;
     if (web->request->responded) {
         return;
     }
     bool is_taken = serve_request_state(serve->request) == SERVE_TAKEN;
-    if (web->body_ended && !is_taken && !serve_listener_is_asked(serve->request->listener)) {
+    if (!is_taken && !serve_listener_is_asked(serve->request->listener)) {
         fail(web, 504, "the program of this page has not accepted a connection on fd 4 in time",
              "not in time: " SERVE_NOT_ASKED);
-    } else if (web->body_ended) {
+    } else {
         fail(web, 504, "the program of this page did not answer in time",
              is_taken ? "not in time" : "not in time: the program has not taken it");
-    } else if (serve_request_is_stuck(serve->request, &taken) && taken == serve->taken) {
-        fail(web, 502, "the program of this page failed",
-             "it writes more than 1 MiB before it has read the request, which can't be sent yet");
     }
-}
-
-static void start_timer(struct web *web, uint64_t time_ns) {
-    loop_timer_start(web->request->loop, &web->serve->timer,
-                     loop_now_ns(web->request->loop) + MIN(time_ns, UINT64_MAX / 4));
 }
 
 /* --- the request -------------------------------------------------------------------------- */
@@ -304,17 +293,14 @@ static void step_answer(struct web *web) {
         document->response.is_http = true;
         document->name = "response";
     }
-    document->is_held = !web->body_ended && !serve_request_is_answered(serve->request);
+    document->talks = document->talks || serve_request_is_full(serve->request);
+    document->is_held =
+        !web->body_ended && !document->talks && !serve_request_is_answered(serve->request);
     if (!document->is_held || document->response.is_http) {
         web_document_step(web);
     }
-    if (web->request->responded || web->serve != serve) {
-        if (web->serve) {
-            loop_timer_stop(&web->serve->timer);
-        }
-    } else if (document->is_held && !loop_timer_is_started(&serve->timer) &&
-               serve_request_is_stuck(serve->request, &serve->taken)) {
-        start_timer(web, STUCK_NS);
+    if (web->serve && web->request->responded) {
+        loop_timer_stop(&web->serve->timer);
     }
 }
 
@@ -365,6 +351,14 @@ void web_serve_start(struct web *web) {
     }
 }
 
+/* If there is no room it waits again. */
+static void resume_body(struct web *web) {
+    if (web->serve->body_waits) {
+        web->serve->body_waits = false;
+        http_body_resume(web->request->exchange);
+    }
+}
+
 size_t web_serve_body(struct web *web, const uint8_t *data, size_t length) {
     struct web_serve *serve = web->serve;
     if (!web->has_body || serve_request_is_answered(serve->request)) {
@@ -379,25 +373,47 @@ size_t web_serve_body(struct web *web, const uint8_t *data, size_t length) {
     return taken;
 }
 
+/* The answer's head has to come in time. */
+static void start_timer(struct web *web) {
+    struct loop *loop = web->request->loop;
+    uint64_t wall_ns = web->app->limits.wall_ns;
+    if (wall_ns == 0) {
+        wall_ns = runs_get_options(web->request->api->runs)->defaults.wall_ns;
+    }
+    loop_timer_start(loop, &web->serve->timer, loop_now_ns(loop) + MIN(wall_ns, UINT64_MAX / 4));
+}
+
 void web_serve_body_end(struct web *web) {
-    if (web->request->responded) {
+    if (web->request->responded && !web->document.talks) {
         return;
     }
     serve_request_body_end(web->serve->request);
     ripen(web);
     if (!web->request->responded) {
-        const struct runs_options *options = runs_get_options(web->request->api->runs);
-        uint64_t wall_ns = web->app->limits.wall_ns;
-        start_timer(web, wall_ns ? wall_ns : options->defaults.wall_ns);
+        start_timer(web);
         op_wake(&web->request->op); /* perhaps there is an answer already */
     }
+}
+
+/* Of an answer that is under way. */
+static void go_on(struct web *web) {
+    struct web_serve *serve = web->serve;
+    if (web->document.talks && !web->body_ended) {
+        /* The pull may have no need to wait, but the body has. */
+        if (serve_request_watch(&web->request->op, serve->request)) {
+            http_abort(web->request->exchange);
+            return;
+        }
+        resume_body(web);
+    }
+    web_document_woken(web);
 }
 
 void web_serve_step(struct web *web) {
     struct web_serve *serve = web->serve;
     struct serve_request *request = serve->request;
     if (web->document.is_pulled) {
-        web_document_woken(web);
+        go_on(web);
         return;
     }
     if (web->request->responded) {
@@ -407,10 +423,7 @@ void web_serve_step(struct web *web) {
         fail(web, 503, "the server is out of memory", "no memory");
         return;
     }
-    if (serve->body_waits) {
-        serve->body_waits = false;
-        http_body_resume(web->request->exchange); /* if there is no room it waits again */
-    }
+    resume_body(web);
     switch (serve_request_state(request)) {
     case SERVE_WAITING:
         break;

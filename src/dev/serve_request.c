@@ -141,13 +141,11 @@ bool serve_request_is_answered(struct serve_request *request) {
     return is_answered;
 }
 
-bool serve_request_is_stuck(struct serve_request *request, uint64_t *ret_taken) {
+bool serve_request_is_full(struct serve_request *request) {
     lock(request);
-    *ret_taken = request->body_taken;
-    bool is_stuck = !request->body_ended && fifo_length(&request->body) == SERVE_BODY_BYTES &&
-                    fifo_length(&request->answer) >= SERVE_EARLY_BYTES;
+    bool is_full = !request->body_ended && fifo_length(&request->answer) >= SERVE_EARLY_BYTES;
     unlock(request);
-    return is_stuck;
+    return is_full;
 }
 
 void serve_request_leave(struct serve_request *request) {
@@ -217,7 +215,6 @@ static enum err read_now(struct serve_request *request, void *data, size_t lengt
                           (uint8_t *)data + read, length - read);
     }
     size_t after = fifo_length(&request->body);
-    request->body_taken += before - after;
     *ret_has_room = before > SERVE_BODY_BYTES / 2 && after <= SERVE_BODY_BYTES / 2;
     if (!err && read == 0 && !is_read(request)) {
         err = request->body_lost ? ERR_CONNRESET : ERR_AGAIN;
@@ -329,7 +326,6 @@ enum err serve_request_write(struct op *op, struct serve_request *request, const
             return op_finish(op, err);
         }
         if (op->nonblocking || again) {
-            op_queue_wake_all(&request->of_door); /* perhaps both wait: serve_request_is_stuck */
             return op->nonblocking ? ERR_AGAIN : ERR_PENDING;
         }
         err = op_queue_wait(&request->of_program, op);

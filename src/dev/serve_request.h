@@ -6,7 +6,7 @@
  *        └────── the program ended ──▶ REFUSED: nobody has seen it
  *
  * Both bodies are bounded: the request's by SERVE_BODY_BYTES, the answer by SERVE_ANSWER_BYTES, and
- * while the request's body still comes in, so that nothing can be sent, by SERVE_EARLY_BYTES.
+ * while the request's body still comes in by SERVE_EARLY_BYTES: then it is sent all the same.
  *
  * A visitor that leaves ends nothing: what is written then is dropped, and fails with PIPE where
  * base/unheard.h says so.
@@ -57,7 +57,6 @@ struct serve_request {
     struct fifo body, answer;
     struct fifo chunks;              /* of the body, as a connection has it without a length */
     bool is_chunked, has_last_chunk; /* it has it so; and all of it is there */
-    uint64_t body_taken;             /* bytes of it that the program has read */
     bool body_ended, body_lost;      /* it is complete; it never will be */
     bool answer_ended, answer_cut;   /* likewise */
     bool answer_begun;               /* something was written */
@@ -98,9 +97,9 @@ MUST_USE bool serve_request_complete(struct serve_request *request, struct applo
                                      int64_t app_id, uint64_t run_id);
 /* The program has closed the file: nothing more comes. */
 bool serve_request_is_answered(struct serve_request *request);
-/* There is no room in an answer that can't be sent yet, nor in the body: unless the program reads,
- * neither side can go on. `*ret_taken`: how much it has read until now. */
-bool serve_request_is_stuck(struct serve_request *request, uint64_t *ret_taken);
+/* The body still comes, and there is no more room in the answer: unless it is read, the program may
+ * never go on to take the body. */
+bool serve_request_is_full(struct serve_request *request);
 /* Its hold on the instance becomes the caller's (NULL if it has none any more). */
 struct instance *serve_request_take_instance(struct serve_request *request);
 /* The client is gone, or was answered; after serve_withdraw. */

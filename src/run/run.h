@@ -382,8 +382,11 @@ MUST_USE enum err run_output_wait(struct op *op, struct run *run, struct run_rea
 MUST_USE enum err run_output_poll(struct op *op, struct run *run, const struct run_reader *reader,
                                   unsigned streams, unsigned *ret_ready);
 /* Until a reader is bound, output goes to the record unthrottled, up to its limit: while a request
- * body still comes in the client may not read yet. From then on the guest waits for this reader. */
+ * body still comes in the client may not read yet. From then on the guest waits for this reader. A
+ * run of the web door that reaches the limit before does not end, but waits for one to be bound. */
 void run_bind_reader(struct run *run, struct run_reader *reader);
+/* Whether it has reached the limit, and has no reader. Who waits for its output is woken then. */
+bool run_output_is_full(struct run *run);
 /* The reader's client has all of its answer's promised length. True: the run has written more to
  * its standard output already. Else `line`, which is taken then, goes into the app's log when it
  * first does so. */

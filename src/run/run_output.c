@@ -468,10 +468,27 @@ bool run_answered(struct run *run, const struct run_reader *reader, struct buf *
     return has_more;
 }
 
+/* With the lock. */
+static bool is_full(const struct run *run) {
+    return run->is_web && !run->has_reader &&
+           output_charged(&run->output) >= run->limits.output_bytes;
+}
+
 void run_bind_reader(struct run *run, struct run_reader *reader) {
     reader->binding = true;
     pthread_mutex_lock(&run->lock);
+    bool was_full = is_full(run);
     run->has_reader = true;
     run->reader_offset = reader->offset;
     pthread_mutex_unlock(&run->lock);
+    if (was_full) {
+        op_queue_wake_all(&run->changed);
+    }
+}
+
+bool run_output_is_full(struct run *run) {
+    pthread_mutex_lock(&run->lock);
+    bool result = is_full(run);
+    pthread_mutex_unlock(&run->lock);
+    return result;
 }

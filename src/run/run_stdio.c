@@ -102,7 +102,7 @@ static size_t room_for(struct run *run, size_t length, bool *ret_limit) {
     if (length <= left) {
         return length;
     }
-    *ret_limit = true;
+    *ret_limit = !run->is_web; /* which waits for a reader */
     return (size_t)left;
 }
 

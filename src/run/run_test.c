@@ -167,6 +167,47 @@ static void test_answered(void **state) {
     op_done(&op);
 }
 
+/* A page that reaches its limit before anybody reads it waits for that, and then goes on. */
+static void test_page_is_full(void **state) {
+    (void)state;
+    struct run_request request = {.is_web = true, .limits = {.output_bytes = MIB}};
+    struct run *run = start(guest_flood, request);
+    struct run_reader reader = {0};
+    static uint8_t data[64 * KIB];
+    size_t length;
+    unsigned stream;
+    uint64_t time_ns;
+    struct op op;
+    op_init(&op, fixture.loops[0], fixture.who, fixture_no_wake);
+    FIXTURE_TURN_UNTIL(&fixture, run_output_is_full(run));
+    FIXTURE_TURN_UNTIL(&fixture, run_status(run).state == RUN_WAITING);
+    run_bind_reader(run, &reader);
+    assert_false(run_output_is_full(run));
+    for (uint64_t total = 0; total < 4 * MIB; total += length) {
+        assert_int_equal(
+            FIXTURE_WAIT(&fixture, run_output_read(&op, run, &reader, RUN_STDOUT, data,
+                                                   sizeof(data), &length, &stream, &time_ns)),
+            ERR_OK);
+        assert_true(length > 0);
+    }
+    run_kill(run, RUN_REASON_KILLED);
+    fixture_wait(&fixture, run);
+    run_unref(run);
+
+    /* There is room in memory already when it is bound. */
+    request.limits.output_bytes = 10000;
+    run = start(guest_flood, request);
+    reader = (struct run_reader){0};
+    FIXTURE_TURN_UNTIL(&fixture, run_status(run).state == RUN_WAITING);
+    uint64_t before = run_status(run).output_bytes;
+    run_bind_reader(run, &reader);
+    FIXTURE_TURN_UNTIL(&fixture, run_status(run).output_bytes > before);
+    run_kill(run, RUN_REASON_KILLED);
+    fixture_wait(&fixture, run);
+    run_unref(run);
+    op_done(&op);
+}
+
 /* A page for a client that has left. */
 static void test_unheard(void **state) {
     (void)state;
@@ -866,6 +907,7 @@ int main(int argc, char **argv) {
         TEST(test_limits_only_tighten),
         TEST(test_kill),
         TEST(test_client),
+        TEST(test_page_is_full),
         TEST(test_unheard),
         TEST(test_answered),
         TEST(test_pause),

@@ -66,6 +66,18 @@ func main() {
 		w.Header().Set("X-Length", strconv.Itoa(len(body)))
 		w.Write(body)
 	})
+	// What comes goes back at once. Without `?duplex` Go may drop a part of a body without length.
+	http.HandleFunc("/mirror", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.RawQuery == "duplex" {
+			if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+				panic(err)
+			}
+		}
+		if _, err := io.Copy(w, r.Body); err != nil {
+			os.WriteFile("/gone", nil, 0o644)
+			panic(http.ErrAbortHandler)
+		}
+	})
 	http.HandleFunc("/early", func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusRequestEntityTooLarge)
 	})

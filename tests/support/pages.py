@@ -2,6 +2,7 @@
 
 import functools
 import re
+import subprocess
 
 
 def web(client, path, body=None, method=None, headers=None, *, name):
@@ -21,3 +22,26 @@ def of_app(name):
     """Both, of this app where none is named."""
     return functools.partial(web, name=name), (
         lambda client, name=name: instances(client, name))
+
+
+def curl(*arguments, stdin=None):
+    """What curl prints; it has to succeed."""
+    result = subprocess.run(["curl", "-sS", "--fail-early", "--max-time", "300", *arguments],
+                            input=stdin, capture_output=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def send_and_never_read(server, path):
+    """A visitor that sends and does not read, until it is cut off. How much more memory the server
+    had meanwhile, at most."""
+    before = most = server.resident_bytes()
+    with server.client.connect() as connection:
+        connection.sendall(server.client.head("POST", path, headers={
+            "Content-Length": str(1 << 40)}))
+        try:
+            while True:
+                connection.sendall(bytes(1 << 18))
+                most = max(most, server.resident_bytes())
+        except ConnectionError:
+            return most - before
