@@ -102,6 +102,11 @@ def test_reading_is_a_get(net, peer):
     for path in ("request/", "tcp/127.0.0.1:1/", f"http/{peer.host}/a/."):
         assert "Not a directory" in net("get", f"/net/{path}", fails=True)
     assert "Is a directory" in net("get", "/net/http/", fails=True)
+    for query in ("x=../y", "x=a/../../../..", "back=http://a/./b//c/..", "q=" + "z" * 3000, "/?/.."):
+        assert net("get", f"/net/http/{peer.host}/a/./b?{query}") == f"hello /a/b?{query}\n"
+    for path in ("a/../b", "a/../b?c", "a/" * 40):
+        assert "a URL's path has at most 30 names, and no '..' before its '?'" in net(
+            "get", f"/net/http/{peer.host}/{path}", fails=True)
     assert net("get", f"/net/http/{peer.host}/?q") == "hello /?q\n"
     assert net("get", f"/net/http/{peer.host}/a/?") == "hello /a/?\n"
     assert net("get", f"/net/http/{peer.host}/a b%20c%2Fd%zz#e") == "hello /a%20b%20c%2Fd%25zz%23e\n"

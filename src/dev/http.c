@@ -283,6 +283,7 @@ static enum err node_open(struct op *op, struct file *file, unsigned open_flags,
 
 const struct dev net_http_dev = {
     .name = "http",
+    .not_directory = "a URL's path has at most 30 names, and no '..' before its '?'",
     .open = node_open,
     .release = net_node_release,
 };

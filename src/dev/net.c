@@ -295,6 +295,7 @@ static enum err entry_readdir(struct op *op, struct file *directory, struct dir_
 static const struct dev entry_dev = {
     .name = "net",
     .takes_slash = true,
+    .takes_query = true,
     .walk = entry_walk,
     .readdir = entry_readdir,
     .release = net_node_release,
@@ -338,6 +339,7 @@ static void root_release(struct file *file) {
 static const struct dev root_dev = {
     .name = "net",
     .takes_slash = true,
+    .takes_query = true,
     .walk = root_walk,
     .readdir = root_readdir,
     .release = root_release,

@@ -115,6 +115,11 @@ struct dev {
     /* Of directories: a path's last slash means something, and is handed to `walk` as a last name
      * of no length. */
     bool takes_slash;
+    /* Of directories that are mounted: names are those of URLs. What begins with the one that has a
+     * `?` is handed to `walk` as one name, however long, and whatever slashes and dots it has. */
+    bool takes_query;
+    /* Of what is no directory: what is said where names follow all the same. NULL: nothing. */
+    const char *not_directory;
 
     /* Walks from `directory` along `names` as far as it goes: `*ret_walked` names were found, the
      * last one is `*ret_file` (a reference for the caller). Stops early, with OK, after a symbolic

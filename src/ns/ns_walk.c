@@ -5,7 +5,10 @@
  *
  * At first names are walked several at once; the directories between them are then not known. Where
  * they are needed (the path has a `..`, or a link was met in the middle) every name is walked by
- * itself, from the start again. */
+ * itself, from the start again.
+ *
+ * Where names are those of URLs (dev->takes_query), what begins with the one that has a `?` is one
+ * name: a query has slashes and dots that are none of a path. */
 #include "ns/ns_internal.h"
 #include "ns/temporary.h"
 
@@ -26,6 +29,7 @@ struct walk_state {
     unsigned flags;
     unsigned links;         /* followed so far */
     bool single;            /* every name by itself */
+    bool is_url;            /* there is a `?`, and what begins with its name is one name */
     bool directory_wanted;  /* the path, or a last link's target, ended in a slash */
     struct file *link;      /* whose target is being read, or NULL */
     bool link_is_last;      /* … and which was the last component */
@@ -97,8 +101,8 @@ static struct ns_place place_ref(const struct ns_place *place) {
     return (struct ns_place){file_ref(place->file), place->mount};
 }
 
-/* Whether a path or a link's target may be walked at all. */
-static enum err check_path(struct str path) {
+/* Whether a path or a link's target may be walked at all. From `query_at` on it is a query. */
+static enum err check_path(struct str path, size_t query_at) {
     if (path.length == 0) {
         return ERR_NOENT;
     }
@@ -118,7 +122,7 @@ static enum err check_path(struct str path) {
         return ERR_NOENT;
     }
     size_t length = 0;
-    for (size_t i = 0; i < path.length; i++) {
+    for (size_t i = 0; i < query_at; i++) {
         length = path.data[i] == '/' ? 0 : length + 1;
         if (length > NAME_MAX_BYTES) {
             return ERR_NAMETOOLONG;
@@ -173,6 +177,33 @@ static bool names_follow(struct str left) {
     return next_name(&left, &name, &slash);
 }
 
+/* Where the query of the URL begins that the path leads to through mounts alone, else its end. */
+static size_t find_query(const struct ns_place *start, struct str path, unsigned flags) {
+    const char *query = path.length ? memchr(path.data, '?', path.length) : NULL;
+    if (!query || flags & NS_PARENT) {
+        return path.length;
+    }
+    struct str left = {path.data, (size_t)(query - path.data)}, name;
+    if (has_dot_dot(left)) {
+        return path.length;
+    }
+    bool slash, takes_query = start->file->dev->takes_query;
+    const struct ns_mount *mount = start->mount;
+    while (!takes_query) {
+        if (!next_name(&left, &name, &slash) || !slash) {
+            return path.length;
+        }
+        if (!is_dot(name)) {
+            mount = ns_mount_child(mount, name);
+            if (!mount) {
+                return path.length;
+            }
+            takes_query = mount->root && mount->root->dev->takes_query;
+        }
+    }
+    return (size_t)(query - path.data);
+}
+
 static enum err restart(struct walk_state *state) {
     stack_clear(state);
     state->links = 0;
@@ -187,7 +218,8 @@ static enum err begin(struct ns *ns, const struct ns_place *start, struct str pa
         !names_follow(path)) {
         return ERR_INVAL;
     }
-    enum err err = check_path(path);
+    size_t query_at = find_query(start, path, flags);
+    enum err err = check_path(path, query_at);
     if (err != ERR_OK) {
         return err;
     }
@@ -210,7 +242,8 @@ static enum err begin(struct ns *ns, const struct ns_place *start, struct str pa
     state->capacity = INLINE_LEVELS;
     state->rest = (struct buf){0};
     state->target = (struct buf){0};
-    state->single = has_dot_dot(path);
+    state->is_url = query_at < path.length;
+    state->single = !state->is_url && has_dot_dot(path);
     *ret_state = state;
     return restart(state); /* can't fail: there is room for one level */
 }
@@ -218,7 +251,7 @@ static enum err begin(struct ns *ns, const struct ns_place *start, struct str pa
 /* A link was met: its target has been read and takes its place in the path. */
 static enum err splice_target(struct walk_state *state) {
     struct str target = buf_str(&state->target);
-    enum err err = check_path(target);
+    enum err err = check_path(target, target.length);
     if (err != ERR_OK) {
         return err;
     }
@@ -259,7 +292,8 @@ static enum err read_link(struct op *op, struct walk_state *state) {
 
 /* A component was found to be `place` (taken over): goes into it, or follows it. `last`: nothing
  * but slashes follows. `*ret_found`: it is what was looked for, `place` is on the stack. */
-static enum err enter(struct walk_state *state, struct ns_place place, bool last, bool *ret_found) {
+static enum err enter(struct op *op, struct walk_state *state, struct ns_place place, bool last,
+                      bool *ret_found) {
     uint8_t type = place.file->type;
     if (type == FILE_WHITEOUT) {
         ns_place_done(&place);
@@ -275,8 +309,9 @@ static enum err enter(struct walk_state *state, struct ns_place place, bool last
         return ERR_OK;
     }
     if (must_be_directory && type != FILE_DIRECTORY) {
+        const char *why = place.file->dev->not_directory;
         ns_place_done(&place);
-        return ERR_NOTDIR;
+        return why ? buf_fail(op->message, ERR_NOTDIR, "%s", why) : ERR_NOTDIR;
     }
     *ret_found = last;
     return stack_push(state, place);
@@ -301,6 +336,12 @@ static enum err walk_many(struct op *op, struct walk_state *state, bool *ret_fou
         struct str name;
         if (!next_name(&left, &name, &slash)) {
             break;
+        }
+        if (state->is_url && memchr(name.data, '?', name.length)) {
+            name.length += left.length;
+            left.data += left.length;
+            left.length = 0;
+            state->directory_wanted = false;
         }
         if (is_dot(name)) {
             if (count == 0 || names_follow(left)) {
@@ -351,7 +392,7 @@ static enum err walk_many(struct op *op, struct walk_state *state, bool *ret_fou
         return restart(state);
     }
     state->left = after;
-    return enter(state, (struct ns_place){file, NULL}, last, ret_found);
+    return enter(op, state, (struct ns_place){file, NULL}, last, ret_found);
 }
 
 /* One component. `*ret_found`: the walk is at its end, what was found is on the stack; with
@@ -413,7 +454,7 @@ static enum err step(struct op *op, struct walk_state *state, struct str *ret_na
         return err;
     }
     state->left = left;
-    return enter(state, place, last, ret_found);
+    return enter(op, state, place, last, ret_found);
 }
 
 enum err ns_walk(struct op *op, struct ns_walk *walk, struct ns *ns, const struct ns_place *start,

@@ -353,6 +353,105 @@ static void test_parent(void **state) {
     }
 }
 
+/* A device whose names are those of URLs: what it was given, each in brackets. */
+static struct buf url_names;
+static struct file *url_file;
+
+static enum err urls_walk(struct op *op, struct file *directory, const struct str *names,
+                          size_t count, size_t *ret_walked, struct file **ret_file) {
+    (void)op, (void)directory;
+    buf_done(&url_names);
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(buf_printf(&url_names, "[" STR_FORMAT "]", STR_ARGS(names[i])), ERR_OK);
+    }
+    *ret_walked = count;
+    *ret_file = file_ref(url_file);
+    return ERR_OK;
+}
+
+static void urls_release(struct file *file) {
+    free(file);
+}
+
+static const struct dev urls_dev = {.name = "urls",
+                                    .takes_slash = true,
+                                    .takes_query = true,
+                                    .walk = urls_walk,
+                                    .release = urls_release};
+
+static void test_urls(void **state) {
+    (void)state;
+    struct file *urls = calloc(1, sizeof *urls);
+    assert_non_null(urls);
+    file_init(urls, &urls_dev, 1000, 1, FILE_DIRECTORY, 0);
+    url_file = add(root, "url_file", FILE_REGULAR);
+    struct ns *with_urls;
+    assert_int_equal(ns_new(root, &with_urls), ERR_OK);
+    assert_int_equal(ns_mount(with_urls, STR("/n/urls"), urls), ERR_OK);
+    struct ns_place start = ns_root(with_urls), inside = {urls, NULL};
+    static const struct {
+        const char *path, *names;
+        enum err err;
+    } cases[] = {
+        {"n/urls/a/b", "[a][b]", ERR_OK},
+        {"n/urls/a/b/", "[a][b][]", ERR_OK},
+        {"n/urls/a?b/../c", "[a?b/../c]", ERR_OK},
+        {"./n//urls/./a/./b?c=http://d/./e/..", "[a][b?c=http://d/./e/..]", ERR_OK},
+        {"n/urls/a/?b/", "[a][?b/]", ERR_OK},
+        {"n/urls/?b/", "[?b/]", ERR_OK},
+        {"n/urls/?b/./", "[?b/./]", ERR_OK},
+        {"n/urls/a?/../../../..", "[a?/../../../..]", ERR_OK},
+        {"n/urls/a/../b?c", "[a]", ERR_NOTDIR}, /* each by itself: is it a directory? */
+        {"n/../d?/../d", "", ERR_NOENT},
+        {"n?/urls/a", "", ERR_NOENT},
+        {"d?/../d", "", ERR_NOENT},
+    };
+    for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
+        buf_done(&url_names);
+        struct ns_walk walk = {0};
+        struct ns_walk_result result = {0};
+        enum err err =
+            AWAIT(ns_walk(&test_op, &walk, with_urls, &start, str_of(cases[i].path), 0, &result));
+        assert_int_equal(err, cases[i].err);
+        assert_string_equal(buf_text(&url_names), cases[i].names);
+        ns_place_done(&result.place);
+        ns_walk_done(&walk);
+    }
+    /* Any length, but only there, and not of what is to be made or removed. */
+    static const struct {
+        const char *before;
+        bool is_inside;
+        unsigned flags;
+        enum err err;
+    } lengths[] = {
+        {"n/urls/a?", false, 0, ERR_OK},
+        {"../n/urls/a?", false, 0, ERR_NAMETOOLONG},
+        {"a?", true, 0, ERR_OK},
+        {"./a/b?", true, 0, ERR_OK},
+        {"a/../b?", true, 0, ERR_NAMETOOLONG},
+        {"a?", false, 0, ERR_NAMETOOLONG},
+        {"n/urls?", false, 0, ERR_NAMETOOLONG},
+        {"n/urls/a?", false, NS_PARENT, ERR_NAMETOOLONG},
+    };
+    for (size_t i = 0; i < ARRAY_LENGTH(lengths); i++) {
+        cleanup_buf struct buf path = {0};
+        assert_int_equal(buf_printf(&path, "%s%0300d", lengths[i].before, 0), ERR_OK);
+        struct ns_walk walk = {0};
+        struct ns_walk_result result = {0};
+        assert_int_equal(
+            AWAIT(ns_walk(&test_op, &walk, with_urls, lengths[i].is_inside ? &inside : &start,
+                          buf_str(&path), lengths[i].flags, &result)),
+            lengths[i].err);
+        ns_place_done(&result.place);
+        ns_walk_done(&walk);
+    }
+    ns_place_done(&start);
+    ns_unref(with_urls);
+    file_unref(urls);
+    file_unref(url_file);
+    buf_done(&url_names);
+}
+
 static void test_from_a_directory(void **state) {
     (void)state;
     struct ns_place d = {0}, x = {0}, file = {0};
@@ -565,6 +664,7 @@ int main(void) {
         TEST(test_deep_directories),
         TEST(test_forty_links),
         TEST(test_parent),
+        TEST(test_urls),
         TEST(test_from_a_directory),
         TEST(test_rename_during_walk),
         TEST(test_abandoned_at_every_step),
