@@ -10,7 +10,7 @@ SANITIZE=thread tools/build.sh "$build"
 export TSAN_OPTIONS="suppressions=$PWD/tools/tsan.supp:history_size=4:${TSAN_OPTIONS:-}"
 status=0
 # Not those that crash or damage something on purpose, in one thread, a thousand times over.
-ctest --test-dir "$build" --output-on-failure -j2 --timeout 600 -R '^(base|loop|ns|store|run|http|dev|api)/' \
+ctest --test-dir "$build" --output-on-failure -j2 -R '^(base|loop|ns|store|run|http|dev|api)/' \
     -E 'crash|damage|model' || status=1
 python=python3
 "$python" -c 'import pytest' 2>/dev/null || python=/usr/bin/python3
