@@ -165,8 +165,9 @@ def client(server):
 
 @pytest.fixture
 def eventually():
-    def wait(condition, seconds=30):
-        """Polls until the condition is true; fails after a generous bound."""
+    def wait(condition, seconds=120):
+        """Polls until the condition is true; fails after a bound that is generous to a machine with
+        much else to do, and to sanitizers."""
         end = time.monotonic() + seconds
         while True:
             value = condition()

@@ -643,8 +643,7 @@ def test_one_that_nobody_asked_for_yet(make_server, module):
 
 
 def test_too_many_wait(make_server, module, eventually):
-    server = make_server()
-    client = server.client
+    client = make_server("--wall", "1h").client  # however long all of this takes
     client.create("c", module, serve="listen", queue="2")
     waiting = [client.open("GET", "/web/c/wait")]
     eventually(lambda: "1 requests, 0 wait" in str(instances(client)[0]))
