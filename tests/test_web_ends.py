@@ -223,3 +223,22 @@ def test_work_for_nobody(site, eventually):
     site.go()
     assert site.client.get(f"/proc/{run}/wait").text == "exit 0\n"
     assert site.client.get("/apps/site/files/done").status == 200
+
+
+def test_queue_of_nobody(site, eventually):
+    """Whose visitor leaves while it waits for a place is not started any more."""
+    visitors = [site.client.open("GET", "/web/few/ticks?heed") for _ in range(FEW)]
+    for _, stream in visitors:
+        assert parse_head(stream)[0] == 200
+    started = site.metric("runs_started_total")
+    waiting = [site.client.open("GET", "/web/few/x") for _ in range(CLIENTS)]
+    eventually(lambda: site.metric("runs_queued") == CLIENTS)
+    for connection, stream in waiting:
+        stream.close()
+        connection.close()
+    eventually(lambda: site.metric("runs_queued") == 0)
+    for connection, stream in visitors:
+        stream.close()
+        connection.close()
+    eventually(lambda: site.metric("runs_running") == 0)
+    assert site.metric("runs_started_total") == started

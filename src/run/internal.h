@@ -156,6 +156,7 @@ enum run_signal {
     SIGNAL_KILL = 1 << 2,   /* run->kill_reason says why */
     SIGNAL_PAUSE = 1 << 3,
     SIGNAL_RESUME = 1 << 4,
+    SIGNAL_LEFT = 1 << 5, /* the client of a page has left */
 };
 /* Where a run is in its loop's queues. */
 enum run_queue { QUEUE_NONE, QUEUE_FRESH, QUEUE_READY, QUEUE_COMPUTING };

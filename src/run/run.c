@@ -404,9 +404,12 @@ void run_client_left(struct run *run) {
         output_trim(&run->output);
     }
     pthread_mutex_unlock(&run->lock);
-    if (run->detached || run->is_web) {
-        op_queue_wake_all(&run->changed); /* it need not wait for that reader any more */
-    } else {
+    if (!run->detached && !run->is_web) {
         run_kill(run, RUN_REASON_CLIENT);
+        return;
+    }
+    op_queue_wake_all(&run->changed); /* it need not wait for that reader any more */
+    if (run->is_web && atomic_load(&run->state) != RUN_ENDED) {
+        run_signal(run, SIGNAL_LEFT);
     }
 }

@@ -333,10 +333,10 @@ uint64_t run_answer_ns(const struct run *run);
 void run_pause(struct run *run);
 void run_resume(struct run *run);
 /* A client is bound to it or left: a run that is not detached ends (RUN_REASON_CLIENT) when it has
- * left. One of the web door goes on, and nobody sees what it still writes, which fails with PIPE
- * where base/unheard.h says so. One that does not care is ended (RUN_REASON_CLIENT) at its
- * RUN_DEAF_WRITES-th failure, or at one RUN_DEAF_NS after the first: it has a place that others may
- * want. */
+ * left. One of the web door goes on unless it still waits in the queue, and nobody sees what it
+ * still writes, which fails with PIPE where base/unheard.h says so. One that does not care is ended
+ * (RUN_REASON_CLIENT) at its RUN_DEAF_WRITES-th failure, or at one RUN_DEAF_NS after the first: it
+ * has a place that others may want. */
 enum { RUN_DEAF_WRITES = 1000 };
 #define RUN_DEAF_NS (5 * NS_PER_S)
 void run_client_left(struct run *run);

@@ -378,6 +378,15 @@ static void step_guest(struct run *run) {
     run_make_ready(run, QUEUE_READY);
 }
 
+/* A page for nobody is not begun. True if the run has ended by it. */
+static bool leave_queue(struct run *run) {
+    bool is_queued = run->phase == PHASE_QUEUED && runs_leave_queue(run->runs, run);
+    if (is_queued) {
+        finish_killed(run, RUN_REASON_CLIENT);
+    }
+    return is_queued;
+}
+
 /* True if the run has ended by it. */
 static bool handle_signals(struct run *run) {
     unsigned signals = atomic_exchange_explicit(&run->signals, 0, memory_order_acq_rel);
@@ -386,6 +395,9 @@ static bool handle_signals(struct run *run) {
     }
     if (signals & SIGNAL_KILL) {
         finish_killed(run, (enum run_reason)atomic_load(&run->kill_reason));
+        return true;
+    }
+    if (signals & SIGNAL_LEFT && leave_queue(run)) {
         return true;
     }
     if (signals & SIGNAL_PAUSE) {

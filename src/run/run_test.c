@@ -512,6 +512,40 @@ static void test_queue(void **state) {
     app_unref(app);
 }
 
+/* A page that waits in the queue is not begun when its client has left; one that has its place is
+ * not ended. */
+static void test_client_leaves_queue(void **state) {
+    (void)state;
+    struct runs_options options = fixture_options;
+    options.max_runs_per_app = 1;
+    again_with(&options);
+    struct app *app = fixture_app(&fixture, "left", guest_cat, NULL);
+    struct run_request request = {.app = app, .stdin_open = true, .is_web = true};
+    struct run *runs[3];
+    for (int i = 0; i < 3; i++) {
+        runs[i] = fixture_start(&fixture, &request);
+    }
+    run_client_left(runs[0]);
+    run_client_left(runs[1]);
+    struct run_status status = fixture_wait(&fixture, runs[1]);
+    assert_int_equal(status.reason, RUN_REASON_CLIENT);
+    assert_int_equal(status.started_ns, 0);
+    assert_int_equal(runs_counters(fixture.runs).queued, 1);
+    assert_int_equal(runs_counters(fixture.runs).running, 1);
+    run_stdin_close(runs[0]);
+    assert_int_equal(fixture_wait(&fixture, runs[0]).reason, RUN_REASON_EXIT);
+    FIXTURE_TURN_UNTIL(&fixture, run_status(runs[2]).state == RUN_WAITING);
+    run_client_left(runs[2]);
+    run_stdin_close(runs[2]);
+    assert_int_equal(fixture_wait(&fixture, runs[2]).reason, RUN_REASON_EXIT);
+    assert_int_equal(runs_counters(fixture.runs).running, 0);
+    run_client_left(runs[2]); /* nothing */
+    for (int i = 0; i < 3; i++) {
+        run_unref(runs[i]);
+    }
+    app_unref(app);
+}
+
 static void test_queue_wait(void **state) {
     (void)state;
     struct runs_options options = fixture_options;
@@ -916,6 +950,7 @@ int main(int argc, char **argv) {
         TEST(test_call),
         TEST(test_arguments),
         TEST(test_queue),
+        TEST(test_client_leaves_queue),
         TEST(test_queue_wait),
         TEST(test_round_robin),
         TEST(test_files_are_charged),
