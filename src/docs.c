@@ -78,6 +78,7 @@ static const struct effect {
     {"memory", "`memory.grow` fails, so that the program's `malloc` does; a program that gives up then ends with reason `memory` or its own exit status. One whose beginning needs more is refused: 413"},
     {"wall", "the run ends: reason `wall`, exit 137. Of a program that is kept it is the time to answer a request: 504, and one that [has done nothing else](web.md#what-holds-for-both) meanwhile ends: reason `hung`, exit 137"},
     {"detached-wall", "the run ends: reason `wall`, exit 137"},
+    {"unheard", "the run ends: reason `client`, exit 137. Not one that is kept"},
     {"cpu", "the run ends: reason `cpu`, exit 137. A program that is kept has no such limit: `wall` counts"},
     {"output", "the run ends: reason `output`, exit 137; what fits is delivered. A web page does not end: so much of it waits while its request still comes, then it is sent"},
     {"open-files", "opening one more fails: `nfile`"},

@@ -211,6 +211,7 @@ static enum err start_runs(struct server *server, struct buf *message) {
         .max_runs_per_app = (uint32_t)options->max_runs,
         .queue_per_app = (uint32_t)options->queue,
         .queue_wait_ns = options->queue_wait_ns,
+        .unheard_ns = options->unheard_ns,
         .max_runs = (uint32_t)options->runs_max,
         .kept_max = (uint32_t)options->kept_max,
         .kept_bytes_max = options->kept_bytes,

@@ -21,6 +21,7 @@ const struct option_row serve_option_rows[] = {
     {"memory", "SIZE", "256MiB", "A run", "linear memory", OPTION_BYTES, AT(memory_bytes), 64 * KIB, 4 * GIB},
     {"wall", "TIME", "60s", "A run", "time from start to end while a client waits for it", OPTION_DURATION, AT(wall_ns), NS_PER_MS, YEAR_NS},
     {"detached-wall", "TIME", "1h", "A run", "the same for one that is detached", OPTION_DURATION, AT(detached_wall_ns), NS_PER_MS, YEAR_NS},
+    {"unheard", "TIME", "30s", "A run", "how long a page's program goes on when its visitor has left", OPTION_DURATION, AT(unheard_ns), 0, YEAR_NS},
     {"cpu", "TIME", "30s", "A run", "processor time, with what it takes to place its files", OPTION_DURATION, AT(cpu_ns), NS_PER_MS, YEAR_NS},
     {"output", "SIZE", "64MiB", "A run", "standard output and error together", OPTION_BYTES, AT(output_bytes), 0, 1024 * GIB},
     {"open-files", "N", "256", "A run", "file descriptors", OPTION_COUNT, AT(open_files), 4, 65536},

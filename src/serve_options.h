@@ -25,7 +25,7 @@ struct serve_options {
     uint64_t threads;
     /* of a run */
     uint64_t memory_bytes, wall_ns, detached_wall_ns, cpu_ns, output_bytes, open_files, tmp_bytes,
-        core_bytes;
+        core_bytes, unheard_ns;
     /* of an app */
     uint64_t disk_bytes, disk_inodes, max_runs, queue, queue_wait_ns, log_bytes, log_age_ns,
         net_connections;

@@ -64,7 +64,7 @@ class Site:
 @pytest.fixture(scope="module")
 def site(build, guests, tmp_path_factory):
     server = Server(build, tmp_path_factory.mktemp("ends") / "state", "--threads", 2,
-                    "--kept-runs", 20).start()
+                    "--kept-runs", 20, "--unheard", "1h").start()
     site = Site(server, guests.c("web"))
     yield site
     grown = server.resident_bytes() - site.quiet_bytes
@@ -242,3 +242,21 @@ def test_queue_of_nobody(site, eventually):
         connection.close()
     eventually(lambda: site.metric("runs_running") == 0)
     assert site.metric("runs_started_total") == started
+
+
+@pytest.mark.parametrize("way", ["waits", "computes"])
+def test_silence_for_nobody(make_server, guests, eventually, way):
+    """A program that says nothing more keeps its place for a while, not for as long as it may run."""
+    client = make_server("--unheard", "100ms", "--wall", "1h", "--cpu", "1h", "--max-runs", 1).client
+    client.create("site", guests.c("web"))
+    connection, stream = client.open("GET", "/web/site/stop?nothing-" +
+                                     ("sleep" if way == "waits" else "spin"))
+    eventually(lambda: client.get("/apps/site/files/waits").status == 200)
+    if way == "computes":
+        client.put("/apps/site/files/go", b"")
+    run, = [name for name in client.get("/proc").text.split("/\n") if name.isdigit()]
+    stream.close()
+    connection.close()
+    assert client.get("/web/site/x").text == "program: /x\n"  # once there is a place
+    assert client.get(f"/proc/{run}/wait").text == "client 137\n"
+    assert "its client has left" in client.get("/apps/site/log").text

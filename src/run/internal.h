@@ -264,6 +264,7 @@ struct run {
     uint64_t turn_started_ns;  /* monotonic; of the turn that is under way */
     uint64_t paused_ns;        /* when it was paused */
     uint64_t wall_deadline_ns; /* monotonic; 0 = not set yet */
+    uint64_t left_deadline_ns; /* the same, of one whose client has left */
     struct op op;              /* program, tree, commit */
     struct loop_timer timer;   /* the queue's limit, then the wall limit */
     uint64_t charged_cpu_ns, charged_memory_bytes; /* what `charged` knows of */
@@ -527,6 +528,8 @@ void run_note_time(struct run_loop *home, enum run_time which, uint64_t duration
 /* One turn of a run that was taken out of its queue. Thread: its loop's. */
 void run_step(struct run *run);
 void run_timer_expired(struct loop_timer *timer);
+/* Of one whose guest runs, for the first of its deadlines. */
+void run_start_timer(struct run *run);
 void run_op_wake(struct op *op);
 void run_set_state(struct run *run, enum run_state state);
 

@@ -175,6 +175,7 @@ struct runs_options {
     uint64_t keep_ns;
     uint32_t max_runs_per_app, queue_per_app;
     uint64_t queue_wait_ns;
+    uint64_t unheard_ns;      /* how long one of the web door may go on when its client has left */
     uint32_t max_runs;        /* of the server */
     uint32_t kept_max;        /* ended runs that are kept at most */
     uint64_t core_bytes_max;  /* a core dump; larger ones are not made */
@@ -334,9 +335,10 @@ void run_pause(struct run *run);
 void run_resume(struct run *run);
 /* A client is bound to it or left: a run that is not detached ends (RUN_REASON_CLIENT) when it has
  * left. One of the web door goes on unless it still waits in the queue, and nobody sees what it
- * still writes, which fails with PIPE where base/unheard.h says so. One that does not care is ended
- * (RUN_REASON_CLIENT) at its RUN_DEAF_WRITES-th failure, or at one RUN_DEAF_NS after the first: it
- * has a place that others may want. */
+ * still writes, which fails with PIPE where base/unheard.h says so. One that does
+ * not care is ended (RUN_REASON_CLIENT) at its RUN_DEAF_WRITES-th failure, or at one RUN_DEAF_NS
+ * after the first, and any when unheard_ns of runs_options are over: it has a place that others may
+ * want. */
 enum { RUN_DEAF_WRITES = 1000 };
 #define RUN_DEAF_NS (5 * NS_PER_S)
 void run_client_left(struct run *run);

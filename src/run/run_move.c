@@ -50,7 +50,7 @@ static void arrive(struct loop_post *post) {
     atomic_store(&run->home, guest->target);
     atomic_store(&run->is_moving, false);
     if (!run->is_paused && run->wall_deadline_ns) {
-        loop_timer_start(guest->target->loop, &run->timer, run->wall_deadline_ns);
+        run_start_timer(run);
     }
     run_set_computing(run, true);
     bool is_told = atomic_load(&run->signals) != 0;

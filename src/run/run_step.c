@@ -75,7 +75,8 @@ static void finish_trap(struct run *run) {
 void run_timer_expired(struct loop_timer *timer) {
     struct run *run = CONTAINER_OF(timer, struct run, timer);
     if (run->phase != PHASE_QUEUED) {
-        run_kill(run, RUN_REASON_WALL);
+        bool has_left = run->left_deadline_ns && run->left_deadline_ns < run->wall_deadline_ns;
+        run_kill(run, has_left ? RUN_REASON_CLIENT : RUN_REASON_WALL);
     } else if (runs_leave_queue(run->runs, run)) {
         struct buf cleanup_buf message = {0};
         (void)buf_fail(&message, ERR_AGAIN, "all places were taken for too long, try again later");
@@ -87,6 +88,20 @@ static void set_wall_deadline(struct run *run) {
     uint64_t started_ns = atomic_load_explicit(&run->started_ns, memory_order_relaxed);
     bool is_far = run->limits.wall_ns > UINT64_MAX - started_ns;
     run->wall_deadline_ns = is_far ? UINT64_MAX : started_ns + run->limits.wall_ns;
+}
+
+void run_start_timer(struct run *run) {
+    uint64_t left_ns = run->left_deadline_ns ? run->left_deadline_ns : UINT64_MAX;
+    loop_timer_start(run->home->loop, &run->timer, MIN(run->wall_deadline_ns, left_ns));
+}
+
+/* Nobody will see what it says, and it has a place that others may want. */
+static void set_left_deadline(struct run *run) {
+    uint64_t now_ns = run->is_paused ? run->paused_ns : clock_monotonic_ns();
+    run->left_deadline_ns = now_ns + MIN(run->runs->options.unheard_ns, UINT64_MAX - now_ns);
+    if (run->wall_deadline_ns && !run->is_paused) {
+        run_start_timer(run);
+    }
 }
 
 static void pause_run(struct run *run) {
@@ -107,7 +122,10 @@ static void resume_run(struct run *run) {
         if (run->wall_deadline_ns) {
             uint64_t paused_ns = clock_monotonic_ns() - run->paused_ns;
             run->wall_deadline_ns += MIN(paused_ns, UINT64_MAX - run->wall_deadline_ns);
-            loop_timer_start(run->home->loop, &run->timer, run->wall_deadline_ns);
+            if (run->left_deadline_ns) {
+                run->left_deadline_ns += MIN(paused_ns, UINT64_MAX - run->left_deadline_ns);
+            }
+            run_start_timer(run);
         }
     }
 }
@@ -305,7 +323,7 @@ static void account(struct run *run) {
     if (run->phase == PHASE_GUEST && !run->wall_deadline_ns) {
         /* Only now: most runs end in their first turn and never need the timer. */
         set_wall_deadline(run);
-        loop_timer_start(run->home->loop, &run->timer, run->wall_deadline_ns);
+        run_start_timer(run);
     }
 }
 
@@ -378,13 +396,14 @@ static void step_guest(struct run *run) {
     run_make_ready(run, QUEUE_READY);
 }
 
-/* A page for nobody is not begun. True if the run has ended by it. */
-static bool leave_queue(struct run *run) {
-    bool is_queued = run->phase == PHASE_QUEUED && runs_leave_queue(run->runs, run);
-    if (is_queued) {
+/* Its client has left: a page for nobody is not begun. True if the run has ended by it. */
+static bool note_left(struct run *run) {
+    if (run->phase == PHASE_QUEUED && runs_leave_queue(run->runs, run)) {
         finish_killed(run, RUN_REASON_CLIENT);
+        return true;
     }
-    return is_queued;
+    set_left_deadline(run);
+    return false;
 }
 
 /* True if the run has ended by it. */
@@ -397,7 +416,7 @@ static bool handle_signals(struct run *run) {
         finish_killed(run, (enum run_reason)atomic_load(&run->kill_reason));
         return true;
     }
-    if (signals & SIGNAL_LEFT && leave_queue(run)) {
+    if (signals & SIGNAL_LEFT && note_left(run)) {
         return true;
     }
     if (signals & SIGNAL_PAUSE) {

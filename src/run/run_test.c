@@ -139,6 +139,42 @@ static void test_client(void **state) {
     run_unref(run);
 }
 
+/* A page for a client that has left, of a program that says nothing: it has its time. */
+static void test_silent_for_nobody(void **state) {
+    (void)state;
+    struct runs_options options = fixture_options;
+    options.unheard_ns = NS_PER_MS;
+    again_with(&options);
+    const struct run_request request = {.is_web = true, .stdin_open = true};
+    const char *const guests[] = {guest_cat, guest_loop};
+    for (size_t i = 0; i < ARRAY_LENGTH(guests); i++) {
+        struct run *run = start(guests[i], request);
+        FIXTURE_TURN_UNTIL(&fixture, run_status(run).state >= RUN_RUNNING);
+        run_client_left(run);
+        struct run_status status = fixture_wait(&fixture, run);
+        assert_int_equal(status.reason, RUN_REASON_CLIENT);
+        assert_int_equal(status.exit_status, 137);
+        run_unref(run);
+    }
+    /* It left before the guest began; the time of one that is paused stands still. */
+    struct run *run = start(guest_cat, request);
+    run_client_left(run);
+    run_pause(run);
+    FIXTURE_TURN_UNTIL(&fixture, run_status(run).state == RUN_PAUSED);
+    for (uint64_t end_ns = clock_monotonic_ns() + 5 * NS_PER_MS; clock_monotonic_ns() < end_ns;) {
+        loop_turn(fixture.loops[0]);
+    }
+    assert_int_equal(run_status(run).state, RUN_PAUSED);
+    run_resume(run);
+    assert_int_equal(fixture_wait(&fixture, run).reason, RUN_REASON_CLIENT);
+    run_unref(run);
+    /* The limit of time is one all the same. */
+    run = start(guest_cat, (struct run_request){
+                               .is_web = true, .stdin_open = true, .limits.wall_ns = NS_PER_MS});
+    assert_int_equal(fixture_wait(&fixture, run).reason, RUN_REASON_WALL);
+    run_unref(run);
+}
+
 /* What it writes after its answer's promised length. */
 static void test_answered(void **state) {
     (void)state;
@@ -943,6 +979,7 @@ int main(int argc, char **argv) {
         TEST(test_client),
         TEST(test_page_is_full),
         TEST(test_unheard),
+        TEST(test_silent_for_nobody),
         TEST(test_answered),
         TEST(test_pause),
         TEST(test_stdin),

@@ -141,6 +141,7 @@ static const struct runs_options fixture_options = {
     .max_runs_per_app = 100,
     .queue_per_app = 100,
     .queue_wait_ns = 600 * NS_PER_S,
+    .unheard_ns = 600 * NS_PER_S,
     .max_runs = 100,
     .kept_max = 1000,
     .kept_bytes_max = 64 * MIB,
