@@ -418,7 +418,7 @@ def test_no_answer_in_time(make_server, module, eventually):
     server = make_server("--wall", "1s")
     client = server.client
     client.create("c", module, serve="listen")
-    assert web(client, "/wait").status in (504, 502)
+    assert web(client, "/wait").status == 504
     client.put("/apps/c/files/go", b"")
     assert eventually(lambda: (r := web(client, "/count")).status == 200 and r.text) == "1\n"
 
@@ -428,7 +428,7 @@ def test_it_hangs(make_server, module, eventually):
     server = make_server("--wall", "1s")
     client = server.client
     client.create("c", module, serve="listen")
-    assert web(client, "/hang").status in (504, 502)  # whichever is seen first
+    assert web(client, "/hang").status == 504
     eventually(lambda: instances(client)[1]["failures"] == "1")
     failure = instances(client)[1]["last failure"]
     number = re.search(r"run (\d+): hung 137: it has not answered for 1 s$", failure)[1]

@@ -94,6 +94,7 @@ struct web_serve {
     struct web *web;
     struct serve_request *request; /* a reference */
     struct loop_timer timer;       /* for the answer's head, from the body's end on */
+    uint64_t due_ns;               /* monotonic: when it is due; 0: not started yet */
     uint64_t gathered;             /* bytes of the body that were handed on */
     bool body_waits;               /* a piece of the body found no room */
     bool is_ripe, has_left;

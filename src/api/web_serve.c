@@ -69,6 +69,17 @@ static void time_is_over(struct loop_timer *timer) {
     }
 }
 
+/* There will be no answer by the program that had the request. If its time is over, that is why,
+ * whichever is seen first: a program that hangs is ended just then. True: that was answered. */
+static bool fail_if_late(struct web *web) {
+    struct web_serve *serve = web->serve;
+    bool is_late = serve->due_ns && clock_monotonic_ns() >= serve->due_ns;
+    if (is_late) {
+        time_is_over(&serve->timer);
+    }
+    return is_late;
+}
+
 /* --- the request -------------------------------------------------------------------------- */
 
 /* The head but for its end, which says how long the body is. */
@@ -274,6 +285,8 @@ static void answer_ended(struct web *web, enum err err) {
     bool is_http = web->document.response.is_http;
     if (err == ERR_NOMEM) {
         fail(web, 503, "the server is out of memory", err_text(err));
+    } else if ((err || web->document.response.gathered.length == 0) && fail_if_late(web)) {
+        return;
     } else if (err) {
         fail(web, 502, "the program of this page failed",
              web->document.why[0] ? web->document.why[0] : err_text(err));
@@ -306,6 +319,9 @@ static void step_answer(struct web *web) {
 
 /* The instance has ended before anybody had taken it. */
 static void submit_again(struct web *web) {
+    if (fail_if_late(web)) {
+        return;
+    }
     service_done(serve_request_take_instance(web->serve->request));
     web->document.response.is_http = false;
     submit(web);
@@ -338,6 +354,9 @@ void web_serve_start(struct web *web) {
         serve_request_body_end(serve->request);
         ripen(web);
     }
+    /* Its time begins no later than the program can see it: the loop keeps this reading for its
+     * timer. */
+    (void)loop_now_ns(web->request->loop);
     submit(web);
     if (web->request->responded) {
         return;
@@ -375,12 +394,14 @@ size_t web_serve_body(struct web *web, const uint8_t *data, size_t length) {
 
 /* The answer's head has to come in time. */
 static void start_timer(struct web *web) {
+    struct web_serve *serve = web->serve;
     struct loop *loop = web->request->loop;
     uint64_t wall_ns = web->app->limits.wall_ns;
     if (wall_ns == 0) {
         wall_ns = runs_get_options(web->request->api->runs)->defaults.wall_ns;
     }
-    loop_timer_start(loop, &web->serve->timer, loop_now_ns(loop) + MIN(wall_ns, UINT64_MAX / 4));
+    serve->due_ns = loop_now_ns(loop) + MIN(wall_ns, UINT64_MAX / 4);
+    loop_timer_start(loop, &serve->timer, serve->due_ns);
 }
 
 void web_serve_body_end(struct web *web) {
