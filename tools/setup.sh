@@ -25,7 +25,11 @@ if ! command -v cargo >/dev/null; then
     [[ -z ${SUDO_USER:-} ]] || echo "  (sudo does not have the PATH of $SUDO_USER: run make without sudo)" >&2
     exit 1
 fi
-version=$(cargo --version | sed 's/^cargo \([0-9]*\)\.\([0-9]*\).*/\1 \2/')
+if ! version=$(cargo --version); then # rustup's stand-in for it, without a toolchain
+    echo "error: cargo does not run, for the reason above; with rustup: rustup default stable" >&2
+    exit 1
+fi
+version=$(sed 's/^cargo \([0-9]*\)\.\([0-9]*\).*/\1 \2/' <<<"$version")
 read -r major minor <<<"$version"
 if ((major < 1 || (major == 1 && minor < 95))); then
     echo "error: $(cargo --version) is too old; Rust 1.95 or newer is needed (rustup update)" >&2
