@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from support.client import chunks_of, parse_head, read_response
-from support.pages import curl, of_app, send_and_never_read
+from support.pages import curl, of_app, send_and_never_read, send_what_fits
 
 web, instances = of_app("go")
 
@@ -192,6 +192,37 @@ def test_visitor_that_sends_and_never_reads(make_server, go_module, eventually):
     eventually(lambda: client.get("/apps/go/files/gone").status == 200)
     assert web(client, "/version").text == "1\n"
     assert instances(client)[1]["failures"] == "0"
+
+
+def test_events_for_a_request_that_is_not_read(make_server, go_module, eventually):
+    """They come all the same, and who leaves is noticed, though its end is behind its body."""
+    server = make_server()
+    client = server.client
+    client.create("go", go_module, serve="listen")
+    assert web(client, "/version").status == 200
+    client.put("/apps/go/files/x", b"")  # its volume is open then
+    before = server.descriptors()
+    for _ in range(2):
+        connection = send_what_fits(client, "/web/go/ticks")
+        answer = b""
+        while answer.count(b"tick") < 2:
+            answer += connection.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        connection.close()
+        eventually(lambda: client.get("/apps/go/files/gone").status == 200)
+        client.delete("/apps/go/files/gone")
+        eventually(lambda: server.descriptors() <= before)
+    assert instances(client)[1]["failures"] == "0"
+
+
+def test_no_answer_in_time_to_a_request_that_is_not_read(make_server, go_module):
+    server = make_server("--wall", "1s")
+    client = server.client
+    client.create("go", go_module, serve="listen")
+    assert web(client, "/version").status == 200
+    with send_what_fits(client, "/web/go/never") as connection:
+        assert connection.recv(12) == b"HTTP/1.1 504"
+    assert web(client, "/version").text == "1\n"
 
 
 def test_status_and_head(app):

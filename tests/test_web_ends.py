@@ -9,6 +9,7 @@ import pytest
 
 from conftest import Server
 from support.client import chunks_of, parse_head, read_response
+from support.pages import send_what_fits
 from support.state import names_in
 
 CLIENTS = 8
@@ -210,6 +211,20 @@ def test_stream_for_nobody(site, eventually, how, ending):
     assert site.client.get("/web/few/x").text == "program: /x\n"  # once there is a place
     for run in runs:
         assert site.client.get(f"/proc/{run}/wait").text == f"{ending}\n"
+
+
+def test_stream_for_nobody_whose_body_waits(site):
+    """Likewise where the end of the visitor is behind a body that the program does not read."""
+    visitors = [send_what_fits(site.client, "/web/few/ticks?heed") for _ in range(FEW)]
+    for connection in visitors:
+        assert connection.recv(12) == b"HTTP/1.1 200"
+    runs = site.running()
+    assert len(runs) == FEW
+    for connection in visitors:
+        connection.close()
+    assert site.client.get("/web/few/x").text == "program: /x\n"
+    for run in runs:
+        assert site.client.get(f"/proc/{run}/wait").text == "client 137\n"
 
 
 def test_work_for_nobody(site, eventually):

@@ -281,20 +281,57 @@ static void start(struct request *request) {
     begin(web);
 }
 
+/* The program takes nothing of the body for a while. It may never do so, and what it has answered
+ * must not wait for that: nor would it ever be seen that the client has gone, whose end is behind
+ * what waits. */
+static void body_stalls(struct loop_timer *timer) {
+    struct web *web = CONTAINER_OF(timer, struct web, stall);
+    if (web->request->responded) {
+        return;
+    }
+    loop_timer_start(web->request->loop, timer, loop_now_ns(web->request->loop) + WEB_STALL_NS);
+    if (web->stage == WEB_CGI) {
+        web_cgi_stalled(web);
+    } else if (web->stage == WEB_SERVE) {
+        web_serve_stalled(web);
+    }
+}
+
+static void watch_body(struct web *web, size_t taken, size_t length) {
+    if (web->has_stalled && taken > 0) {
+        loop_timer_stop(&web->stall);
+    }
+    if (taken == length || web->request->responded) {
+        return;
+    }
+    if (!web->has_stalled) {
+        web->has_stalled = true;
+        loop_timer_init(&web->stall, body_stalls);
+    }
+    if (!loop_timer_is_started(&web->stall)) {
+        struct loop *loop = web->request->loop;
+        loop_timer_start(loop, &web->stall, loop_now_ns(loop) + WEB_STALL_NS);
+    }
+}
+
 static size_t body(struct request *request, const uint8_t *data, size_t length) {
     struct web *web = request->state;
+    size_t taken = length;
     switch (web->stage) {
     case WEB_STATIC:
         web->body_waits = true;
         return 0;
     case WEB_CGI:
-        return web_cgi_body(web, data, length);
+        taken = web_cgi_body(web, data, length);
+        break;
     case WEB_SERVE:
-        return web_serve_body(web, data, length);
+        taken = web_serve_body(web, data, length);
+        break;
     case WEB_DONE:
         break;
     }
-    return length;
+    watch_body(web, taken, length);
+    return taken;
 }
 
 static void body_end(struct request *request) {
@@ -326,6 +363,9 @@ static void end(struct request *request, bool completed) {
     struct web *web = request->state;
     if (!web) {
         return;
+    }
+    if (web->has_stalled) {
+        loop_timer_stop(&web->stall);
     }
     web_cgi_done(web);
     web_serve_done(web);

@@ -1,7 +1,8 @@
 /* serve=cgi: a request of the web door starts a run of its own, which is told of it as RFC 3875
  * says. The body goes into its standard input as it comes in; what it prints is its answer
  * (web_document.c), which waits for the body's end, because most clients send all before they read
- * any, unless the program has ended, or has printed as much as may wait. */
+ * any, unless the program has ended, has printed as much as may wait, or takes nothing of the body
+ * for a second. */
 #include "api/web_internal.h"
 
 #include <inttypes.h>
@@ -142,6 +143,14 @@ static void look_for_answer(struct web *web) {
         cgi->has_ended = true;
         fail_ended(web, reason, failure);
     } else {
+        begin_answer(web);
+    }
+}
+
+void web_cgi_stalled(struct web *web) {
+    struct cgi *cgi = &web->cgi;
+    if (cgi->run && !cgi->reader.binding && web->document.response.gathered.length > 0) {
+        web->document.talks = true;
         begin_answer(web);
     }
 }

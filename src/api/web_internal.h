@@ -24,6 +24,8 @@
 
 /* Of a program that redirects locally to a page that does the same. */
 #define WEB_REDIRECTS_MAX 5
+/* After so long in which a program has taken nothing of a body, its answer does not wait for it. */
+#define WEB_STALL_NS NS_PER_S
 
 /* --- web_static.c --- */
 
@@ -93,7 +95,7 @@ struct cgi {
 struct web_serve {
     struct web *web;
     struct serve_request *request; /* a reference */
-    struct loop_timer timer;       /* for the answer's head, from the body's end on */
+    struct loop_timer timer;       /* for the answer's head, while nothing of the body is to come */
     uint64_t due_ns;               /* monotonic: when it is due; 0: not started yet */
     uint64_t gathered;             /* bytes of the body that were handed on */
     bool body_waits;               /* a piece of the body found no room */
@@ -125,6 +127,8 @@ struct web {
     struct cgi cgi;
     struct web_document document;
     struct web_serve *serve; /* owned */
+    struct loop_timer stall; /* while the program does not take the body; with has_stalled only */
+    bool has_stalled;
 };
 
 /* The headers that every answer of the door has. */
@@ -159,12 +163,15 @@ void web_document_done(struct web_document *document);
 
 void web_cgi_start(struct web *web);
 size_t web_cgi_body(struct web *web, const uint8_t *data, size_t length);
+/* Nothing of the body was taken for WEB_STALL_NS; called again after as long. */
+void web_cgi_stalled(struct web *web);
 void web_cgi_body_end(struct web *web);
 void web_cgi_step(struct web *web);
 void web_cgi_done(struct web *web);
 
 void web_serve_start(struct web *web);
 size_t web_serve_body(struct web *web, const uint8_t *data, size_t length);
+void web_serve_stalled(struct web *web);
 void web_serve_body_end(struct web *web);
 void web_serve_step(struct web *web);
 void web_serve_done(struct web *web);

@@ -6,7 +6,8 @@
  * /net/serve gets a request when its body is complete or long, so that a slow client does not make
  * a program wait that does one thing at a time. What is answered before the body's end waits for
  * that, because most clients send all before they read any, unless it is all of the answer, or as
- * much as may wait: then it goes out while the body still comes.
+ * much as may wait, or the program takes nothing of the body for a second: then it goes out while
+ * the body still comes.
  */
 #include "api/web_internal.h"
 
@@ -385,6 +386,10 @@ size_t web_serve_body(struct web *web, const uint8_t *data, size_t length) {
     }
     size_t taken = serve_request_body(serve->request, data, length);
     serve->gathered += taken;
+    if (taken > 0) { /* it counts from when the program took the last of it */
+        loop_timer_stop(&serve->timer);
+        serve->due_ns = 0;
+    }
     serve->body_waits = taken < length;
     if (taken < length || serve->gathered >= SERVE_BODY_BYTES) {
         ripen(web);
@@ -392,7 +397,8 @@ size_t web_serve_body(struct web *web, const uint8_t *data, size_t length) {
     return taken;
 }
 
-/* The answer's head has to come in time. */
+/* The answer's head has to come in time, from the end of the body on, or from when the program
+ * takes no more of it. */
 static void start_timer(struct web *web) {
     struct web_serve *serve = web->serve;
     struct loop *loop = web->request->loop;
@@ -402,6 +408,17 @@ static void start_timer(struct web *web) {
     }
     serve->due_ns = loop_now_ns(loop) + MIN(wall_ns, UINT64_MAX / 4);
     loop_timer_start(loop, &serve->timer, serve->due_ns);
+}
+
+void web_serve_stalled(struct web *web) {
+    struct web_serve *serve = web->serve;
+    if (!loop_timer_is_started(&serve->timer)) {
+        start_timer(web);
+    }
+    if (serve_request_state(serve->request) == SERVE_TAKEN) {
+        web->document.talks = true;
+        op_wake(&web->request->op);
+    }
 }
 
 void web_serve_body_end(struct web *web) {

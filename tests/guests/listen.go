@@ -108,6 +108,17 @@ func main() {
 		}
 		fmt.Fprintf(w, "data: second %s\n\n", version)
 	})
+	// Without reading its request. It notices that its client has left when it writes.
+	http.HandleFunc("/ticks", func(w http.ResponseWriter, r *http.Request) {
+		for {
+			if _, err := fmt.Fprintln(w, "tick"); err != nil {
+				os.WriteFile("/gone", nil, 0o644)
+				return
+			}
+			w.(http.Flusher).Flush()
+			time.Sleep(10 * time.Millisecond)
+		}
+	})
 	http.HandleFunc("/half", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, "half")
 		w.(http.Flusher).Flush()

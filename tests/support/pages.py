@@ -45,3 +45,17 @@ def send_and_never_read(server, path):
                 most = max(most, server.resident_bytes())
         except ConnectionError:
             return most - before
+
+
+def send_what_fits(client, path):
+    """A visitor that has sent as much of a large body as its peer and the kernel take."""
+    connection = client.connect()
+    connection.sendall(client.head("POST", path, headers={"Content-Length": str(1 << 30)}))
+    timeout = connection.gettimeout()
+    connection.settimeout(0.2)
+    try:
+        while True:
+            connection.send(bytes(1 << 18))
+    except TimeoutError:
+        connection.settimeout(timeout)
+        return connection
