@@ -2,8 +2,11 @@
 #include "engine/engine_test_double.h"
 
 #include <malloc.h>
+#include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 
 #include <cmocka.h>
@@ -355,6 +358,59 @@ static void full_pool_is_an_error(void **state) {
     program_unref(program);
 }
 
+struct turn {
+    struct program *program;
+    _Atomic bool *is_mine, *is_next; /* relaxed: nothing but the engine's pool orders the threads */
+    unsigned wrong;
+};
+
+/* Writes into a memory whose program waits, and ends it, as a run that is killed. */
+static void *use_slots(void *argument) {
+    struct turn *turn = argument;
+    while (!atomic_load_explicit(turn->is_mine, memory_order_relaxed)) {
+        sched_yield();
+    }
+    for (unsigned i = 0; i < 16; i++) {
+        struct double_run run = {0};
+        const struct sandbox_options options = {.limits = {.memory_bytes = 16 * MIB},
+                                                .wasi = &run.wasi};
+        cleanup_buf struct buf message = {0};
+        struct sandbox *sandbox = NULL;
+        if (sandbox_new(turn->program, &options, &sandbox, &message)) {
+            turn->wrong++;
+            continue;
+        }
+        turn->wrong += sandbox_step(sandbox, true) != SANDBOX_CALLING;
+        size_t length;
+        uint8_t *memory = run.wasi.guest->memory(run.wasi.guest, &length);
+        turn->wrong += memory[8] != 1;
+        memory[8]++;
+        sandbox_free(sandbox);
+    }
+    atomic_store_explicit(turn->is_next, true, memory_order_relaxed);
+    return NULL;
+}
+
+/* The thread sanitizer sees more than this does. */
+static void slots_go_from_thread_to_thread(void **state) {
+    (void)state;
+    struct program *program =
+        load("(module (import \"" WASI "\" \"sched_yield\" (func $yield (result i32)))"
+             " (memory (export \"memory\") 1) (data (i32.const 8) \"\\01\")"
+             " (func (export \"_start\") (drop (call $yield))))");
+    _Atomic bool first = true, second = false, done = false;
+    struct turn turns[] = {{program, &first, &second, 0}, {program, &second, &done, 0}};
+    pthread_t threads[ARRAY_LENGTH(turns)];
+    for (size_t i = 0; i < ARRAY_LENGTH(turns); i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, use_slots, &turns[i]), 0);
+    }
+    for (size_t i = 0; i < ARRAY_LENGTH(turns); i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(turns[i].wrong, 0);
+    }
+    program_unref(program);
+}
+
 /* --- call= --- */
 
 static const char library[] =
@@ -515,6 +571,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(memory_grows_up_to_the_limit),
         cmocka_unit_test(memory_is_fresh_in_every_sandbox),
         cmocka_unit_test(full_pool_is_an_error),
+        cmocka_unit_test(slots_go_from_thread_to_thread),
         cmocka_unit_test(calls_exported_functions),
         cmocka_unit_test(deep_stacks_are_given_back),
         cmocka_unit_test(host_call_at_the_deepest_point),

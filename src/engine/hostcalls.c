@@ -14,8 +14,7 @@ static struct sandbox *sandbox_of(wasmtime_caller_t *caller) {
         wasmtime_extern_t item;
         if (wasmtime_caller_export_get(caller, "memory", 6, &item) &&
             item.kind == WASMTIME_EXTERN_MEMORY) {
-            sandbox->memory = item.of.memory;
-            sandbox->has_memory = true;
+            sandbox_set_memory(sandbox, &item.of.memory);
         }
     }
     if (!sandbox->stack_address) {

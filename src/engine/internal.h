@@ -129,6 +129,9 @@ struct sandbox {
     struct call_values *values; /* owned; NULL for _start */
 };
 
+/* The memory that the module exports; `guest` has it from now on. */
+void sandbox_set_memory(struct sandbox *sandbox, const wasmtime_memory_t *memory);
+
 /* Checks options->call and its arguments against the program and stores them. Errors as sandbox_new
  * has them. */
 MUST_USE enum err call_prepare(struct sandbox *sandbox, const struct sandbox_options *options,
