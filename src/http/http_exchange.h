@@ -47,6 +47,11 @@
 /* What the kernel takes of a response beyond what is on its way. Else it takes some hundred KiB for
  * each client that is slow, and a few thousand of them all the memory that the host has for TCP. */
 #define HTTP_UNSENT_BYTES (128 * KIB)
+/* A client that is silent is asked whether it is still there: its machine, or the way to it, may
+ * have gone without a word. */
+#define HTTP_KEEPALIVE_IDLE_S 60
+#define HTTP_KEEPALIVE_INTERVAL_S 15
+#define HTTP_KEEPALIVE_PROBES 4
 /* A client that said something, or left, while the application works: after this it is looked at
  * which of both. Most exchanges are over before. */
 #define HTTP_WATCH_AFTER_NS (20 * NS_PER_MS)

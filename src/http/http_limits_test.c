@@ -415,6 +415,10 @@ static void test_socket_options(void **state) {
     size = sizeof value;
     assert_int_equal(getsockopt(found, IPPROTO_TCP, TCP_NODELAY, &value, &size), 0);
     assert_int_not_equal(value, 0);
+    assert_int_equal(getsockopt(found, SOL_SOCKET, SO_KEEPALIVE, &value, &size), 0);
+    assert_int_equal(value, 1);
+    assert_int_equal(getsockopt(found, IPPROTO_TCP, TCP_KEEPIDLE, &value, &size), 0);
+    assert_int_equal(value, 60);
     assert_int_equal(getsockopt(found, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &value, &size), 0);
     assert_true(value > 0 && value <= (int)MIB);
     close(client);

@@ -308,6 +308,8 @@ static enum err open_listener(const char *address, uint16_t port, int *ret_descr
     }
     int yes = 1;
     int unsent = HTTP_UNSENT_BYTES;
+    int idle_s = HTTP_KEEPALIVE_IDLE_S, interval_s = HTTP_KEEPALIVE_INTERVAL_S;
+    int probes = HTTP_KEEPALIVE_PROBES;
     int descriptor =
         socket(info->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
     bool is_open =
@@ -317,6 +319,10 @@ static enum err open_listener(const char *address, uint16_t port, int *ret_descr
         /* Connections have these from their listener. */
         setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes) == 0 &&
         setsockopt(descriptor, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent) == 0 &&
+        setsockopt(descriptor, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof yes) == 0 &&
+        setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s) == 0 &&
+        setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s) == 0 &&
+        setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes) == 0 &&
         bind(descriptor, info->ai_addr, info->ai_addrlen) == 0 && listen(descriptor, 4096) == 0;
     freeaddrinfo(info);
     struct sockaddr_storage bound = {0};
