@@ -104,6 +104,9 @@ def test_what_a_call_is_to_a_program(apps):
 
 @pytest.mark.parametrize("order, error, words", [
     ("exit 3", "I/O error", "'worker' failed with exit status 3: leaving with 3"),
+    ("panic", "I/O error", "'worker' failed with exit status 2: panic: no soup"),
+    ("rust panic", "I/O error", "'worker' failed with exit status 101: thread 'main' (1) panicked "
+     "at src/main.rs:3:5: no soup"),
     ("trap", "I/O error", "'worker' failed (trap): "),
 ])
 def test_a_run_that_fails_is_an_error_with_a_reason(apps, order, error, words):

@@ -2,7 +2,7 @@
  * standard output; what it writes to standard error goes to its log. If it fails, reading does. */
 #include "dev/apps_internal.h"
 
-enum { STDERR_TAIL_MAX = 4096, LAST_LINE_MAX = 256 };
+enum { STDERR_TAIL_MAX = 16 * KIB, LAST_LINE_MAX = 256 };
 
 struct call {
     struct run *run; /* a reference */
@@ -73,7 +73,27 @@ static enum err call_question_end(struct op *op, void *exchange) {
 
 /* ---- why it failed ---- */
 
-/* The last line of its standard error that is not empty, appended, as far as it can be shown. */
+/* What it says why it failed. That is the last line, but where a runtime has said more behind it:
+ * Go the stacks of its goroutines, Rust how to see its own. */
+static struct str find_last_words(struct str text) {
+    struct str rest = text, last = {0}, crash = {0};
+    while (rest.data) {
+        struct str line = str_cut(&rest, '\n');
+        last = line.length > 0 ? line : last;
+        if (str_starts(line, STR("panic: ")) || str_starts(line, STR("fatal error: "))) {
+            crash = line;
+        } else if (str_starts(line, STR("thread '")) &&
+                   memmem(line.data, line.length, " panicked at ", 13)) {
+            struct str message = rest;
+            message = str_cut(&message, '\n'); /* it is on a line of its own */
+            crash.data = line.data;
+            crash.length = line.length + (message.data ? 1 + message.length : 0);
+        }
+    }
+    return crash.length > 0 ? crash : last;
+}
+
+/* The last words on its standard error, appended, as far as they can be shown. */
 static void last_words(struct op *op, struct run *run, struct buf *text) {
     struct run_status status = run_status(run);
     struct run_reader reader = {.offset = status.output_bytes -
@@ -94,11 +114,7 @@ static void last_words(struct op *op, struct run *run, struct buf *text) {
         }
     }
     op_done(&child);
-    struct str rest = buf_str(&tail), line, last = {0};
-    while (rest.data) {
-        line = str_cut(&rest, '\n');
-        last = line.length > 0 ? line : last;
-    }
+    struct str last = find_last_words(buf_str(&tail));
     last.length = MIN(last.length, (size_t)LAST_LINE_MAX);
     if (last.length > 0 && str_is_utf8(last) && buf_append_str(text, STR(": ")) == ERR_OK) {
         for (size_t i = 0; i < last.length; i++) {

@@ -10,6 +10,16 @@ static void obey(char *line) {
     if (strncmp(line, "exit ", 5) == 0) {
         fprintf(stderr, "first words\nleaving with %d\n", atoi(line + 5));
         exit(atoi(line + 5));
+    } else if (strncmp(line, "panic", 5) == 0) {
+        fputs("earlier words\npanic: no soup\n\ngoroutine 1 [running]:\nmain.main()\n"
+              "\t/main.go:7 +0x2\n\n",
+              stderr);
+        exit(2);
+    } else if (strncmp(line, "rust panic", 10) == 0) {
+        fputs("\nthread 'main' (1) panicked at src/main.rs:3:5:\nno soup\n"
+              "note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n",
+              stderr);
+        exit(101);
     } else if (strncmp(line, "trap", 4) == 0) {
         __builtin_trap();
     } else if (strncmp(line, "spin", 4) == 0) {
