@@ -97,7 +97,7 @@ static const struct effect {
     {"runs", "one more waits in its app's queue"},
     {"keep", "the run is forgotten: 404"},
     {"kept-runs", "the run that ended first is forgotten; of those that programs started while these have more than half, there of the app that has the most: 404"},
-    {"kept-bytes", "the run that ended first is forgotten; of those that programs started while these have more than half, there of the app that has the most: 404"},
+    {"kept-bytes", "the run that ended first is forgotten; of those that programs started while these have more than half, there of the app that has the most: 404. An open file of one (output beyond 256 KiB, a core dump) counts besides, so that all of them have no more than a quarter of the descriptors"},
     {"kept-cores", "the oldest core dump goes: 404"},
     {"upload", "413"},
     {"module", "413"},

@@ -185,6 +185,12 @@ static enum err start_store(struct server *server, struct buf *message) {
                : ERR_OK;
 }
 
+/* A part of the descriptors that we may have: others need theirs. */
+static uint64_t descriptors_share(void) {
+    struct rlimit files;
+    return getrlimit(RLIMIT_NOFILE, &files) == 0 ? MAX(files.rlim_cur / 4, 64) : 64;
+}
+
 static enum err start_runs(struct server *server, struct buf *message) {
     const struct serve_options *options = &server->options;
     struct engine_options engine = {
@@ -215,6 +221,7 @@ static enum err start_runs(struct server *server, struct buf *message) {
         .max_runs = (uint32_t)options->runs_max,
         .kept_max = (uint32_t)options->kept_max,
         .kept_bytes_max = options->kept_bytes,
+        .kept_file_bytes = options->kept_bytes / descriptors_share(),
         .core_bytes_max = options->core_bytes,
         .cores_bytes_max = options->cores_bytes,
         .compile = {.memory_bytes = options->compile_memory_bytes,
@@ -263,19 +270,13 @@ static enum err start_runs(struct server *server, struct buf *message) {
     return err ? buf_fail(message, err, "the tree can't be made: %s", err_text(err)) : ERR_OK;
 }
 
-/* A part of the descriptors that we may have: others need theirs. */
-static uint64_t net_connections_max(void) {
-    struct rlimit files;
-    return getrlimit(RLIMIT_NOFILE, &files) == 0 ? MAX(files.rlim_cur / 4, 64) : 64;
-}
-
 static enum err start_net(struct server *server, struct buf *message) {
     const struct serve_options *options = &server->options;
     struct net_options net = {.allow_private = options->allow_private.values,
                               .allow_private_count = options->allow_private.count,
                               .ca_file = options->ca_file,
                               .connections_per_app = options->net_connections,
-                              .connections_max = net_connections_max(),
+                              .connections_max = descriptors_share(),
                               .timeout_ns = options->net_timeout_ns,
                               .bytes_max = options->net_bytes};
     enum err err = net_new(&net, server->loops, server->loop_count, &server->net, message);

@@ -181,6 +181,8 @@ struct runs_options {
     uint64_t core_bytes_max;  /* a core dump; larger ones are not made */
     uint64_t cores_bytes_max; /* all that are kept; the oldest goes first */
     uint64_t kept_bytes_max;  /* and the bytes of their output, arguments, and own files */
+    uint64_t kept_file_bytes; /* as which an open file of one counts besides, of its output or its
+                                 core: so there are not too many descriptors */
     struct compile_limits compile;
 };
 

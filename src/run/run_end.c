@@ -179,6 +179,8 @@ static void end(struct run *run) {
     pthread_mutex_lock(&run->lock);
     /* From here on it becomes no longer, but a reader on another loop may have it forget. */
     uint64_t output_bytes = run->output.size - run->output.base_position;
+    output_bytes += run->output.spool >= 0 ? runs->options.kept_file_bytes : 0;
+    output_bytes += run->core ? runs->options.kept_file_bytes : 0;
     if (gives_tree) {
         tree = STEAL(run->tree);
     }

@@ -48,6 +48,18 @@ static void test_keeping(void **state) {
         run_unref(run);
     }
     assert_int_equal(runs_counters(fixture.runs).kept, 1);
+    /* And the file that has it, however little that is: there are few descriptors. */
+    options.kept_bytes_max = 64 * MIB;
+    options.kept_file_bytes = 30 * MIB;
+    again_with(&options);
+    for (int i = 0; i < 3; i++) {
+        run = start(guest_flood, (struct run_request){.limits = {.output_bytes = MIB}});
+        fixture_wait(&fixture, run);
+        run_unref(run);
+    }
+    assert_int_equal(runs_counters(fixture.runs).kept, 2);
+    options.kept_bytes_max = 100000;
+    options.kept_file_bytes = 0;
     /* So do files that only the run's own tree has. */
     again_with(&options);
     for (int i = 0; i < 2; i++) {
