@@ -281,6 +281,11 @@ static void start(struct request *request) {
     begin(web);
 }
 
+static void start_stall_timer(struct web *web) {
+    struct loop *loop = web->request->loop;
+    loop_timer_start(loop, &web->stall, loop_now_ns(loop) + WEB_STALL_NS);
+}
+
 /* The program takes nothing of the body for a while. It may never do so, and what it has answered
  * must not wait for that: nor would it ever be seen that the client has gone, whose end is behind
  * what waits. */
@@ -289,7 +294,7 @@ static void body_stalls(struct loop_timer *timer) {
     if (web->request->responded) {
         return;
     }
-    loop_timer_start(web->request->loop, timer, loop_now_ns(web->request->loop) + WEB_STALL_NS);
+    start_stall_timer(web);
     if (web->stage == WEB_CGI) {
         web_cgi_stalled(web);
     } else if (web->stage == WEB_SERVE) {
@@ -298,19 +303,12 @@ static void body_stalls(struct loop_timer *timer) {
 }
 
 static void watch_body(struct web *web, size_t taken, size_t length) {
-    if (web->has_stalled && taken > 0) {
+    if (taken > 0) {
         loop_timer_stop(&web->stall);
     }
-    if (taken == length || web->request->responded) {
-        return;
-    }
-    if (!web->has_stalled) {
-        web->has_stalled = true;
+    if (taken < length && !web->request->responded && !loop_timer_is_started(&web->stall)) {
         loop_timer_init(&web->stall, body_stalls);
-    }
-    if (!loop_timer_is_started(&web->stall)) {
-        struct loop *loop = web->request->loop;
-        loop_timer_start(loop, &web->stall, loop_now_ns(loop) + WEB_STALL_NS);
+        start_stall_timer(web);
     }
 }
 
@@ -364,9 +362,7 @@ static void end(struct request *request, bool completed) {
     if (!web) {
         return;
     }
-    if (web->has_stalled) {
-        loop_timer_stop(&web->stall);
-    }
+    loop_timer_stop(&web->stall);
     web_cgi_done(web);
     web_serve_done(web);
     web_document_done(&web->document);

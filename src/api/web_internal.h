@@ -96,7 +96,6 @@ struct web_serve {
     struct web *web;
     struct serve_request *request; /* a reference */
     struct loop_timer timer;       /* for the answer's head, while nothing of the body is to come */
-    uint64_t due_ns;               /* monotonic: when it is due; 0: not started yet */
     uint64_t gathered;             /* bytes of the body that were handed on */
     bool body_waits;               /* a piece of the body found no room */
     bool is_ripe, has_left;
@@ -127,8 +126,7 @@ struct web {
     struct cgi cgi;
     struct web_document document;
     struct web_serve *serve; /* owned */
-    struct loop_timer stall; /* while the program does not take the body; with has_stalled only */
-    bool has_stalled;
+    struct loop_timer stall; /* while the program does not take the body; else zero or stopped */
 };
 
 /* The headers that every answer of the door has. */

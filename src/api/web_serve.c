@@ -74,7 +74,8 @@ static void time_is_over(struct loop_timer *timer) {
  * whichever is seen first: a program that hangs is ended just then. True: that was answered. */
 static bool fail_if_late(struct web *web) {
     struct web_serve *serve = web->serve;
-    bool is_late = serve->due_ns && clock_monotonic_ns() >= serve->due_ns;
+    bool is_late =
+        loop_timer_is_started(&serve->timer) && clock_monotonic_ns() >= serve->timer.deadline_ns;
     if (is_late) {
         time_is_over(&serve->timer);
     }
@@ -388,7 +389,6 @@ size_t web_serve_body(struct web *web, const uint8_t *data, size_t length) {
     serve->gathered += taken;
     if (taken > 0) { /* it counts from when the program took the last of it */
         loop_timer_stop(&serve->timer);
-        serve->due_ns = 0;
     }
     serve->body_waits = taken < length;
     if (taken < length || serve->gathered >= SERVE_BODY_BYTES) {
@@ -400,14 +400,12 @@ size_t web_serve_body(struct web *web, const uint8_t *data, size_t length) {
 /* The answer's head has to come in time, from the end of the body on, or from when the program
  * takes no more of it. */
 static void start_timer(struct web *web) {
-    struct web_serve *serve = web->serve;
     struct loop *loop = web->request->loop;
     uint64_t wall_ns = web->app->limits.wall_ns;
     if (wall_ns == 0) {
         wall_ns = runs_get_options(web->request->api->runs)->defaults.wall_ns;
     }
-    serve->due_ns = loop_now_ns(loop) + MIN(wall_ns, UINT64_MAX / 4);
-    loop_timer_start(loop, &serve->timer, serve->due_ns);
+    loop_timer_start(loop, &web->serve->timer, loop_now_ns(loop) + MIN(wall_ns, UINT64_MAX / 4));
 }
 
 void web_serve_stalled(struct web *web) {

@@ -84,8 +84,7 @@ static struct str find_last_words(struct str text) {
             crash = line;
         } else if (str_starts(line, STR("thread '")) &&
                    memmem(line.data, line.length, " panicked at ", 13)) {
-            struct str message = rest;
-            message = str_cut(&message, '\n'); /* it is on a line of its own */
+            struct str after = rest, message = str_cut(&after, '\n'); /* on a line of its own */
             crash.data = line.data;
             crash.length = line.length + (message.data ? 1 + message.length : 0);
         }
