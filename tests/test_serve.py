@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from support.client import chunks_of, parse_head, read_response
-from support.pages import curl, of_app, send_and_never_read
+from support.pages import echo_by_curl, of_app, send_and_never_read
 
 web, instances = of_app("c")
 
@@ -477,13 +477,10 @@ def test_one_that_hangs_is_not_waited_for(make_server, module, eventually):
 
 def test_echo_of_more_than_can_wait(app, server, tmp_path):
     """It answers while it reads, and its answer goes out while the body comes in."""
-    body = bytes(range(256)) * (9 << 12)
-    (tmp_path / "body").write_bytes(body)
     before = server.resident_bytes()
     url = f"{server.url}/web/c/echo"
-    assert curl("--data-binary", f"@{tmp_path}/body", url) == body
-    assert curl("--data-binary", f"@{tmp_path}/body", "-H", "Transfer-Encoding: chunked",
-                url) == body
+    echo_by_curl(url, tmp_path)
+    echo_by_curl(url, tmp_path, "-H", "Transfer-Encoding: chunked")
     assert server.is_sanitized() or server.resident_bytes() - before < 32 << 20
     assert web(app, "/version").text == "hello from C\n"
 

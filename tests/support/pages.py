@@ -32,6 +32,14 @@ def curl(*arguments, stdin=None):
     return result.stdout
 
 
+def echo_by_curl(url, directory, *framing):
+    """Sends more than can wait, and asserts that all of it comes back."""
+    body = bytes(range(256)) * (9 << 12)
+    path = directory / "body"
+    path.write_bytes(body)
+    assert curl("--data-binary", f"@{path}", *framing, url) == body
+
+
 def send_and_never_read(server, path):
     """A visitor that sends and does not read, until it is cut off. How much more memory the server
     had meanwhile, at most."""
